@@ -1,0 +1,418 @@
+"""`upload()` and `Upload`: the cold Observable, and the worker behind each of its subscriptions."""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from inspect import iscoroutinefunction
+from typing import Any, Protocol, TypeVar, cast
+
+import httpx
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, Disposable
+from reactivex.internal import SequenceContainsNoElementsError
+from reactivex.scheduler import NewThreadScheduler
+
+from . import _transport
+from ._delivery import Delivery, DirectDelivery, LoopDelivery, Observer, UploadEvent, may_block
+from ._multipart import FieldValue, MultipartBody, Part, check_content_type, encode_fields, guess_content_type
+from ._progress import Meter, Progress
+from ._source import File, FileSource, Source, make_source
+from ._transfer import Disposed, Transfer
+
+T = TypeVar("T")
+
+HeaderTypes = Mapping[str, str] | Mapping[bytes, bytes] | Sequence[tuple[str, str]] | Sequence[tuple[bytes, bytes]]
+"""Request headers, as httpx takes them; an `httpx.Headers` is one of these too."""
+
+
+class HTTPClient(Protocol):
+    """What a client must offer: `httpx.Client` does, and `httpx2.Client`."""
+
+    def build_request(self, method: str, url: Any, *, content: Any = ..., headers: Any = ...) -> Any:
+        """Return a request that carries the client's own defaults, with `headers`, `url`, `extensions`."""
+
+    def send(self, request: Any, *, stream: bool = ..., follow_redirects: Any = ...) -> Any:
+        """Send it, and return the response with its body still unread."""
+
+
+def upload(
+    url: str | httpx.URL,
+    file: FileSource | File | Sequence[FileSource | File],
+    name: str = "file",
+    *,
+    filename: str | None = None,
+    content_type: str | None = None,
+    form_data: Mapping[str, FieldValue | Sequence[FieldValue]] | None = None,
+    headers: HeaderTypes | None = None,
+    method: str = "POST",
+    timeout: float | None = None,
+    progress_interval: float = 0.05,
+    follow_redirects: bool | None = None,
+    client: httpx.Client | HTTPClient | None = None,
+) -> Upload:
+    """Describe the upload of a file, or of several, as multipart/form-data.
+
+    Nothing happens until the `Upload` that it returns is subscribed to, run or awaited; the arguments are checked
+    at once.
+
+    Args:
+        url: Where to; http or https. Relative where the client has a `base_url`.
+        file: A path, bytes, a binary file object, an iterable of bytes, or a function that returns a fresh iterable
+            or file object; a `File` for a part with names of its own; a list or a tuple for several files. A path
+            is opened when the upload starts. A file object is read from where it stands now, and never closed. An
+            iterator can be read once, so it uploads once.
+        name: The form field under which the server finds the file.
+        filename: The name that the server is told; the path's base name, else "upload".
+        content_type: The file's media type; guessed from the filename, else application/octet-stream.
+        form_data: Further form fields, sent before the files in their order; a list is a field repeated.
+        headers: Request headers. The body's own Content-Type, Content-Length and Transfer-Encoding always win.
+        method: The request method.
+        timeout: Seconds for the whole upload, from its start to the end of the response; None for no limit. The
+            client's own timeouts (connect, read, write) hold as well.
+        progress_interval: Least seconds between two Progress items; 0 for every change. The first and the last one
+            of a pass come always.
+        follow_redirects: Whether to; None as the client does. The default client follows none, like httpx. A 307
+            or 308 sends the body again, with `Progress.attempt` one higher.
+        client: An `httpx.Client` or `httpx2.Client`, for its auth, headers, proxies, TLS settings and connections;
+            it is not closed. None: a default client, shared by all uploads, that stores no cookies and honours the
+            proxy environment variables. A plain client counts bytes as sent when the system has taken them, and an
+            abort takes effect at the next piece (up to 1 MiB) of the body or of the response.
+
+    Raises:
+        TypeError: If an argument is not of its type; the message names it.
+        ValueError: If an argument cannot be: a URL without http(s), CR or LF in a header, a timeout of 0.
+    """
+    if client is not None:
+        _check_client(client)
+    return Upload(
+        _Plan(
+            url=_check_url(url, client),
+            parts=_check_files(file, name, filename, content_type),
+            fields=encode_fields(form_data),
+            headers=_check_headers(headers),
+            method=_check_method(method),
+            timeout=None if timeout is None else _check_seconds("timeout", timeout, zero=False),
+            progress_interval=_check_seconds("progress_interval", progress_interval, zero=True),
+            follow_redirects=follow_redirects,
+            client=client,
+        )
+    )
+
+
+class Upload(Observable[UploadEvent]):
+    """An upload as a cold Observable: each subscription is one HTTP request of its own.
+
+    Its items are `Progress` while the body leaves, then the `httpx.Response`, whatever its status, as the last one::
+
+        ---Progress(0)---Progress---Progress(every byte)---Response-|
+
+    Errors come through `on_error` as the exception their origin raises: `httpx.TransportError` and its kinds, an
+    `OSError` of the file, `UploadTimeout`, `SourceChanged`. An observer that raises aborts the upload, and gets its
+    exception back through `on_error`. Disposing the subscription aborts the upload and returns at once.
+
+    The scheduler given to `subscribe` decides the thread. None, NewThreadScheduler, ThreadPoolScheduler and
+    TimeoutScheduler: the upload runs on a thread of theirs, and notifications come on it. ImmediateScheduler,
+    CurrentThreadScheduler and virtual time: it runs in place and blocks. Any other (AsyncIOScheduler,
+    EventLoopScheduler) has a loop that is never blocked: the upload runs on a new thread, and notifications come on
+    the loop; such a scheduler's `schedule` must be safe to call from another thread, as theirs are.
+    """
+
+    def __init__(self, plan: _Plan) -> None:
+        super().__init__()
+        self._plan = plan
+
+    @property
+    def progress(self) -> Observable[Progress]:
+        """The Progress items alone, completed when the upload is. Subscribing to it starts an upload."""
+        return cast("Observable[Progress]", self.filter(lambda item: isinstance(item, Progress)))
+
+    def run(self, scheduler: abc.SchedulerBase | None = None) -> httpx.Response:
+        """Upload, wait, and return the response, which has been read.
+
+        Ctrl-C aborts the upload before it propagates.
+
+        Args:
+            scheduler: Where the upload works and notifies; None for a new thread.
+
+        Raises:
+            Exception: What the upload ended with; see the class.
+        """
+        return cast("httpx.Response", run(self, scheduler))
+
+    def __await__(self) -> Generator[Any, None, httpx.Response]:
+        """Upload, and return the response, with the event loop free meanwhile; cancelling it aborts the upload."""
+        return cast("Generator[Any, None, httpx.Response]", super().__await__())
+
+    def _subscribe_core(
+        self, observer: Observer, scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        transfer = Transfer(self._plan.timeout)
+        disposable = Disposable(lambda: transfer.stop(Disposed()))
+        scheduler = scheduler or NewThreadScheduler()
+        if may_block(scheduler):
+            direct = DirectDelivery(observer, transfer)
+            work = scheduler.schedule(lambda *_: _work(self._plan, transfer, direct))
+            return CompositeDisposable(disposable, work)
+        delivery = LoopDelivery(observer, transfer, scheduler)
+        threading.Thread(
+            target=_work, args=(self._plan, transfer, delivery), name="rxupload", daemon=True
+        ).start()
+        return disposable
+
+
+def run(source: Observable[T], scheduler: abc.SchedulerBase | None = None) -> T:
+    """Subscribe, wait for the end, and return the last item: like `Observable.run`, for any pipeline.
+
+    Unlike it, Ctrl-C (or whatever else the wait is broken off by) disposes the subscription before it propagates.
+
+    Args:
+        source: Any Observable.
+        scheduler: Handed to `subscribe`; None for a new thread.
+
+    Raises:
+        Exception: What the source ended with.
+        SequenceContainsNoElementsError: If it completed without an item.
+    """
+    ended = threading.Event()
+    items: list[T] = []
+    errors: list[Exception] = []
+
+    def on_next(item: T) -> None:
+        items[:] = [item]
+
+    def on_error(error: Exception) -> None:
+        errors.append(error)
+        ended.set()
+
+    subscription: abc.DisposableBase = Disposable()
+    try:
+        subscription = source.subscribe(
+            on_next, on_error, ended.set, scheduler=scheduler or NewThreadScheduler()
+        )
+        while not ended.wait(0.2):  # with a limit, for Windows would not see Ctrl-C in a wait without one
+            pass
+    except BaseException:
+        subscription.dispose()
+        raise
+    if errors:
+        raise errors[0]
+    if not items:
+        raise SequenceContainsNoElementsError
+    return items[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _PlannedPart:
+    name: str
+    filename: str
+    content_type: str | None
+    source: Source
+
+    def open(self, stack: ExitStack) -> Part:
+        reader = self.source.open()
+        stack.callback(reader.close)
+        return Part(self.name, self.filename, self.content_type or guess_content_type(self.filename), reader)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The checked arguments of `upload()`."""
+
+    url: str
+    parts: Sequence[_PlannedPart]
+    fields: Sequence[tuple[str, bytes]]
+    headers: Sequence[tuple[bytes, bytes]]
+    method: str
+    timeout: float | None
+    progress_interval: float
+    follow_redirects: bool | None
+    client: HTTPClient | None
+
+
+def _work(plan: _Plan, transfer: Transfer, delivery: Delivery) -> None:
+    """One upload, from opening the files to the terminal notification, on a thread that it may block."""
+    response: httpx.Response | None = None
+    failure: Exception | None = None
+    try:
+        with transfer.bound():
+            response = _exchange(plan, transfer, Meter(plan.progress_interval, delivery.next))
+    except Exception as error:  # noqa: BLE001 - the observer's, whatever it is
+        failure = error
+        transfer.expire()
+    reason = transfer.settle() or failure
+    if isinstance(reason, Disposed):
+        return
+    if response is None or reason is not None:
+        delivery.error(reason or RuntimeError("The client returned no response"))
+        return
+    try:
+        delivery.next(response)
+    except Exception as error:  # noqa: BLE001 - the observer's own
+        delivery.error(error)
+    else:
+        delivery.completed()
+
+
+def _exchange(plan: _Plan, transfer: Transfer, meter: Meter) -> httpx.Response:
+    """Send the request with its body, and read the response whole."""
+    client = plan.client or _transport.default_client()
+    with ExitStack() as stack:
+        body = MultipartBody(plan.fields, [part.open(stack) for part in plan.parts])
+        content = _Content(body, transfer, meter)
+        stack.callback(content.close)
+        request = client.build_request(plan.method, plan.url, content=content, headers=plan.headers)
+        _describe_body(request.headers, body)
+        content.timeouts = request.extensions.get("timeout", {})
+        transfer.clamp(content.timeouts)
+        transfer.check()
+        follow: dict[str, Any] = {}
+        if plan.follow_redirects is not None:
+            follow["follow_redirects"] = plan.follow_redirects
+        response: httpx.Response = client.send(request, stream=True, **follow)
+        stack.callback(response.close)
+        chunks = []
+        for chunk in response.iter_bytes():
+            transfer.check()
+            chunks.append(chunk)
+        response._content = b"".join(chunks)  # noqa: SLF001 - as read() does, which could not be stopped between
+        return response
+
+
+class _Content:
+    """The body as a client iterates it: once for each pass, counted, and stopped at the next piece.
+
+    It has no `read` and no length, so httpx takes its pieces as they are and can iterate it again.
+    """
+
+    def __init__(self, body: MultipartBody, transfer: Transfer, meter: Meter) -> None:
+        self._body = body
+        self._transfer = transfer
+        self._meter = meter
+        self._pass: Generator[bytes] | None = None
+        self.timeouts: dict[str, float | None] = {}
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.close()
+        self._pass = self._one_pass()
+        return self._pass
+
+    def _one_pass(self) -> Generator[bytes]:
+        yield from self._transfer.metered(self._body, self._meter, self._body.length)
+        self._transfer.clamp(self.timeouts)  # again, for the wait for the response
+
+    def close(self) -> None:
+        """Close the generators of a pass that broke off, and the caller's own among them."""
+        if self._pass is not None:
+            self._pass.close()
+
+
+def _describe_body(headers: httpx.Headers, body: MultipartBody) -> None:
+    """Set the headers of the body, over whatever the caller or the client's defaults say of it."""
+    headers.pop("Transfer-Encoding", None)
+    headers.pop("Content-Length", None)
+    headers["Content-Type"] = body.content_type
+    if body.length is None:
+        headers["Transfer-Encoding"] = "chunked"
+    else:
+        headers["Content-Length"] = str(body.length)
+
+
+# The arguments of upload()
+
+
+def _check_client(client: object) -> None:
+    if not callable(getattr(client, "build_request", None)) or not callable(getattr(client, "send", None)):
+        raise TypeError(f"client: expected an httpx.Client, got {type(client).__name__}")
+    if iscoroutinefunction(client.send):  # type: ignore[attr-defined]
+        raise TypeError(
+            "client: an asynchronous client cannot be used; pass an httpx.Client (await works with that too)"
+        )
+
+
+def _check_url(url: object, client: object) -> str:
+    if not isinstance(url, str) and not (hasattr(url, "scheme") and hasattr(url, "host")):
+        raise TypeError(f"url: expected a str or an httpx.URL, got {type(url).__name__}")
+    try:
+        parsed = httpx.URL(str(url))
+    except httpx.InvalidURL as error:
+        raise ValueError(f"url: {error}") from error
+    relative_to_client = parsed.is_relative_url and str(getattr(client, "base_url", ""))
+    if not relative_to_client and (parsed.scheme not in ("http", "https") or not parsed.host):
+        found = f"the scheme is {parsed.scheme!r}" if parsed.scheme else "there is none"
+        raise ValueError(f"url: must begin with http:// or https:// and a host; {found}")
+    return str(url)
+
+
+def _check_files(
+    file: object, name: object, filename: object, content_type: str | None
+) -> tuple[_PlannedPart, ...]:
+    files = file if isinstance(file, (list, tuple)) else [file]
+    if not files:
+        raise ValueError("file: the list of files is empty")
+    if len(files) > 1 and filename is not None:
+        raise ValueError("filename: one name for several files; give each its own with File(source, filename=...)")
+    return tuple(_plan_part(item, name, filename, content_type) for item in files)
+
+
+def _plan_part(item: Any, name: object, filename: object, content_type: str | None) -> _PlannedPart:
+    file = item if isinstance(item, File) else File(item)
+    source = make_source(file.source, size=file.size)
+    part_filename = file.filename if file.filename is not None else filename
+    part_type = file.content_type if file.content_type is not None else content_type
+    if part_type is not None:
+        check_content_type(part_type)
+    return _PlannedPart(
+        name=_check_name("name", file.name if file.name is not None else name),
+        filename=source.default_filename if part_filename is None else _check_name("filename", part_filename),
+        content_type=part_type,
+        source=source,
+    )
+
+
+def _check_name(argument: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{argument}: expected a str, got {type(value).__name__}")
+    if not value:
+        raise ValueError(f"{argument}: must not be empty")
+    return value
+
+
+def _check_method(method: object) -> str:
+    if not isinstance(method, str):
+        raise TypeError(f"method: expected a str, got {type(method).__name__}")
+    if not _TOKEN.fullmatch(method.encode("utf-8", "replace")):
+        raise ValueError(f"method: not an HTTP method: {method!r}")
+    return method
+
+
+def _check_seconds(argument: str, value: object, *, zero: bool) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{argument}: expected a number of seconds, got {type(value).__name__}")
+    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+        least = "0 or more" if zero else "more than 0 (None for no limit)"
+        raise ValueError(f"{argument}: must be a finite number of seconds, {least}; got {value!r}")
+    return float(value)
+
+
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+_NOT_IN_A_FIELD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, section 5.5
+
+
+def _check_headers(headers: Any) -> list[tuple[bytes, bytes]]:
+    try:
+        items = httpx.Headers(headers).raw
+    except (TypeError, AttributeError) as error:
+        raise TypeError(f"headers: expected a mapping of str to str, or a list of pairs: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"headers: {error}") from error
+    for key, value in items:
+        if not _TOKEN.fullmatch(key):
+            raise ValueError(f"headers: not a header name: {key!r}")
+        if _NOT_IN_A_FIELD_VALUE.search(value):
+            raise ValueError(f"headers: CR, LF or another control character in the value of {key.decode()!r}")
+    return [(key, value.strip(b" \t")) for key, value in items]

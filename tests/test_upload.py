@@ -1,0 +1,1006 @@
+"""The contract of one subscription, with a client that the test cranks by hand, and every argument of upload()."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import io
+import itertools
+import subprocess
+import sys
+import threading
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import httpx2
+import pytest
+import reactivex
+from hand_cranked import PATIENCE, HandCrankedClient, ScriptedClient, answer, refuse
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from observing import Observed, check_grammar, observe
+from reactivex import operators as ops
+from reactivex.scheduler import (
+    CatchScheduler,
+    CurrentThreadScheduler,
+    EventLoopScheduler,
+    ImmediateScheduler,
+    NewThreadScheduler,
+    ThreadPoolScheduler,
+    TimeoutScheduler,
+)
+from reactivex.scheduler.eventloop import AsyncIOScheduler, AsyncIOThreadSafeScheduler
+from reactivex.testing import ReactiveTest, TestScheduler
+
+import rxupload
+from rxupload import File, Progress, Upload, UploadTimeout, upload
+from rxupload._transfer import Disposed
+
+URL = "http://upload.test/"
+LARGE = bytes(3 << 20)  # several pieces
+
+
+def cranked(file: Any = LARGE, **kwargs: Any) -> tuple[Upload, HandCrankedClient]:
+    client = HandCrankedClient()
+    return upload(URL, file, client=client, progress_interval=0, **kwargs), client
+
+
+class TestContract:
+    def test_cold(self, tmp_path):
+        """Nothing touches the disk or the network before subscribe, and each subscription is its own upload."""
+        path = tmp_path / "late.bin"
+        up, client = cranked(path)
+        assert client.no_request()
+        path.write_bytes(b"there now")
+        observed = [observe(up)[0] for _ in range(2)]
+        for _ in observed:
+            exchange = client.next_request()
+            assert b"there now" in exchange.take_all()
+            exchange.respond()
+        assert [each.wait().response.status_code for each in observed] == [200, 200]
+
+    def test_order(self):
+        """Progress(0), rising Progress, one with every byte, the response, completed."""
+        up, client = cranked()
+        observed, _ = observe(up)
+        exchange = client.next_request()
+        body = exchange.take_all()
+        exchange.respond(201, text="thanks")
+        assert observed.wait().response.text == "thanks"
+        check_grammar(observed.items, completed=True)
+        assert observed.progress[0] == Progress(0, len(body))
+        assert [item.sent for item in observed.progress].count(len(body)) == 1
+        assert observed.progress[-1] == Progress(len(body), len(body))
+        assert exchange.request.headers["Content-Length"] == str(len(body))
+
+    def test_unknown_size(self):
+        """A source of unknown size goes out chunked, with no total, and its last Progress has every byte."""
+        up, client = cranked(iter([b"a" * (1 << 20), b"b" * 10]))
+        observed, _ = observe(up)
+        exchange = client.next_request()
+        body = exchange.take_all()
+        exchange.respond()
+        observed.wait()
+        check_grammar(observed.items, completed=True)
+        assert exchange.request.headers["Transfer-Encoding"] == "chunked"
+        assert "Content-Length" not in exchange.request.headers
+        assert observed.progress[-1] == Progress(len(body), None)
+        assert observed.progress[-1].fraction is None
+        assert observed.progress[-1].percent is None
+
+    def test_early_answer_leaves_progress_where_it_stood(self):
+        """A server that answers before it has the body ends the progress without an item that says 100 %."""
+        up, client = cranked()
+        observed, _ = observe(up)
+        exchange = client.next_request()
+        exchange.take()
+        exchange.respond(413)
+        assert observed.wait().response.status_code == 413
+        check_grammar(observed.items, completed=True)
+        assert observed.progress[-1].percent == 0
+
+    def test_second_pass(self):
+        """A further pass over the body begins at zero with the next attempt, and sends the same bytes."""
+        up, client = cranked()
+        observed, _ = observe(up)
+        exchange = client.next_request()
+        first = exchange.take()
+        exchange.begin_again()
+        second = exchange.take_all()
+        exchange.respond()
+        observed.wait()
+        check_grammar(observed.items, completed=True)
+        assert second.startswith(first)
+        assert [item.attempt for item in observed.progress if item.sent == 0] == [1, 2]
+        assert observed.progress[-1] == Progress(len(second), len(second), 2)
+
+    @pytest.mark.parametrize("status", [200, 302, 404, 500])
+    def test_any_response_is_a_response(self, status):
+        """404 and 500 are responses too, as in httpx, and have been read."""
+        up, client = cranked(b"small")
+        observed, _ = observe(up)
+        exchange = client.next_request()
+        exchange.take_all()
+        exchange.respond(status, json={"status": status})
+        assert observed.wait().response.json() == {"status": status}
+
+    def test_progress_interval(self):
+        """Progress comes at most once per interval, but the first and the last always."""
+        client = HandCrankedClient()
+        observed, _ = observe(upload(URL, bytes(8 << 20), client=client, progress_interval=3600))
+        exchange = client.next_request()
+        exchange.take_all()
+        exchange.respond()
+        observed.wait()
+        assert [item.percent for item in observed.progress] == [0, 100]
+
+    def test_error_of_its_origin(self):
+        """An error arrives through on_error as the very exception that its origin raised."""
+        up, client = cranked()
+        observed, _ = observe(up)
+        error = httpx.ReadError("reset")
+        client.next_request().fail(error)
+        assert observed.wait().error is error
+        assert not observed.is_completed
+
+    def test_file_is_missing(self, tmp_path):
+        """A missing file is a FileNotFoundError through on_error, with nothing sent."""
+        up, client = cranked(tmp_path / "missing")
+        observed, _ = observe(up)
+        assert isinstance(observed.wait().error, FileNotFoundError)
+        assert client.no_request()
+
+    @pytest.mark.parametrize("scheduler", [None, "loop"])
+    def test_observer_that_raises(self, scheduler):
+        """An observer that raises aborts its upload and gets its exception through on_error."""
+        scheduler = EventLoopScheduler() if scheduler else None
+        up, client = cranked()
+        error = ZeroDivisionError("in on_next")
+
+        def on_next(item: Any) -> None:
+            if item.sent > 0:
+                raise error
+
+        observed, _ = observe(up, on_next, scheduler=scheduler)
+        exchange = client.next_request()
+        with pytest.raises(ZeroDivisionError):
+            exchange.take_all()
+            exchange.respond()
+            raise exchange.end()
+        assert observed.wait().error is error
+
+    @pytest.mark.parametrize("scheduler", [None, "loop"])
+    def test_observer_that_raises_at_the_response(self, scheduler):
+        """An observer that raises at the response gets that exception through on_error, and no completion."""
+        scheduler = EventLoopScheduler() if scheduler else None
+        up, client = cranked()
+        error = ZeroDivisionError("in on_next")
+
+        def on_next(item: Any) -> None:
+            if isinstance(item, httpx.Response):
+                raise error
+
+        observed, _ = observe(up, on_next, scheduler=scheduler)
+        client.next_request().respond()
+        assert observed.wait().error is error
+        assert not observed.is_completed
+
+    def test_slow_observer_holds_up_its_own_upload(self):
+        """On a thread, no further piece is taken while the observer is at one item."""
+        up, client = cranked()
+        go_on = threading.Event()
+        observed, _ = observe(up, lambda item: item.sent == 0 or go_on.wait(PATIENCE) if isinstance(item, Progress) else 0)
+        exchange = client.next_request()
+        exchange.take()
+        with ThreadPoolExecutor(1) as pool:
+            second = pool.submit(exchange.take)
+            assert not second.done()
+            assert len(observed.items) <= 2
+            go_on.set()
+            assert second.result(PATIENCE)
+        exchange.take_all()
+        exchange.respond()
+        observed.wait()
+
+
+class TestDispose:
+    def test_stops_the_worker(self):
+        """Disposing while the client waits stops the worker at once, and nothing follows."""
+        up, client = cranked()
+        observed, subscription = observe(up)
+        exchange = client.next_request()
+        exchange.take()
+        subscription.dispose()
+        seen = list(observed.items)
+        assert isinstance(exchange.end(), Disposed)
+        assert observed.items == seen
+        assert not observed.ended
+
+    def test_from_the_observer(self):
+        """After a dispose inside on_next nothing follows."""
+        up, client = cranked()
+        subscription = reactivex.disposable.SerialDisposable()
+        observed = Observed(lambda item: subscription.dispose() if item.sent else None)
+        subscription.disposable = up.subscribe(observed)
+        exchange = client.next_request()
+        exchange.take()
+        with pytest.raises(Disposed):
+            exchange.take()
+        assert isinstance(exchange.end(), Disposed)
+        assert len(observed.items) == 2
+
+    def test_before_the_request(self):
+        """Disposing while the source is still being opened sends nothing."""
+        opening, go_on = threading.Event(), threading.Event()
+
+        def source() -> Any:
+            opening.set()
+            assert go_on.wait(PATIENCE)
+            closed.append(io.BytesIO(b"data"))
+            return closed[0]
+
+        closed: list[io.BytesIO] = []
+        up, client = cranked(source)
+        with ThreadPoolExecutor(1) as pool:
+            scheduler = ThreadPoolScheduler(1)
+            observed, subscription = observe(up, scheduler=scheduler)
+            assert opening.wait(PATIENCE)
+            pool.submit(subscription.dispose).result(PATIENCE)
+            go_on.set()
+            scheduler.executor.shutdown()
+        assert client.no_request()
+        assert closed[0].closed
+        assert observed.items == []
+
+    def test_after_the_end_does_nothing(self):
+        """Disposing after the end does nothing."""
+        up, client = cranked(b"small")
+        observed, subscription = observe(up)
+        exchange = client.next_request()
+        exchange.take_all()
+        exchange.respond()
+        items = list(observed.wait().items)
+        subscription.dispose()
+        subscription.dispose()
+        assert observed.items == items
+
+    def test_queued_work_never_starts(self):
+        """An upload that is disposed while it waits for a thread of its scheduler never begins."""
+        scheduler = ThreadPoolScheduler(1)
+        busy, busy_client = cranked()
+        observed, _ = observe(busy, scheduler=scheduler)
+        exchange = busy_client.next_request()
+        waiting, waiting_client = cranked()
+        never, subscription = observe(waiting, scheduler=scheduler)
+        subscription.dispose()
+        exchange.respond()
+        observed.wait()
+        scheduler.executor.shutdown()
+        assert waiting_client.no_request()
+        assert never.items == []
+
+    def test_closes_the_sources(self, tmp_path):
+        """After a dispose, the files and the generators of the upload are closed."""
+        closed = threading.Event()
+
+        def pieces() -> Any:
+            try:
+                while True:
+                    yield bytes(1 << 20)
+            finally:
+                closed.set()
+
+        up, client = cranked(pieces)
+        _, subscription = observe(up)
+        exchange = client.next_request()
+        exchange.take()
+        subscription.dispose()
+        assert closed.wait(PATIENCE)
+
+    def test_race_with_the_end(self):
+        """Whoever wins, dispose or the response: at most one terminal notification, and no overlap."""
+        for _ in range(200):
+            up, client = cranked(b"small")
+            observed, subscription = observe(up)
+            exchange = client.next_request()
+            barrier = threading.Barrier(2)
+
+            def dispose(barrier=barrier, subscription=subscription) -> None:
+                barrier.wait()
+                subscription.dispose()
+
+            thread = threading.Thread(target=dispose)
+            thread.start()
+            barrier.wait()
+            exchange.respond()
+            thread.join()
+            exchange.end()
+            assert not observed.faults
+            assert observed.error is None
+
+
+class TestSchedulers:
+    @pytest.mark.parametrize(
+        "scheduler",
+        [None, NewThreadScheduler(), TimeoutScheduler(), "pool"],
+        ids=["none", "new thread", "timeout", "pool"],
+    )
+    def test_a_thread_of_the_scheduler(self, scheduler):
+        """The upload works, and notifies, on one thread that is not the subscriber's."""
+        pool = ThreadPoolScheduler(1) if scheduler == "pool" else None
+        up, client = cranked(b"small")
+        observed, _ = observe(up, scheduler=pool or scheduler)
+        exchange = client.next_request()
+        exchange.take_all()
+        exchange.respond()
+        observed.wait()
+        assert len(observed.threads) == 1
+        assert threading.get_ident() not in observed.threads
+        if pool:
+            pool.executor.shutdown()
+
+    @pytest.mark.parametrize("scheduler", [ImmediateScheduler(), CurrentThreadScheduler()], ids=lambda s: type(s).__name__)
+    def test_in_place(self, scheduler):
+        """On a scheduler that works in place, subscribe returns when the upload has ended."""
+        up = upload(URL, b"small", client=ScriptedClient(answer(201)), progress_interval=0)
+        observed, _ = observe(up, scheduler=scheduler)
+        assert observed.threads == {threading.get_ident()}
+        assert observed.response.status_code == 201
+
+    def test_event_loop_scheduler(self):
+        """A scheduler with one thread is not blocked; all notifications come on that thread, in order."""
+        scheduler = EventLoopScheduler()
+        here: list[int] = []
+        up, client = cranked()
+        observed, _ = observe(up, scheduler=scheduler)
+        exchange = client.next_request()
+        free = threading.Event()
+        scheduler.schedule(lambda *_: (here.append(threading.get_ident()), free.set()))
+        assert free.wait(PATIENCE)
+        exchange.take_all()
+        exchange.respond()
+        observed.wait()
+        assert observed.threads == set(here)
+        check_grammar(observed.items, completed=True)
+        scheduler.dispose()
+
+    def test_progress_coalesces_on_a_loop(self):
+        """While the loop is busy, undelivered Progress is replaced by newer; the first and last of a pass are not."""
+        scheduler = EventLoopScheduler()
+        busy, go_on = threading.Event(), threading.Event()
+        scheduler.schedule(lambda *_: (busy.set(), go_on.wait(PATIENCE)))
+        assert busy.wait(PATIENCE)
+        up, client = cranked(bytes(20 << 20))
+        observed, _ = observe(up, scheduler=scheduler)
+        exchange = client.next_request()
+        exchange.take_all()
+        exchange.begin_again()
+        exchange.take_all()
+        exchange.respond()
+        exchange.end()
+        go_on.set()
+        observed.wait()
+        assert [(item.attempt, item.percent) for item in observed.progress] == [(1, 0), (1, 100), (2, 0), (2, 100)]
+        scheduler.dispose()
+
+    def test_unknown_scheduler_is_a_loop(self):
+        """Order holds on a scheduler of no known kind, even one that starts a thread for each notification."""
+        up, client = cranked(bytes(20 << 20))
+        observed, _ = observe(up, scheduler=CatchScheduler(NewThreadScheduler(), lambda _: False))
+        exchange = client.next_request()
+        exchange.take_all()
+        exchange.respond()
+        observed.wait()
+        check_grammar(observed.items, completed=True)
+
+    @pytest.mark.parametrize("kind", [AsyncIOScheduler, AsyncIOThreadSafeScheduler])
+    def test_asyncio(self, kind):
+        """On an asyncio scheduler, notifications come on the loop, which stays free."""
+
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            up, client = cranked()
+            observed, _ = observe(up, scheduler=kind(loop))
+            exchange = await asyncio.to_thread(client.next_request)
+            await asyncio.to_thread(exchange.take_all)
+            exchange.respond()
+            await asyncio.to_thread(observed.wait)
+            assert observed.threads == {threading.get_ident()}
+            check_grammar(observed.items, completed=True)
+
+        asyncio.run(main())
+
+    def test_asyncio_from_another_thread(self):
+        """A subscription made outside the loop's thread is still notified on the loop."""
+        threads: list[int] = []
+
+        async def main() -> None:
+            threads.append(threading.get_ident())
+            loop = asyncio.get_running_loop()
+            up, client = cranked()
+            observed, _ = await asyncio.to_thread(observe, up, scheduler=AsyncIOScheduler(loop))
+            exchange = await asyncio.to_thread(client.next_request)
+            exchange.respond()
+            await asyncio.to_thread(observed.wait)
+            assert observed.threads == {threads[0]}
+
+        asyncio.run(main())
+
+    @pytest.mark.parametrize("loop_kind", ["asyncio", "event loop"])
+    def test_loop_that_closes(self, loop_kind):
+        """A loop that closes meanwhile aborts the upload quietly."""
+        up, client = cranked()
+        if loop_kind == "asyncio":
+            loop = asyncio.new_event_loop()
+            observed, _ = observe(up, scheduler=AsyncIOScheduler(loop))
+            exchange = client.next_request()
+            loop.close()
+        else:
+            scheduler = EventLoopScheduler()
+            observed, _ = observe(up, scheduler=scheduler)
+            exchange = client.next_request()
+            scheduler.dispose()
+        with pytest.raises(Disposed):
+            exchange.take_all()
+        assert isinstance(exchange.end(), Disposed)
+        assert not observed.items
+
+    def test_keyboard_interrupt_in_place(self):
+        """Ctrl-C in an upload that runs in place propagates, and its files are closed."""
+        closed: list[io.BytesIO] = []
+
+        def source() -> io.BytesIO:
+            closed.append(io.BytesIO(b"data"))
+            return closed[-1]
+
+        def interrupted(_: httpx.Request) -> httpx.Response:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            upload(URL, source, client=ScriptedClient(interrupted)).run(ImmediateScheduler())
+        assert closed[0].closed
+
+
+class TestRunAndAwait:
+    def test_run(self):
+        """run() blocks and returns the response."""
+        up = upload(URL, b"small", client=ScriptedClient(answer(201)))
+        assert up.run().status_code == 201
+
+    def test_run_raises(self):
+        """run() raises what the upload ended with."""
+        with pytest.raises(httpx.ReadError):
+            upload(URL, b"small", client=ScriptedClient(refuse())).run()
+
+    def test_run_of_a_pipeline(self):
+        """rxupload.run() works for any pipeline and gives its last item."""
+        up = upload(URL, b"small", client=ScriptedClient(answer()))
+        assert rxupload.run(up.pipe(ops.map(lambda item: type(item).__name__))) == "Response"
+        assert rxupload.run(reactivex.of(1, 2)) == 2
+
+    def test_run_of_nothing(self):
+        """rxupload.run() of a source without items raises as reactivex does."""
+        with pytest.raises(reactivex.internal.SequenceContainsNoElementsError):
+            rxupload.run(reactivex.empty())
+
+    def test_await(self):
+        """await gives the response, on a real loop."""
+
+        async def main() -> httpx.Response:
+            return await upload(URL, LARGE, client=ScriptedClient(answer(202)))
+
+        assert asyncio.run(main()).status_code == 202
+
+    def test_await_retry(self):
+        """`await upload(...).retry(3)` works with no further code."""
+        client = ScriptedClient(refuse(1), refuse(2), answer(200))
+
+        async def main() -> Any:
+            return await upload(URL, LARGE, client=client).retry(3)
+
+        assert asyncio.run(main()).status_code == 200
+        assert client.requests == 3
+
+    def test_cancelled_wait_for(self):
+        """A cancelled asyncio.wait_for aborts the upload."""
+        up, client = cranked()
+
+        async def main() -> Any:
+            waiting = asyncio.ensure_future(asyncio.wait_for(up, PATIENCE))
+            exchange = await asyncio.to_thread(client.next_request)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            return await asyncio.to_thread(exchange.end)
+
+        assert isinstance(asyncio.run(main()), Disposed)
+
+    def test_wait_for_times_out(self):
+        """asyncio.wait_for whose time is up raises TimeoutError and aborts the upload."""
+        up, client = cranked()
+
+        async def main() -> Any:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(up, 0.01)
+            return await asyncio.to_thread(lambda: client.next_request().end())
+
+        assert isinstance(asyncio.run(main()), Disposed)
+
+    def test_progress(self):
+        """.progress is the Progress items alone, completed with the upload; subscribing to it uploads."""
+        up, client = cranked()
+        observed, _ = observe(up.progress)
+        exchange = client.next_request()
+        exchange.take_all()
+        exchange.respond()
+        observed.wait()
+        assert observed.is_completed
+        assert {type(item) for item in observed.items} == {Progress}
+        assert observed.items[-1].percent == 100
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="a console's Ctrl-C cannot be sent to one process there")
+    @pytest.mark.parametrize("call", ["up.run()", "rxupload.run(up.progress)"])
+    def test_ctrl_c(self, call):
+        """Ctrl-C in run() disposes the upload before KeyboardInterrupt propagates."""
+        script = f"""
+import os, signal, threading, rxupload
+from hand_cranked import HandCrankedClient
+client = HandCrankedClient()
+up = rxupload.upload("{URL}", b"small", client=client)
+exchanges = []
+def interrupt():
+    exchanges.append(client.next_request())
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt).start()
+try:
+    {call}
+except KeyboardInterrupt:
+    print(type(exchanges[0].end()).__name__)
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd="tests", check=True
+        )
+        assert done.stdout == "Disposed\n"
+
+
+class TestTimeout:
+    def test_whole_upload(self):
+        """timeout= ends the upload with UploadTimeout, which is an httpx.TimeoutException."""
+        up, client = cranked(timeout=0.05)
+        observed, _ = observe(up)
+        exchange = client.next_request()
+        with pytest.raises(UploadTimeout):
+            while exchange.take():
+                exchange.begin_again()  # goes on for ever
+        assert isinstance(observed.wait().error, UploadTimeout)
+        assert isinstance(observed.error, httpx.TimeoutException)
+        assert "0.05 s" in str(observed.error)
+
+    def test_clamps_the_waits_of_a_plain_client(self):
+        """No single wait of a plain client outlasts the limit, and its timeout becomes UploadTimeout."""
+        seen: list[dict[str, float]] = []
+
+        class Transport(httpx.BaseTransport):
+            def handle_request(self, request: httpx.Request) -> httpx.Response:
+                seen.append(dict(request.extensions["timeout"]))
+                assert threading.Event().wait(seen[0]["read"]) is False
+                raise httpx.ReadTimeout("no response", request=request)
+
+        with httpx.Client(transport=Transport(), timeout=None) as client:
+            observed, _ = observe(upload(URL, b"small", client=client, timeout=0.05))
+            assert isinstance(observed.wait().error, UploadTimeout)
+        assert all(0 < seconds <= 0.05 for seconds in seen[0].values())
+
+    def test_starts_with_the_work(self):
+        """The time that an upload waits for a thread of its scheduler does not count."""
+        scheduler = ThreadPoolScheduler(1)
+        release = threading.Event()
+        scheduler.schedule(lambda *_: release.wait(PATIENCE))
+        up = upload(URL, b"small", client=ScriptedClient(answer()), timeout=0.5)
+        observed, _ = observe(up, scheduler=scheduler)
+        assert not threading.Event().wait(0.6)  # longer than the limit: what is measured
+        release.set()
+        assert observed.wait().response.status_code == 200
+        scheduler.executor.shutdown()
+
+
+class TestInOperators:
+    def test_retry_in_virtual_time(self):
+        """retry subscribes again: three requests, each with its own Progress, and the last one's response."""
+        scheduler = TestScheduler()
+        client = ScriptedClient(refuse(), refuse(1), answer(200))
+        results = scheduler.start(lambda: upload(URL, b"small", client=client).pipe(ops.retry(3)))
+        kinds = [(m.time, type(m.value.value).__name__ if m.value.kind == "N" else m.value.kind) for m in results.messages]
+        assert kinds == [
+            (200, "Progress"),
+            (200, "Progress"),
+            (200, "Progress"),
+            (200, "Response"),
+            (200, "C"),
+        ]
+        assert client.requests == 3
+
+    def test_catch_in_virtual_time(self):
+        """catch goes on with another server's upload after an error."""
+        scheduler = TestScheduler()
+        failing = upload(URL, b"small", client=ScriptedClient(refuse()))
+        second = upload(URL, b"small", client=ScriptedClient(answer(201)))
+        results = scheduler.start(lambda: failing.pipe(ops.catch(second), ops.last()))
+        assert [m.value.kind for m in results.messages] == ["N", "C"]
+        assert results.messages[0].value.value.status_code == 201
+
+    def test_take_until_in_virtual_time(self):
+        """take_until disposes the upload at the virtual time of its signal, and nothing follows."""
+        scheduler = TestScheduler()
+        up, client = cranked()
+        signal = scheduler.create_hot_observable(ReactiveTest.on_next(250, "stop"))
+        observer = scheduler.create_observer()
+        up.pipe(ops.take_until(signal)).subscribe(observer, scheduler=NewThreadScheduler())
+        exchange = client.next_request()
+        exchange.take()
+        scheduler.advance_to(240)
+        assert [m.value.kind for m in observer.messages] == ["N"]
+        scheduler.advance_to(260)
+        assert isinstance(exchange.end(), Disposed)
+        assert [(m.time, m.value.kind) for m in observer.messages][-1] == (250, "C")
+        assert [(each.subscribe, each.unsubscribe) for each in signal.subscriptions] == [(0, 250)]
+
+    def test_timeout_in_virtual_time(self):
+        """The timeout operator aborts an upload that stalls for longer than its time."""
+        scheduler = TestScheduler()
+        up, client = cranked()
+        observer = scheduler.create_observer()
+        up.pipe(ops.timeout(100.0, scheduler=scheduler)).subscribe(observer, scheduler=NewThreadScheduler())
+        exchange = client.next_request()
+        exchange.take()
+        scheduler.advance_to(99)
+        assert [m.value.kind for m in observer.messages] == ["N"]
+        scheduler.advance_to(200)
+        assert isinstance(exchange.end(), Disposed)
+        assert observer.messages[-1].value.kind == "E"
+
+    def test_merge(self):
+        """merge runs uploads side by side, each with its own Progress and response."""
+        ups = [cranked() for _ in range(3)]
+        observed, _ = observe(reactivex.merge(*(up for up, _ in ups)))
+        exchanges = [client.next_request() for _, client in ups]
+        for exchange in exchanges:
+            exchange.take()
+        for status, exchange in zip([200, 201, 202], exchanges, strict=True):
+            exchange.take_all()
+            exchange.respond(status)
+            exchange.end()
+        assert observed._ended.wait(PATIENCE)
+        responses = [item for item in observed.items if isinstance(item, httpx.Response)]
+        assert sorted(response.status_code for response in responses) == [200, 201, 202]
+        assert len([item for item in observed.progress if item.percent == 100]) == 3
+
+    @pytest.mark.parametrize("scheduler", [None, CurrentThreadScheduler()])
+    def test_take_aborts(self, scheduler):
+        """An operator that has what it wants aborts the upload, also where it runs in place on the trampoline."""
+        seen: list[str] = []
+
+        def script(request: httpx.Request) -> httpx.Response:
+            try:
+                for _ in request.stream:
+                    seen.append("piece")
+            except Disposed:
+                seen.append("stopped")
+                raise
+            return httpx.Response(200, request=request)
+
+        up = upload(URL, LARGE, client=ScriptedClient(script), progress_interval=0)
+        first = rxupload.run(up.pipe(ops.take(1)), scheduler=CurrentThreadScheduler.singleton() if scheduler else None)
+        assert first == Progress(0, first.total)
+        gc.collect()
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        pieces=st.lists(st.integers(1, 1 << 20), min_size=1, max_size=8),
+        sized=st.booleans(),
+        steps=st.lists(st.sampled_from(["take", "again"]), max_size=12),
+        end=st.sampled_from(["respond", "all", "fail", "dispose", "raise"]),
+    )
+    def test_grammar(self, pieces, sized, steps, end):
+        """For any body, passes, and end: the order of notifications holds, and there is the one right terminal."""
+        contents = [bytes(size) for size in pieces]
+        size = sum(pieces) if sized else None
+        up, client = cranked(File(lambda: iter(contents), size=size))
+        boom = ZeroDivisionError()
+        armed = threading.Event()
+
+        def on_next(item: Any) -> None:
+            if armed.is_set():
+                raise boom
+
+        observed, subscription = observe(up, on_next)
+        exchange = client.next_request()
+        for step in steps:
+            exchange.take() if step == "take" else exchange.begin_again()
+        failure = httpx.WriteError("broken")
+        if end == "raise":
+            armed.set()
+        if end in ("respond", "raise"):
+            exchange.respond()
+        elif end == "all":
+            exchange.begin_again()
+            body = exchange.take_all()
+            exchange.respond()
+        elif end == "fail":
+            exchange.fail(failure)
+        else:
+            subscription.dispose()
+        exchange.end()
+        if end == "dispose":
+            assert not observed.ended
+        else:
+            observed.wait()
+            assert observed.error is {"fail": failure, "raise": boom}.get(end)
+        items = observed.items[:-1] if end == "raise" else observed.items
+        check_grammar(items, completed=observed.is_completed)
+        if end == "all":
+            assert observed.progress[-1].sent == len(body)
+            assert observed.progress[-1].total == (len(body) if sized else None)
+
+
+class TestArguments:
+    def send(self, *args: Any, **kwargs: Any) -> tuple[httpx.Request, bytes]:
+        requests: list[tuple[httpx.Request, bytes]] = []
+
+        def script(request: httpx.Request) -> httpx.Response:
+            requests.append((request, b"".join(request.stream)))
+            return httpx.Response(200, request=request)
+
+        upload(*args, client=ScriptedClient(script), **kwargs).run()
+        return requests[0]
+
+    def test_defaults(self, tmp_path):
+        """POST, field "file", the path's base name, its guessed type."""
+        path = tmp_path / "beach.jpg"
+        path.write_bytes(b"jpeg")
+        request, body = self.send(URL, path)
+        assert request.method == "POST"
+        assert str(request.url) == URL
+        assert b'Content-Disposition: form-data; name="file"; filename="beach.jpg"\r\n' in body
+        assert b"Content-Type: image/jpeg\r\n\r\njpeg\r\n" in body
+
+    def test_bytes(self):
+        """Bytes are called "upload" and are application/octet-stream."""
+        _, body = self.send(URL, b"data")
+        assert b'name="file"; filename="upload"\r\nContent-Type: application/octet-stream\r\n\r\ndata\r\n' in body
+
+    def test_names_and_type(self):
+        """name, filename and content_type are the part's."""
+        _, body = self.send(URL, b"data", "photo", filename="a.png", content_type="x/y")
+        assert b'name="photo"; filename="a.png"\r\nContent-Type: x/y\r\n\r\ndata' in body
+
+    def test_type_from_the_filename(self):
+        """The content type is guessed from the filename that is sent."""
+        _, body = self.send(URL, b"data", filename="a.png")
+        assert b"Content-Type: image/png\r\n" in body
+
+    def test_several_files(self):
+        """A list is several files in order, under one name unless a File says otherwise."""
+        files = [b"first", File(b"second", name="other", filename="b.txt", content_type="t/u"), File(b"third")]
+        _, body = self.send(URL, files, "photos", content_type="v/w")
+        first, second, third = body.split(b"\r\n--")[0:3]
+        assert b'name="photos"; filename="upload"\r\nContent-Type: v/w\r\n\r\nfirst' in first
+        assert b'name="other"; filename="b.txt"\r\nContent-Type: t/u\r\n\r\nsecond' in second
+        assert b'name="photos"; filename="upload"\r\nContent-Type: v/w\r\n\r\nthird' in third
+
+    def test_form_data(self):
+        """Form fields come first, in their order; sequences repeat, and bool is true or false."""
+        _, body = self.send(URL, b"data", form_data={"z": "1", "a": [2, 2.5], "on": True, "raw": b"\n"})
+        values = [part.split(b"\r\n\r\n", 1)[1] for part in body.split(b"\r\n--")[:6]]
+        assert values == [b"1", b"2", b"2.5", b"true", b"\n", b"data"]
+
+    def test_headers(self):
+        """Headers are sent; those that describe the body are the body's own, whoever set them."""
+        headers = {"X-A": "b", "content-type": "text/evil", "CONTENT-LENGTH": "3", "Transfer-Encoding": "chunked"}
+        request, body = self.send(URL, b"data", headers=headers, method="PUT")
+        assert request.method == "PUT"
+        assert request.headers["X-A"] == "b"
+        assert request.headers["Content-Type"].startswith("multipart/form-data; boundary=")
+        assert request.headers.get_list("Content-Length") == [str(len(body))]
+        assert "Transfer-Encoding" not in request.headers
+
+    def test_headers_of_the_client(self):
+        """A client's default headers do not replace the body's own either."""
+        requests: list[httpx.Request] = []
+
+        def handle(request: httpx.Request) -> httpx.Response:
+            requests.append(request)
+            return httpx.Response(200)
+
+        defaults = {"Content-Type": "text/evil", "Transfer-Encoding": "chunked", "X-Client": "1"}
+        with httpx.Client(transport=httpx.MockTransport(handle), headers=defaults) as client:
+            upload(URL, b"data", client=client).run()
+        assert requests[0].headers["Content-Type"].startswith("multipart/form-data")
+        assert "Transfer-Encoding" not in requests[0].headers
+        assert requests[0].headers["X-Client"] == "1"
+
+    @pytest.mark.parametrize("client_module", [httpx, httpx2])
+    def test_follow_redirects(self, client_module):
+        """A 307 sends the body again, with attempt one higher, where redirects are followed."""
+
+        def handle(request: Any) -> Any:
+            body = b"".join(request.stream)
+            bodies.append(body)
+            if request.url.path == "/":
+                return client_module.Response(307, headers={"Location": "/there"})
+            return client_module.Response(200)
+
+        bodies: list[bytes] = []
+
+        class Transport(client_module.BaseTransport):
+            def handle_request(self, request: Any) -> Any:
+                return handle(request)
+
+        with client_module.Client(transport=Transport()) as client:
+            observed, _ = observe(upload(URL, b"data", client=client, follow_redirects=True))
+            observed.wait()
+            assert observed.items[-1].status_code == 200
+            assert bodies[0] == bodies[1]
+            assert [item.attempt for item in observed.progress] == [1, 1, 2, 2]
+            bodies.clear()
+            assert upload(URL, b"data", client=client).run().status_code == 307
+            assert len(bodies) == 1
+
+    def test_digest_auth(self):
+        """An auth challenge sends the body again, with attempt one higher."""
+
+        class Transport(httpx.BaseTransport):
+            def handle_request(self, request: httpx.Request) -> httpx.Response:
+                b"".join(request.stream)
+                if "Authorization" in request.headers:
+                    return httpx.Response(200)
+                return httpx.Response(401, headers={"WWW-Authenticate": 'Digest realm="r", nonce="n", qop="auth"'})
+
+        with httpx.Client(transport=Transport(), auth=httpx.DigestAuth("user", "password")) as client:
+            observed, _ = observe(upload(URL, b"data", client=client))
+            assert observed.wait().response.status_code == 200
+        assert [item.attempt for item in observed.progress] == [1, 1, 2, 2]
+
+    def test_base_url(self):
+        """A relative URL works where the client has a base_url."""
+        with httpx.Client(
+            transport=httpx.MockTransport(lambda request: httpx.Response(200, text=str(request.url))),
+            base_url="http://base.test/api/",
+        ) as client:
+            assert upload("photos", b"data", client=client).run().text == "http://base.test/api/photos"
+
+    def test_once_only_source(self):
+        """An iterator uploads once; again, it is a clear error with nothing sent."""
+        client = ScriptedClient(answer(), answer())
+        up = upload(URL, iter([b"data"]), client=client)
+        assert up.run().status_code == 200
+        with pytest.raises(RuntimeError, match="once"):
+            up.run()
+        assert client.requests == 1
+
+    def test_once_only_source_after_a_failure_before_it_was_read(self):
+        """An iterator of which nothing was read uploads whole at the next try."""
+        bodies: list[bytes] = []
+
+        def script(request: httpx.Request) -> httpx.Response:
+            bodies.append(b"".join(request.stream))
+            return httpx.Response(200, request=request)
+
+        up = upload(URL, iter([b"one", b"two"]), client=ScriptedClient(refuse(), script))
+        assert rxupload.run(up.pipe(ops.retry(2))).status_code == 200
+        assert b"onetwo" in bodies[0]
+
+    def test_once_only_source_redirected(self):
+        """A redirect that would need an iterator again is a clear error, not an empty body."""
+
+        class Transport(httpx.BaseTransport):
+            def handle_request(self, request: httpx.Request) -> httpx.Response:
+                b"".join(request.stream)
+                return httpx.Response(307, headers={"Location": "/there"})
+
+        with (
+            httpx.Client(transport=Transport()) as client,
+            pytest.raises(RuntimeError, match="once"),
+        ):
+            upload(URL, iter([b"data"]), client=client, follow_redirects=True).run()
+
+    @pytest.mark.parametrize(
+        ("kwargs", "error", "text"),
+        [
+            ({"url": "upload.test/photos"}, ValueError, "url: must begin with http"),
+            ({"url": "ftp://upload.test/"}, ValueError, "url: must begin with http"),
+            ({"url": "http://"}, ValueError, "url:"),
+            ({"url": "/photos"}, ValueError, "url: must begin with http"),
+            ({"url": "http://upload.test:port/"}, ValueError, "url:"),
+            ({"url": 5}, TypeError, "url:"),
+            ({"file": None}, TypeError, "file"),
+            ({"file": 5}, TypeError, "file"),
+            ({"file": []}, ValueError, "file"),
+            ({"file": ""}, ValueError, "file"),
+            ({"file": io.StringIO("text")}, TypeError, "rb"),
+            ({"file": {"a": b"b"}}, TypeError, "file"),
+            ({"file": [b"good", None]}, TypeError, "file"),
+            ({"file": File(b"abc", size=-1)}, ValueError, "size"),
+            ({"name": ""}, ValueError, "name"),
+            ({"name": 5}, TypeError, "name"),
+            ({"filename": ""}, ValueError, "filename"),
+            ({"filename": 5}, TypeError, "filename"),
+            ({"file": [b"a", b"b"], "filename": "one"}, ValueError, "filename"),
+            ({"content_type": "text/plain\r\nX-Evil: 1"}, ValueError, "content_type"),
+            ({"content_type": 5}, TypeError, "content_type"),
+            ({"form_data": {"a": None}}, TypeError, "form_data"),
+            ({"form_data": {5: "a"}}, TypeError, "form_data"),
+            ({"form_data": [("a", "b")]}, TypeError, "form_data"),
+            ({"headers": {"X": "a\r\nY: b"}}, ValueError, "headers"),
+            ({"headers": {"X": "a\nb"}}, ValueError, "headers"),
+            ({"headers": {"X\r\nY": "a"}}, ValueError, "headers"),
+            ({"headers": {"": "a"}}, ValueError, "headers"),
+            ({"headers": {"X": "\u2605"}}, ValueError, "headers"),
+            ({"headers": {"X": 5}}, TypeError, "headers"),
+            ({"headers": 5}, TypeError, "headers"),
+            ({"method": "PO ST"}, ValueError, "method"),
+            ({"method": ""}, ValueError, "method"),
+            ({"method": None}, TypeError, "method"),
+            ({"timeout": 0}, ValueError, "timeout"),
+            ({"timeout": -1}, ValueError, "timeout"),
+            ({"timeout": float("nan")}, ValueError, "timeout"),
+            ({"timeout": float("inf")}, ValueError, "timeout"),
+            ({"timeout": "5"}, TypeError, "timeout"),
+            ({"timeout": True}, TypeError, "timeout"),
+            ({"progress_interval": -0.1}, ValueError, "progress_interval"),
+            ({"progress_interval": None}, TypeError, "progress_interval"),
+            ({"client": 5}, TypeError, "client"),
+            ({"client": httpx.AsyncClient}, TypeError, "client"),
+        ],
+        ids=lambda value: repr(value)[:50] if isinstance(value, dict) else "",
+    )
+    def test_wrong_arguments(self, kwargs, error, text):
+        """A wrong argument raises at the call, with its name, before anything else."""
+        with pytest.raises(error, match=text):
+            upload(**{"url": URL, "file": b"data"} | kwargs)
+
+    def test_no_credentials_in_errors(self):
+        """An error about the URL does not repeat the credentials in it."""
+        with pytest.raises(ValueError, match="url") as caught:
+            upload("ftp://user:secret@upload.test/", b"data")
+        assert "secret" not in "".join(traceback.format_exception(caught.value)).split("upload(")[0]
+        assert "secret" not in str(caught.value)
+
+
+class TestProgress:
+    @given(st.integers(0, 10**15), st.integers(0, 10**15))
+    def test_percent_and_fraction(self, one, other):
+        """percent is rounded down, so 100 means every byte; fraction is from 0.0 to 1.0."""
+        sent, total = sorted((one, other))
+        progress = Progress(sent, total)
+        assert 0.0 <= progress.fraction <= 1.0
+        assert 0 <= progress.percent <= 100
+        assert (progress.percent == 100) == (sent == total)
+
+    def test_unknown(self):
+        """Without a total there is no percent and no fraction."""
+        assert Progress(5, None).percent is None
+        assert Progress(5, None).fraction is None
+        assert Progress(5, None).attempt == 1
+
+
+def test_public_names():
+    """The public names are exactly those exported, and each says its module is importable."""
+    assert sorted(rxupload.__all__) == rxupload.__all__
+    for name in rxupload.__all__:
+        assert hasattr(rxupload, name)
+    public = {name for name in vars(rxupload) if not name.startswith("_")}
+    modules = {name for name, value in vars(rxupload).items() if isinstance(value, type(sys))}
+    assert public - modules == set(rxupload.__all__)
+
+
+def test_import_is_light():
+    """`import rxupload` imports nothing that reactivex and httpx do not, but its own modules and a few of Python's."""
+    script = "import sys, httpx, reactivex, rxupload; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"tqdm", "starlette", "uvicorn", "python_multipart", "multipart", "argparse"} & set(loaded)
+
+
+_ = itertools

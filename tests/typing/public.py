@@ -1,0 +1,51 @@
+"""The public types, pinned: checked by mypy and pyright, never run."""
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, assert_type
+
+import httpx
+import httpx2
+from reactivex import Observable
+from reactivex import operators as ops
+
+import rxupload
+from rxupload import File, Progress, Upload, upload
+
+up = upload("https://example.org/", Path("beach.jpg"))
+
+assert_type(up, Upload)
+assert_type(up.run(), httpx.Response)
+assert_type(up.progress, Observable[Progress])
+assert_type(up.__await__(), Generator[Any, None, httpx.Response])
+assert_type(rxupload.run(up.progress), Progress)
+assert_type(rxupload.run(up), Progress | httpx.Response)
+
+events: Observable[Progress | httpx.Response] = up
+retried: Observable[Progress | httpx.Response] = up.pipe(ops.retry(3))
+event: rxupload.UploadEvent = rxupload.run(retried)
+
+progress = Progress(1, 2)
+assert_type(progress.sent, int)
+assert_type(progress.total, int | None)
+assert_type(progress.attempt, int)
+assert_type(progress.fraction, float | None)
+assert_type(progress.percent, int | None)
+
+
+async def awaited() -> None:
+    """An Upload awaits to its response."""
+    assert_type(await up, httpx.Response)
+
+
+upload("https://example.org/", b"bytes", "name", filename="n", content_type="text/plain", method="PUT")
+upload(httpx.URL("https://example.org/"), [Path("a"), Path("b")])
+upload(httpx.URL("https://example.org/"), ["a", "b"])
+upload(httpx.URL("https://example.org/"), (File("a"), File(b"c", filename="c.txt")))
+upload("https://example.org/", (piece for piece in [b"a"]), form_data={"a": "b", "c": [1, 2.0, True, b"d"]})
+upload("https://example.org/", lambda: iter([b"a"]), headers={"A": "b"}, timeout=5, progress_interval=0)
+upload("https://example.org/", lambda: Path("a").open("rb"), headers=[("A", "b")], follow_redirects=True)
+upload("https://example.org/", File(iter([b"abc"]), size=3), headers=httpx.Headers())
+upload("https://example.org/", Path("a").open("rb"), client=httpx.Client())
+upload("https://example.org/", bytearray(b"a"), client=httpx2.Client())
+upload("https://example.org/", memoryview(b"a"), client=None)
