@@ -69,6 +69,11 @@ class Meter:
         if sent > self._last.sent:
             self._emit_item(Progress(sent, self._last.total, self._last.attempt))
 
+    def describe(self) -> str:
+        """How far it had got, for the text of an error."""
+        of_all = "" if self._last.total is None else f" of {self._last.total}"
+        return f"{self._last.sent}{of_all} bytes of the body had gone"
+
     def _emit_item(self, progress: Progress) -> None:
         self._last = progress
         self._emitted_at = self._clock()

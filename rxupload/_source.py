@@ -235,10 +235,10 @@ class _SeekableSource(Source):
 
     def open(self) -> Reader:
         with self._lock:
-            size = self._size(_bytes_after(self._file, self._start))
-        return Reader(self._label, size, partial(self._pass, size), ExitStack())
+            measured = _bytes_after(self._file, self._start)
+        return Reader(self._label, self._size(measured), partial(self._pass, measured), ExitStack())
 
-    def _pass(self, size: int | None) -> Generator[bytes]:
+    def _pass(self, measured: int | None) -> Generator[bytes]:
         position = self._start
 
         def read(count: int) -> bytes:
@@ -249,7 +249,7 @@ class _SeekableSource(Source):
             position += len(data)
             return data
 
-        return _read_all(read, size)
+        return _read_all(read, measured)
 
 
 class _OnceSource(Source):

@@ -38,7 +38,12 @@ class Transfer:
         self._reason: Exception | None = None
         self._settled = False
         self._interrupt: Callable[[], None] | None = None
-        self._handed_over = 0
+        # The pass over the body that is under way; the worker's thread alone uses these.
+        self.meter: Meter | None = None
+        self.measured = False  # the transport reports progress
+        self.piece = 0  # bytes of the piece that is being sent; 0 while none is
+        self.handed_over = 0  # bytes of the pieces before it
+        self.is_whole = False  # the last piece has been handed over
 
     @staticmethod
     def current() -> Transfer | None:
@@ -82,8 +87,8 @@ class Transfer:
     def expire(self) -> None:
         """Stop, if the time limit has passed."""
         if self.remaining() <= 0:
-            gone = f"{self._handed_over} bytes of the body had gone"
-            self.stop(UploadTimeout(f"The upload was not finished within {self._timeout:g} s; {gone}"))
+            so_far = "" if self.meter is None else f"; {self.meter.describe()}"
+            self.stop(UploadTimeout(f"The upload was not finished within {self._timeout:g} s{so_far}"))
 
     def remaining(self) -> float:
         """Seconds that are left for the whole upload; `math.inf` without a limit."""
@@ -99,32 +104,43 @@ class Transfer:
             for kind, seconds in timeouts.items():
                 timeouts[kind] = left if seconds is None else min(seconds, left)
 
-    @contextmanager
-    def interruptible(self, interrupt: Callable[[], None]) -> Iterator[None]:
-        """Have `stop` call `interrupt` while the block waits for the network.
+    def attach(self, interrupt: Callable[[], None]) -> None:
+        """Have `stop` call `interrupt`, which wakes the worker from its wait, until it is detached.
 
-        It is called at most once, under the lock and so never after the block has been left: what it interrupts
-        is then still the block's own.
+        It is called at most once, and under the lock: what it interrupts is the transfer's own until `detach` has
+        returned. Raises the reason to stop, if there is one already.
         """
         with self._lock:
             if self._reason is not None:
                 raise self._reason
             self._interrupt = interrupt
-        try:
-            yield
-        finally:
-            with self._lock:
+
+    def detach(self, interrupt: Callable[[], None]) -> None:
+        """Undo `attach`, unless something else has been attached since."""
+        with self._lock:
+            if self._interrupt == interrupt:
                 self._interrupt = None
 
     # How far it is
 
     def metered(self, body: Iterable[bytes], meter: Meter, total: int | None) -> Iterator[bytes]:
-        """One pass over the body, piece by piece, counted as it is taken."""
-        self._handed_over = 0
+        """One pass over the body, piece by piece.
+
+        A piece counts as sent when the client comes for the next one, unless the transport knows better and sets
+        `measured`: then it reports to the meter itself what has arrived.
+        """
+        self.meter = meter
+        self.measured = self.is_whole = False
+        self.handed_over = 0
         meter.begin(total)
         for piece in body:
             self.check()
+            self.piece = len(piece)
             yield piece
-            self._handed_over += len(piece)
-            meter.update(self._handed_over)
-        meter.settle(self._handed_over)
+            self.piece = 0
+            self.handed_over += len(piece)
+            if not self.measured:
+                meter.update(self.handed_over)
+        self.is_whole = True
+        if not self.measured:
+            meter.settle(self.handed_over)

@@ -74,11 +74,14 @@ class Exchange:
     def perform(self) -> httpx.Response:
         transfer = Transfer.current()
         assert transfer is not None
+
+        def wake() -> None:
+            self._steps.put(transfer.check)
+
         try:
             while True:
-                with transfer.interruptible(lambda: self._steps.put(lambda: transfer.check())):
-                    step = self._steps.get()
-                response = step()
+                transfer.attach(wake)
+                response = self._steps.get()()
                 if response is not None:
                     self.ended.put(response)
                     return response

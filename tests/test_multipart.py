@@ -14,14 +14,21 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from python_multipart.multipart import FormParser
 from werkzeug.http import unquote_header_value
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
 from rxupload import _multipart, _source
-from rxupload._multipart import MultipartBody, Part, check_content_type, encode_fields, guess_content_type
+from rxupload._multipart import (
+    ENOUGH,
+    MultipartBody,
+    Part,
+    check_content_type,
+    encode_fields,
+    guess_content_type,
+)
 from rxupload._source import CHUNK, make_source
 
 WPT = json.loads((Path(__file__).parent / "data" / "wpt_multipart_cases.json").read_text(encoding="utf-8"))[
@@ -34,9 +41,9 @@ def part(file, name="file", filename="upload", content_type="application/octet-s
     return Part(name, filename, content_type, make_source(file, size=size).open())
 
 
-def sent(body):
+def sent(body, enough=ENOUGH):
     """The pieces of one pass in which no time goes by, so that nothing goes out for being old."""
-    with mock.patch.object(_multipart, "monotonic", return_value=0.0):
+    with mock.patch.multiple(_multipart, monotonic=lambda: 0.0, ENOUGH=enough):
         return list(body)
 
 
@@ -102,7 +109,7 @@ def model_body(boundary, form_data, files):
     for file in files:
         names = f'name="{sent_name(file["name"])}"; filename="{sent_filename(file["filename"])}"'
         lines += [b"--" + boundary, f"Content-Disposition: form-data; {names}".encode()]
-        lines += [f"Content-Type: {file['content_type']}".encode(), b"", file["content"]]
+        lines += [f"Content-Type: {file['content_type']}".encode(), b"", content_of(file)]
     return b"\r\n".join([*lines, b"--" + boundary + b"--", b""])
 
 
@@ -129,9 +136,9 @@ def as_python_multipart_decodes_filename(filename):
     return decoded.split("\\")[-1] if decoded[1:3] == ":\\" or decoded[:2] == "\\\\" else decoded
 
 
-def parsed_by_werkzeug(body):
-    decoder, parts = MultipartDecoder(boundary_of(body).encode()), []
-    for piece in [*sent(body), None]:
+def parsed_by_werkzeug(boundary, pieces):
+    decoder, parts = MultipartDecoder(boundary.encode()), []
+    for piece in [*pieces, None]:
         decoder.receive_data(piece)
         while not isinstance(event := decoder.next_event(), NeedData | Epilogue):
             if isinstance(event, Field):
@@ -143,7 +150,7 @@ def parsed_by_werkzeug(body):
     return [tuple(each) for each in parts]
 
 
-def parsed_by_python_multipart(body):
+def parsed_by_python_multipart(boundary, pieces):
     parts = []
 
     def on_field(field):
@@ -155,15 +162,23 @@ def parsed_by_python_multipart(body):
         parts.append((file.field_name.decode(), file.file_name.decode(), file.content_type, content))
         file.close()
 
-    parser = FormParser("multipart/form-data", on_field, on_file, boundary=boundary_of(body))
-    for piece in sent(body):
+    parser = FormParser("multipart/form-data", on_field, on_file, boundary=boundary)
+    for piece in pieces:
         assert parser.write(piece) == len(piece)
     parser.finalize()
     return parts
 
 
-# Strategies. A name for the parsers ends in no backslash: they read one before the closing quote as RFC 9110's escape,
-# while browsers send it as it is.
+WERKZEUG = parsed_by_werkzeug, as_werkzeug_decodes, as_werkzeug_decodes
+PYTHON_MULTIPART = (
+    parsed_by_python_multipart,
+    as_python_multipart_decodes,
+    as_python_multipart_decodes_filename,
+)
+
+
+# Strategies. A name for the parsers ends in no backslash: they read one before the closing quote as an escape
+# (RFC 9110), while browsers send it as it is.
 
 any_text = st.text(st.characters(), max_size=20) | st.text('ab"\\\r\n;=%/:', max_size=12)
 with_surrogates = st.text(st.characters(categories=["Cs", "L"]), max_size=6)
@@ -189,6 +204,10 @@ def files_of(kinds, names=names):
     content_types = st.sampled_from(["text/plain", "application/octet-stream", 'text/plain; charset="x"'])
     one = {"name": names, "filename": names, "content_type": content_types, "kind": st.sampled_from(kinds)}
     return st.lists(st.fixed_dictionaries({**one, "pieces": content_pieces}), max_size=3)
+
+
+def content_of(file):
+    return b"".join(file["pieces"])
 
 
 class Pipe(io.RawIOBase):
@@ -235,8 +254,7 @@ def body_of(form_data, files):
     with tempfile.TemporaryDirectory() as directory, ExitStack() as opened:
         parts = []
         for file in files:
-            file["content"] = b"".join(file["pieces"])
-            declared = len(file["content"]) if file["kind"].startswith("declared") else None
+            declared = len(content_of(file)) if file["kind"].startswith("declared") else None
             source = source_of(file["kind"], file["pieces"], directory)
             each = part(source, file["name"], file["filename"], file["content_type"], declared)
             opened.callback(each.reader.close)
@@ -265,17 +283,16 @@ def test_each_pass_gives_the_same_bytes(form_data, files):
         assert sent(body) == first
 
 
-@pytest.mark.parametrize(
-    ("parse", "decode_name", "decode_filename"),
-    [
-        (parsed_by_werkzeug, as_werkzeug_decodes, as_werkzeug_decodes),
-        (parsed_by_python_multipart, as_python_multipart_decodes, as_python_multipart_decodes_filename),
-    ],
+@pytest.mark.parametrize("parser", [WERKZEUG, PYTHON_MULTIPART], ids=["werkzeug", "python-multipart"])
+@settings(max_examples=200, deadline=None)
+@given(
+    forms(names_for_parsers),
+    files_of(READ_AGAIN + READ_ONCE, names_for_parsers),
+    st.sampled_from([1, 100, ENOUGH]),
 )
-@settings(max_examples=150, deadline=None)
-@given(forms(names_for_parsers), files_of(READ_AGAIN + READ_ONCE, names_for_parsers))
-def test_standard_parsers_give_back_what_was_sent(parse, decode_name, decode_filename, form_data, files):
+def test_standard_parsers_give_back_what_was_sent(parser, form_data, files, enough):
     """Two servers' parsers find the fields and files in order: contents exact, names as each decodes them."""
+    parse, decode_name, decode_filename = parser
     expected = [(decode_name(sent_name(name)), None, None, value) for name, value in flat(form_data)]
     with body_of(form_data, files) as body:
         expected += [
@@ -283,11 +300,11 @@ def test_standard_parsers_give_back_what_was_sent(parse, decode_name, decode_fil
                 decode_name(sent_name(file["name"])),
                 decode_filename(sent_filename(file["filename"])),
                 file["content_type"],
-                file["content"],
+                content_of(file),
             )
             for file in files
         ]
-        assert parse(body) == expected
+        assert parse(boundary_of(body), sent(body, enough)) == expected
 
 
 @pytest.mark.parametrize("case", WPT, ids=[case["id"] for case in WPT])
@@ -341,9 +358,9 @@ def test_boundary_is_random_and_needs_no_quotes():
 @given(st.lists(st.integers(0, 1500), max_size=12), st.integers(0, 1500))
 def test_pieces_are_as_few_as_their_limits_allow(sizes, value_size):
     """Small chunks are gathered until there is enough; no piece exceeds that and one chunk."""
-    with mock.patch.multiple(_multipart, ENOUGH=200), mock.patch.multiple(_source, CHUNK=600):
+    with mock.patch.multiple(_source, CHUNK=600):
         body = MultipartBody([("field", bytes(value_size))], [part([bytes(size) for size in sizes])])
-        *pieces, last = sent(body)
+        *pieces, last = sent(body, enough=200)
     assert all(type(piece) is bytes for piece in [*pieces, last])
     assert all(200 <= len(piece) < 200 + 600 for piece in pieces)
     assert 0 < len(last) < 200 + 600

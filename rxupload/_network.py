@@ -1,0 +1,618 @@
+"""Connections that an upload can abort at any moment, hear on while it sends, and measure.
+
+httpcore works on top of this through its public `NetworkBackend` and `NetworkStream`. All sockets are non-blocking,
+and there is one place that waits (`_Waiting`): for at most 50 ms at a time, looking at the clock, the abort and the
+progress in between. A stream finds the upload that uses it through `Transfer.current()`; without one (a request that
+is no upload) it behaves as httpcore's own.
+"""
+
+from __future__ import annotations
+
+import array
+import math
+import os
+import select
+import socket
+import ssl
+import struct
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import httpcore
+
+from ._transfer import Transfer
+
+SLICE_SECONDS = 0.05  # the longest uninterrupted wait
+PLAIN_SLICE = 256 * 1024  # bytes for one send
+TLS_SLICE = 64 * 1024  # OpenSSL tells of a slice only when all of it is written, so these are smaller
+_TOO_LONG = 100 * 1024  # bytes of a response head; h11's own limit
+
+_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_RESET_ON_CLOSE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+
+
+class Backend(httpcore.NetworkBackend):
+    """Connects, over TCP or to a Unix socket, without blocking."""
+
+    def __init__(self, *, multiplexed: bool = False) -> None:
+        self._multiplexed = multiplexed  # HTTP/2 without TLS, where no handshake tells
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Try each address of the host in turn, for `timeout` seconds each, as socket.create_connection does."""
+        where = f"{host}:{port}"
+        try:
+            addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise httpcore.ConnectError(f"{where}: {error}") from error
+        failure: httpcore.NetworkError | httpcore.TimeoutException | None = None
+        for family, kind, protocol, _, address in addresses:
+            try:
+                sock = socket.socket(family, kind, protocol)
+            except OSError as error:  # a family that this machine lacks
+                failure = httpcore.ConnectError(f"{where}: {error}")
+                continue
+            try:
+                for option in socket_options or ():
+                    sock.setsockopt(*option)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if local_address is not None:
+                    sock.bind((local_address, 0))
+                _connect(sock, address, where, timeout)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                sock.close()
+                failure = error
+            except OSError as error:
+                sock.close()
+                failure = httpcore.ConnectError(f"{where}: {error}")
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                return Stream(sock, multiplexed=self._multiplexed)
+        raise failure or httpcore.ConnectError(f"{where}: the name has no address")
+
+    def connect_unix_socket(
+        self,
+        path: str,
+        timeout: float | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Connect to a Unix socket."""
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            for option in socket_options or ():
+                sock.setsockopt(*option)
+            _connect(sock, path, path, timeout)
+        except BaseException:
+            sock.close()
+            raise
+        return Stream(sock, multiplexed=self._multiplexed)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait between two attempts to connect (`retries=`); an abort ends it."""
+        until = time.monotonic() + seconds
+        transfer = Transfer.current()
+        while (left := until - time.monotonic()) > 0:
+            if transfer is not None:
+                transfer.check()
+            time.sleep(min(left, SLICE_SECONDS))
+
+
+def _connect(sock: socket.socket, address: Any, where: str, timeout: float | None) -> None:
+    sock.setblocking(False)
+    waiting = _Waiting(sock, httpcore.ConnectTimeout, f"No connection to {where}", timeout)
+    with _interruptible(sock):
+        try:
+            while True:
+                try:
+                    sock.connect(address)
+                except BlockingIOError:  # in progress; from a Unix socket: its queue is full
+                    if sock.family != getattr(socket, "AF_UNIX", None):
+                        break
+                    waiting.slice()  # no poll would tell when there is room
+                else:
+                    return
+            while not waiting.slice(write=True):
+                pass
+        except OSError as error:
+            raise httpcore.ConnectError(f"{where}: {error.strerror or error}") from error
+        if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise httpcore.ConnectError(f"{where}: {os.strerror(code)}")
+
+
+@contextmanager
+def _interruptible(sock: socket.socket) -> Iterator[None]:
+    """Let an abort end a wait on a socket that is no stream yet."""
+    transfer = Transfer.current()
+    if transfer is None:
+        yield
+        return
+
+    def interrupt() -> None:
+        _reset(sock)
+
+    transfer.attach(interrupt)
+    try:
+        yield
+    finally:
+        transfer.detach(interrupt)
+
+
+def _reset(sock: socket.socket) -> None:
+    """End a connection from another thread than the one that waits for it.
+
+    A shutdown wakes that thread, and its close then sends a reset: without the linger, the end would wait behind the
+    unsent bytes for as long as the server does not read them.
+    """
+    with suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    with suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # SSLSocket's own would drop its TLS state under the other
+
+
+class _Waiting:
+    """Waiting for a socket: at most 50 ms at a time, and no longer than a limit without any movement."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        timeout_error: type[httpcore.TimeoutException],
+        what: str,
+        limit: float | None,
+    ) -> None:
+        self._sock = sock
+        self._timeout_error = timeout_error
+        self._what = what
+        self._limit = math.inf if limit is None else limit
+        self._moved: object = None
+        self._since = time.monotonic()
+
+    def moved(self, state: object) -> None:
+        """Begin to wait anew if the state has changed."""
+        if state != self._moved:
+            self._moved = state
+            self._since = time.monotonic()
+
+    def slice(self, *, read: bool = False, write: bool = False) -> bool:
+        """Wait once; whether the socket is ready. Raises the timeout, and the reason to stop if there is one."""
+        transfer = Transfer.current()
+        left = self._limit - (time.monotonic() - self._since)
+        if transfer is not None:
+            transfer.check()
+            left_in_all = transfer.remaining()
+        else:
+            left_in_all = math.inf
+        if left <= 0:
+            raise self._timeout_error(f"{self._what} for {self._limit:g} s{_so_far(transfer)}")
+        return _poll(self._sock, min(left, left_in_all, SLICE_SECONDS), read=read, write=write)
+
+
+def _so_far(transfer: Transfer | None) -> str:
+    if transfer is None or transfer.meter is None:
+        return ""
+    return f"; {transfer.meter.describe()}"
+
+
+def _poll(sock: socket.socket, seconds: float, *, read: bool = False, write: bool = False) -> bool:
+    if not read and not write:
+        time.sleep(seconds)
+        return False
+    if not hasattr(select, "poll"):
+        # Windows tells of a connection that failed through the third set alone.
+        return any(select.select([sock] * read, [sock] * write, [sock] * write, seconds))
+    poll = select.poll()
+    poll.register(sock, select.POLLIN * read | select.POLLOUT * write)
+    return bool(poll.poll(math.ceil(seconds * 1000)))
+
+
+# What the system holds that the peer has not acknowledged
+
+if sys.platform == "linux":
+    import fcntl
+    import termios
+
+    def _unacknowledged(sock: socket.socket) -> int | None:
+        """SIOCOUTQ, tcp(7); a Unix socket answers too, but counts its buffers' overhead."""
+        if sock.family not in (socket.AF_INET, socket.AF_INET6):
+            return None
+        count = array.array("i", [0])
+        fcntl.ioctl(sock, termios.TIOCOUTQ, count)
+        return count[0]
+
+elif sys.platform == "darwin":
+    _SO_NWRITE = 0x1024  # sys/socket.h
+
+    def _unacknowledged(sock: socket.socket) -> int | None:
+        """SO_NWRITE, of xnu's sys/socket.h."""
+        if sock.family not in (socket.AF_INET, socket.AF_INET6):
+            return None
+        return sock.getsockopt(socket.SOL_SOCKET, _SO_NWRITE)
+
+else:
+
+    def _unacknowledged(sock: socket.socket) -> int | None:  # noqa: ARG001
+        """Nobody tells here: what was handed over counts."""
+        return None
+
+
+_TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+_CAN_MEASURE = sys.platform in ("linux", "darwin")
+
+
+class Stream(httpcore.NetworkStream):
+    """One connection, plain or TLS."""
+
+    def __init__(self, sock: socket.socket, *, multiplexed: bool = False) -> None:
+        sock.setblocking(False)
+        if not _CAN_MEASURE and _TCP_NOTSENT_LOWAT is not None:
+            with suppress(OSError):  # not on a Unix socket
+                sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, 128 * 1024)
+        self._sock = sock
+        self._slice = TLS_SLICE if isinstance(sock, ssl.SSLSocket) else PLAIN_SLICE
+        self._multiplexed = multiplexed  # several uploads share it, so none may stop, measure or hear it
+        self._transfer: Transfer | None = None
+        self._used = False  # a request has been answered on it
+        self._begin_request()
+
+    def _begin_request(self) -> None:
+        self._at_start = True
+        self._answer = _Answer()
+        self._body = _BodyOnTheWire()
+        self._written = 0  # bytes of this request, before TLS
+        self._write_limit: float | None = None
+        self._cut_short = False
+
+    # httpcore's interface
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Send all of it.
+
+        Raises:
+            httpcore.WriteError: The connection is broken, or the server has given its final answer: httpcore then
+                goes on to read that.
+            httpcore.WriteTimeout: For `timeout` seconds neither the written nor the unacknowledged count changed.
+        """
+        transfer = self._join()
+        if self._at_start:
+            self._at_start = False
+            if self._used and self._is_readable():
+                raise httpcore.ConnectionNotAvailable  # closed while idle: the pool takes another
+        self._write_limit = timeout
+        is_body = transfer is not None and transfer.piece > 0
+        if is_body:
+            assert transfer is not None
+            transfer.measured = True
+            self._body.add(self._written, len(buffer), transfer.piece)
+        waiting = self._waiting(httpcore.WriteTimeout, "The server took no data", timeout)
+        with memoryview(buffer) as view:
+            done = 0
+            while done < len(view):
+                if is_body:
+                    self._hear()
+                try:
+                    count = self._sock.send(view[done : done + self._slice])
+                except _WOULD_BLOCK:
+                    waiting.moved((self._written, _unacknowledged(self._sock)))
+                    self._wait_to_send(waiting)
+                except OSError as error:
+                    self._break_off(f"The connection broke while sending: {error}", error)
+                else:
+                    done += count
+                    self._written += count
+                self._report()
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Receive what there is.
+
+        Raises:
+            httpcore.ReadError: The connection ended or was reset before a whole response head was there.
+            httpcore.ReadTimeout: Nothing came for `timeout` seconds after the peer had acknowledged everything.
+            httpcore.WriteTimeout: Before that, for the `timeout` of the last write it acknowledged nothing.
+        """
+        self._join()
+        if self._answer.held:
+            self._settle()
+            return self._answer.take(max_bytes)
+        draining = self._waiting(httpcore.WriteTimeout, "The server took no data", self._write_limit)
+        waiting: _Waiting | None = None
+        while True:
+            try:
+                data = self._sock.recv(max_bytes)
+                break
+            except _WOULD_BLOCK:
+                unacknowledged = 0 if self._answer.is_final else self._report()
+                if unacknowledged:
+                    draining.moved(unacknowledged)
+                    draining.slice(read=True)
+                else:
+                    waiting = waiting or self._waiting(httpcore.ReadTimeout, "No response", timeout)
+                    waiting.slice(read=True)
+            except OSError as error:
+                self._raise_if_stopped()
+                raise httpcore.ReadError(f"The connection broke before the response was whole: {error}") from error
+        self._report()
+        self._answer.feed(data)
+        self._settle()
+        if not data:
+            self._raise_if_stopped()
+            if self._answer.is_missing:
+                raise httpcore.ReadError("The server closed the connection before it answered")
+        return data
+
+    def close(self) -> None:
+        """Close it; with a reset, where the request was not sent whole."""
+        self.leave()
+        if self._cut_short:
+            with suppress(OSError):
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._sock.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        """Go on in TLS."""
+        self.leave()
+        try:
+            sock = ssl_context.wrap_socket(
+                self._sock, server_hostname=server_hostname, do_handshake_on_connect=False
+            )
+        except BaseException:
+            self.close()
+            raise
+        try:
+            waiting = _Waiting(
+                sock, httpcore.ConnectTimeout, f"No TLS handshake with {server_hostname}", timeout
+            )
+            with _interruptible(sock):
+                _handshake(sock, waiting)
+        except OSError as error:
+            sock.close()
+            raise httpcore.ConnectError(f"TLS with {server_hostname}: {error}") from error
+        except BaseException:
+            sock.close()
+            raise
+        return Stream(sock, multiplexed=sock.selected_alpn_protocol() == "h2")
+
+    def get_extra_info(self, info: str) -> Any:
+        """What httpcore asks of a stream."""
+        match info:
+            case "ssl_object":
+                return self._sock if isinstance(self._sock, ssl.SSLSocket) else None
+            case "client_addr":
+                return self._sock.getsockname()
+            case "server_addr":
+                return self._sock.getpeername()
+            case "socket":
+                return self._sock
+            case "is_readable":
+                return self._is_readable()
+            case _:
+                return None
+
+    # The transport's interface
+
+    def leave(self) -> None:
+        """Take it from the upload that uses it: from here on an abort leaves it alone."""
+        if self._transfer is not None:
+            self._transfer.detach(self._interrupt)
+            self._transfer = None
+
+    def finish_request(self) -> None:
+        """The response has been read, or given up: what comes next is another request."""
+        self.leave()
+        self._used = True
+        if not self._cut_short:
+            self._begin_request()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the server has closed its side."""
+        return self._answer.has_ended
+
+    # The rest
+
+    def _join(self) -> Transfer | None:
+        if self._multiplexed:
+            return None
+        transfer = Transfer.current()
+        if transfer is not self._transfer:
+            self.leave()
+            self._transfer = transfer
+            if transfer is not None:
+                transfer.attach(self._interrupt)
+        if transfer is not None:
+            transfer.check()
+        return transfer
+
+    def _interrupt(self) -> None:
+        _reset(self._sock)
+
+    def _raise_if_stopped(self) -> None:
+        if self._transfer is not None:
+            self._transfer.check()
+
+    def _waiting(
+        self, timeout_error: type[httpcore.TimeoutException], what: str, limit: float | None
+    ) -> _Waiting:
+        return _Waiting(self._sock, timeout_error, what, limit)
+
+    def _is_readable(self) -> bool:
+        return _poll(self._sock, 0, read=True)
+
+    def _wait_to_send(self, waiting: _Waiting) -> None:
+        try:
+            waiting.slice(read=not self._answer.is_final, write=True)
+        except httpcore.WriteTimeout:
+            if not self._answer.is_final:
+                raise
+            self._break_off("The server has answered, and takes no more data")
+
+    def _hear(self) -> None:
+        """Look at what the server says while the body is on its way."""
+        while not self._answer.is_final and self._is_readable():
+            try:
+                data = self._sock.recv(65536)
+            except _WOULD_BLOCK:  # of TLS, and no data in it
+                return
+            except OSError as error:
+                self._break_off(f"The connection broke while sending: {error}", error)
+            self._answer.hold(data)
+            if self._answer.ends_the_request:
+                self._break_off("The server answered before it had the whole body")
+
+    def _break_off(self, message: str, cause: OSError | None = None) -> None:
+        """Send no more of this request, and let httpcore read what the server has said."""
+        self._cut_short = True
+        self._raise_if_stopped()
+        if not self._answer.is_final:
+            with suppress(OSError):  # the answer may be there still, behind the broken connection
+                while data := self._sock.recv(65536):
+                    self._answer.hold(data)
+        raise httpcore.WriteError(message) from cause
+
+    def _report(self) -> int:
+        """Tell the upload what has arrived. Returns the bytes that are still on their way."""
+        unacknowledged = _unacknowledged(self._sock) or 0
+        transfer = self._transfer
+        if transfer is not None and transfer.measured and transfer.meter is not None:
+            transfer.meter.update(self._body.arrived(self._written - unacknowledged))
+            if transfer.is_whole and not unacknowledged:
+                transfer.meter.settle(transfer.handed_over)
+        return unacknowledged
+
+    def _settle(self) -> None:
+        """A response below 300 says that the body has arrived, whatever the system has heard of it."""
+        transfer = self._transfer
+        if transfer is not None and transfer.is_whole and self._answer.is_success and transfer.meter is not None:
+            transfer.meter.settle(transfer.handed_over)
+
+
+def _handshake(sock: ssl.SSLSocket, waiting: _Waiting) -> None:
+    sock.setblocking(False)
+    while True:
+        try:
+            sock.do_handshake()
+        except ssl.SSLWantReadError:
+            waiting.slice(read=True)
+        except ssl.SSLWantWriteError:
+            waiting.slice(write=True)
+        else:
+            return
+
+
+class _Answer:
+    """The response as far as it has come: enough of it to know whether to go on sending.
+
+    RFC 9112, section 9.3 lets a server answer at any time; RFC 9110, section 15.2: 1xx is not the final answer.
+    """
+
+    def __init__(self) -> None:
+        self.status: int | None = None  # the final one
+        self.is_garbage = False
+        self.has_ended = False
+        self._head = bytearray()
+        self._head_is_whole = False
+        self._held = bytearray()
+
+    @property
+    def held(self) -> bool:
+        """Whether there is something for httpcore to read."""
+        return bool(self._held)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more needs to be heard while the body is sent."""
+        return self.status is not None or self.is_garbage or self.has_ended
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the final status is below 300."""
+        return self.status is not None and self.status < 300  # noqa: PLR2004
+
+    @property
+    def ends_the_request(self) -> bool:
+        """Whether it is of no use to send more of the body."""
+        return self.is_final and not self.is_success
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the server closed before a whole head; what is no HTTP is not missing but wrong."""
+        return self.has_ended and not self._head_is_whole and not self.is_garbage
+
+    def hold(self, data: bytes) -> None:
+        """Take what came while the body was sent, and keep it until httpcore reads it."""
+        self.feed(data)
+        self._held += data
+
+    def take(self, max_bytes: int) -> bytes:
+        """What was kept."""
+        data = bytes(self._held[:max_bytes])
+        del self._held[:max_bytes]
+        return data
+
+    def feed(self, data: bytes) -> None:
+        """Look at what came."""
+        if not data:
+            self.has_ended = True
+        if self._head_is_whole or self.is_garbage:
+            return
+        self._head += data
+        while self._head and not self._head_is_whole and not self.is_garbage:
+            if not self._look():
+                break
+
+    def _look(self) -> bool:
+        """Look at the head at the front; whether there may be another one behind it."""
+        begin = bytes(self._head[:12])  # HTTP/1.1 200
+        if begin[:5] != b"HTTP/"[: len(begin)] or len(self._head) > _TOO_LONG:
+            self.is_garbage = True
+            return False
+        if len(begin) < 12:  # noqa: PLR2004
+            return False
+        if not begin[9:].isdigit():
+            self.is_garbage = True
+            return False
+        status = int(begin[9:])
+        is_final = status >= 200 or status == 101  # noqa: PLR2004
+        if is_final:
+            self.status = status
+        head, end, rest = self._head.replace(b"\r\n", b"\n").partition(b"\n\n")
+        if not end:
+            return False
+        self._head = bytearray() if is_final else rest
+        self._head_is_whole = is_final
+        return True
+
+
+class _BodyOnTheWire:
+    """Which bytes of the request are the body's: a chunked one has frames, and a head comes before it."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[tuple[int, int, int]] = deque()  # first byte on the wire, bytes of frame, of content
+        self._arrived = 0  # bytes of the pieces that are no longer in the deque
+
+    def add(self, start: int, length: int, content: int) -> None:
+        """A piece of so much content begins at `start` and is `length` bytes long on the wire."""
+        self._pieces.append((start, length - content, content))
+
+    def arrived(self, wire: int) -> int:
+        """Bytes of the body among the first `wire` bytes of the request."""
+        while self._pieces:
+            start, frame, content = self._pieces[0]
+            into = wire - start - frame  # as if the whole frame stood in front: never too many
+            if into < content:
+                return self._arrived + max(0, into)
+            self._arrived += content
+            self._pieces.popleft()
+        return self._arrived
