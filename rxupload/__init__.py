@@ -5,6 +5,7 @@ from ._errors import SourceChanged, UploadAborted, UploadTimeout
 from ._multipart import FieldValue
 from ._progress import Progress
 from ._source import File, FileSource
+from ._transport import UploadTransport
 from ._upload import HeaderTypes, HTTPClient, Upload, run, upload
 
 __version__ = "0.1.0"
@@ -21,6 +22,7 @@ __all__ = [
     "UploadAborted",
     "UploadEvent",
     "UploadTimeout",
+    "UploadTransport",
     "run",
     "upload",
 ]

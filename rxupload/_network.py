@@ -20,15 +20,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import httpcore
 
 from ._transfer import Transfer
 
+T = TypeVar("T")
+Socket: TypeAlias = "socket.socket | _NestedTLS"
+
 SLICE_SECONDS = 0.05  # the longest uninterrupted wait
 PLAIN_SLICE = 256 * 1024  # bytes for one send
 TLS_SLICE = 64 * 1024  # OpenSSL tells of a slice only when all of it is written, so these are smaller
+CONTINUE_SECONDS = 1.0  # for the server's word after `Expect: 100-continue`
 _TOO_LONG = 100 * 1024  # bytes of a response head; h11's own limit
 
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -63,8 +67,7 @@ class Backend(httpcore.NetworkBackend):
                 failure = httpcore.ConnectError(f"{where}: {error}")
                 continue
             try:
-                for option in socket_options or ():
-                    sock.setsockopt(*option)
+                _set_options(sock, socket_options)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if local_address is not None:
                     sock.bind((local_address, 0))
@@ -91,8 +94,7 @@ class Backend(httpcore.NetworkBackend):
         """Connect to a Unix socket."""
         sock = socket.socket(socket.AF_UNIX)
         try:
-            for option in socket_options or ():
-                sock.setsockopt(*option)
+            _set_options(sock, socket_options)
             _connect(sock, path, path, timeout)
         except BaseException:
             sock.close()
@@ -107,6 +109,11 @@ class Backend(httpcore.NetworkBackend):
             if transfer is not None:
                 transfer.check()
             time.sleep(min(left, SLICE_SECONDS))
+
+
+def _set_options(sock: socket.socket, options: Iterable[httpcore.SOCKET_OPTION] | None) -> None:
+    for option in options or ():
+        sock.setsockopt(*option)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def _connect(sock: socket.socket, address: Any, where: str, timeout: float | None) -> None:
@@ -132,7 +139,7 @@ def _connect(sock: socket.socket, address: Any, where: str, timeout: float | Non
 
 
 @contextmanager
-def _interruptible(sock: socket.socket) -> Iterator[None]:
+def _interruptible(sock: Socket) -> Iterator[None]:
     """Let an abort end a wait on a socket that is no stream yet."""
     transfer = Transfer.current()
     if transfer is None:
@@ -149,16 +156,20 @@ def _interruptible(sock: socket.socket) -> Iterator[None]:
         transfer.detach(interrupt)
 
 
-def _reset(sock: socket.socket) -> None:
+def _reset(sock: Socket) -> None:
     """End a connection from another thread than the one that waits for it.
 
     A shutdown wakes that thread, and its close then sends a reset: without the linger, the end would wait behind the
     unsent bytes for as long as the server does not read them.
     """
+    if isinstance(sock, _NestedTLS):
+        sock = sock.beneath
     with suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     with suppress(OSError):
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # SSLSocket's own would drop its TLS state under the other
+        socket.socket.shutdown(
+            sock, socket.SHUT_RDWR
+        )  # SSLSocket's own would drop its TLS state under the other
 
 
 class _Waiting:
@@ -166,7 +177,7 @@ class _Waiting:
 
     def __init__(
         self,
-        sock: socket.socket,
+        sock: Socket,
         timeout_error: type[httpcore.TimeoutException],
         what: str,
         limit: float | None,
@@ -204,7 +215,7 @@ def _so_far(transfer: Transfer | None) -> str:
     return f"; {transfer.meter.describe()}"
 
 
-def _poll(sock: socket.socket, seconds: float, *, read: bool = False, write: bool = False) -> bool:
+def _poll(sock: Socket, seconds: float, *, read: bool = False, write: bool = False) -> bool:
     if not read and not write:
         time.sleep(seconds)
         return False
@@ -222,7 +233,7 @@ if sys.platform == "linux":
     import fcntl
     import termios
 
-    def _unacknowledged(sock: socket.socket) -> int | None:
+    def _unacknowledged(sock: Socket) -> int | None:
         """SIOCOUTQ, tcp(7); a Unix socket answers too, but counts its buffers' overhead."""
         if sock.family not in (socket.AF_INET, socket.AF_INET6):
             return None
@@ -233,7 +244,7 @@ if sys.platform == "linux":
 elif sys.platform == "darwin":
     _SO_NWRITE = 0x1024  # sys/socket.h
 
-    def _unacknowledged(sock: socket.socket) -> int | None:
+    def _unacknowledged(sock: Socket) -> int | None:
         """SO_NWRITE, of xnu's sys/socket.h."""
         if sock.family not in (socket.AF_INET, socket.AF_INET6):
             return None
@@ -241,7 +252,7 @@ elif sys.platform == "darwin":
 
 else:
 
-    def _unacknowledged(sock: socket.socket) -> int | None:  # noqa: ARG001
+    def _unacknowledged(sock: Socket) -> int | None:  # noqa: ARG001
         """Nobody tells here: what was handed over counts."""
         return None
 
@@ -253,13 +264,13 @@ _CAN_MEASURE = sys.platform in ("linux", "darwin")
 class Stream(httpcore.NetworkStream):
     """One connection, plain or TLS."""
 
-    def __init__(self, sock: socket.socket, *, multiplexed: bool = False) -> None:
+    def __init__(self, sock: Socket, *, multiplexed: bool = False) -> None:
         sock.setblocking(False)
         if not _CAN_MEASURE and _TCP_NOTSENT_LOWAT is not None:
             with suppress(OSError):  # not on a Unix socket
                 sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, 128 * 1024)
         self._sock = sock
-        self._slice = TLS_SLICE if isinstance(sock, ssl.SSLSocket) else PLAIN_SLICE
+        self._slice = TLS_SLICE if isinstance(sock, ssl.SSLSocket | _NestedTLS) else PLAIN_SLICE
         self._multiplexed = multiplexed  # several uploads share it, so none may stop, measure or hear it
         self._transfer: Transfer | None = None
         self._used = False  # a request has been answered on it
@@ -294,6 +305,8 @@ class Stream(httpcore.NetworkStream):
             assert transfer is not None
             transfer.measured = True
             self._body.add(self._written, len(buffer), transfer.piece)
+            if transfer.expects_continue and transfer.handed_over == 0:
+                self._await_continue()
         waiting = self._waiting(httpcore.WriteTimeout, "The server took no data", timeout)
         with memoryview(buffer) as view:
             done = 0
@@ -340,7 +353,9 @@ class Stream(httpcore.NetworkStream):
                     waiting.slice(read=True)
             except OSError as error:
                 self._raise_if_stopped()
-                raise httpcore.ReadError(f"The connection broke before the response was whole: {error}") from error
+                raise httpcore.ReadError(
+                    f"The connection broke before the response was whole: {error}"
+                ) from error
         self._report()
         self._answer.feed(data)
         self._settle()
@@ -363,10 +378,15 @@ class Stream(httpcore.NetworkStream):
     ) -> httpcore.NetworkStream:
         """Go on in TLS."""
         self.leave()
+        sock: Socket
         try:
-            sock = ssl_context.wrap_socket(
-                self._sock, server_hostname=server_hostname, do_handshake_on_connect=False
-            )
+            if isinstance(self._sock, ssl.SSLSocket):
+                sock = _NestedTLS(self._sock, ssl_context, server_hostname)
+            else:
+                assert isinstance(self._sock, socket.socket)
+                sock = ssl_context.wrap_socket(
+                    self._sock, server_hostname=server_hostname, do_handshake_on_connect=False
+                )
         except BaseException:
             self.close()
             raise
@@ -388,7 +408,7 @@ class Stream(httpcore.NetworkStream):
         """What httpcore asks of a stream."""
         match info:
             case "ssl_object":
-                return self._sock if isinstance(self._sock, ssl.SSLSocket) else None
+                return self._sock if isinstance(self._sock, ssl.SSLSocket | _NestedTLS) else None
             case "client_addr":
                 return self._sock.getsockname()
             case "server_addr":
@@ -471,6 +491,14 @@ class Stream(httpcore.NetworkStream):
             if self._answer.ends_the_request:
                 self._break_off("The server answered before it had the whole body")
 
+    def _await_continue(self) -> None:
+        """Hold the body until the server asks for it, or for a second: RFC 9110, section 10.1.1."""
+        until = time.monotonic() + CONTINUE_SECONDS
+        waiting = self._waiting(httpcore.WriteTimeout, "No word", None)
+        while not self._answer.has_continued and not self._answer.is_final and time.monotonic() < until:
+            waiting.slice(read=True)
+            self._hear()
+
     def _break_off(self, message: str, cause: OSError | None = None) -> None:
         """Send no more of this request, and let httpcore read what the server has said."""
         self._cut_short = True
@@ -494,11 +522,16 @@ class Stream(httpcore.NetworkStream):
     def _settle(self) -> None:
         """A response below 300 says that the body has arrived, whatever the system has heard of it."""
         transfer = self._transfer
-        if transfer is not None and transfer.is_whole and self._answer.is_success and transfer.meter is not None:
+        if (
+            transfer is not None
+            and transfer.is_whole
+            and self._answer.is_success
+            and transfer.meter is not None
+        ):
             transfer.meter.settle(transfer.handed_over)
 
 
-def _handshake(sock: ssl.SSLSocket, waiting: _Waiting) -> None:
+def _handshake(sock: ssl.SSLSocket | _NestedTLS, waiting: _Waiting) -> None:
     sock.setblocking(False)
     while True:
         try:
@@ -511,6 +544,62 @@ def _handshake(sock: ssl.SSLSocket, waiting: _Waiting) -> None:
             return
 
 
+class _NestedTLS:
+    """TLS inside TLS (https through an https proxy), with as much of a socket's interface as a stream uses.
+
+    An SSLSocket takes nothing but a plain socket beneath it. What is encrypted here and not taken there yet, at most
+    one slice, goes out with the next call.
+    """
+
+    def __init__(self, sock: ssl.SSLSocket, context: ssl.SSLContext, server_hostname: str | None) -> None:
+        self.beneath = sock
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._encrypted = b""
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+        self.selected_alpn_protocol = self._tls.selected_alpn_protocol
+
+    def __getattr__(self, name: str) -> Any:
+        """What has nothing to do with this layer: options, addresses, close."""
+        return getattr(self.beneath, name)
+
+    def fileno(self) -> int:
+        return self.beneath.fileno()
+
+    def do_handshake(self) -> None:
+        self._with_input(self._tls.do_handshake)
+        self._flush()
+
+    def send(self, data: memoryview) -> int:
+        self._flush()
+        count = self._with_input(lambda: self._tls.write(data))
+        with suppress(*_WOULD_BLOCK):
+            self._flush()
+        return count
+
+    def recv(self, max_bytes: int) -> bytes:
+        with suppress(*_WOULD_BLOCK):
+            self._flush()
+        try:
+            return self._with_input(lambda: self._tls.read(max_bytes))
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            return b""
+
+    def _with_input(self, action: Callable[[], T]) -> T:
+        while True:
+            try:
+                return action()
+            except ssl.SSLWantReadError:
+                self._flush()
+                data = self.beneath.recv(65536)
+                self._incoming.write(data) if data else self._incoming.write_eof()
+
+    def _flush(self) -> None:
+        self._encrypted += self._outgoing.read()
+        while self._encrypted:
+            self._encrypted = self._encrypted[self.beneath.send(self._encrypted) :]
+
+
 class _Answer:
     """The response as far as it has come: enough of it to know whether to go on sending.
 
@@ -519,6 +608,7 @@ class _Answer:
 
     def __init__(self) -> None:
         self.status: int | None = None  # the final one
+        self.has_continued = False  # it said 100
         self.is_garbage = False
         self.has_ended = False
         self._head = bytearray()
@@ -585,9 +675,10 @@ class _Answer:
             return False
         status = int(begin[9:])
         is_final = status >= 200 or status == 101  # noqa: PLR2004
+        self.has_continued |= status == 100  # noqa: PLR2004
         if is_final:
             self.status = status
-        head, end, rest = self._head.replace(b"\r\n", b"\n").partition(b"\n\n")
+        _, end, rest = self._head.replace(b"\r\n", b"\n").partition(b"\n\n")
         if not end:
             return False
         self._head = bytearray() if is_final else rest
@@ -599,7 +690,9 @@ class _BodyOnTheWire:
     """Which bytes of the request are the body's: a chunked one has frames, and a head comes before it."""
 
     def __init__(self) -> None:
-        self._pieces: deque[tuple[int, int, int]] = deque()  # first byte on the wire, bytes of frame, of content
+        self._pieces: deque[tuple[int, int, int]] = (
+            deque()
+        )  # first byte on the wire, bytes of frame, of content
         self._arrived = 0  # bytes of the pieces that are no longer in the deque
 
     def add(self, start: int, length: int, content: int) -> None:

@@ -84,7 +84,7 @@ def make_source(file: FileSource, *, size: int | None = None, argument: str = "f
         if not memoryview(file).c_contiguous:
             raise ValueError(f"{argument} must be contiguous in memory; upload bytes({argument}) instead")
         return _BytesSource("the data", size, file)
-    if hasattr(file, "read"):
+    if hasattr(file, "read") and not isinstance(file, type):
         _check_binary(file, argument)
         return _file_source(file, size)
     if callable(file):
@@ -221,7 +221,10 @@ class _BytesSource(Source):
         with ExitStack() as opened:
             view = opened.enter_context(memoryview(self._data))
             size = self._size(view.nbytes)
-            return Reader(self._label, size, partial(split, self._data), opened.pop_all())
+            return Reader(self._label, size, self._pass, opened.pop_all())
+
+    def _pass(self) -> Generator[Buffer]:
+        yield self._data
 
 
 class _SeekableSource(Source):

@@ -38,6 +38,8 @@ class Transfer:
         self._reason: Exception | None = None
         self._settled = False
         self._interrupt: Callable[[], None] | None = None
+        self.expects_continue = False  # the request says `Expect: 100-continue`
+
         # The pass over the body that is under way; the worker's thread alone uses these.
         self.meter: Meter | None = None
         self.measured = False  # the transport reports progress

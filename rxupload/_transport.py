@@ -18,6 +18,7 @@ import httpcore
 import httpx
 
 from ._network import Backend, Stream
+from ._transfer import Transfer
 
 _DEFAULT_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)  # httpx's own
 
@@ -36,7 +37,9 @@ class UploadTransport(httpx.HTTPTransport):
     means that no byte moved for that long. Requests that are no uploads go through it as through httpx's own.
 
     With `http2=True`, where the server agrees, uploads share a connection: `sent` counts what was handed over, an abort
-    takes effect at the next piece, and an early answer is seen only when httpcore looks.
+    takes effect at the next piece, and an early answer is seen only when httpcore looks. Several uploads at the same
+    time over one such connection can stall each other until `httpx.ReadTimeout`: httpcore's wait for flow control loses
+    updates between threads (github.com/pydantic/httpx2/issues/1133). HTTP/1.1, the default, has none of this.
 
     The keywords are those of `httpx.HTTPTransport`. A client with `transport=` ignores the proxy environment variables:
     give `proxy` here.
@@ -44,7 +47,7 @@ class UploadTransport(httpx.HTTPTransport):
 
     def __init__(
         self,
-        verify: ssl.SSLContext | str | bool = True,  # noqa: FBT001 - as in httpx
+        verify: ssl.SSLContext | str | bool = True,  # noqa: FBT001, FBT002 - as in httpx
         cert: Any = None,
         trust_env: bool = True,  # noqa: FBT001, FBT002
         http1: bool = True,  # noqa: FBT001, FBT002
@@ -74,6 +77,8 @@ class UploadTransport(httpx.HTTPTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and return its response, whose body is still to be read."""
+        if (transfer := Transfer.current()) is not None:
+            transfer.piece = 0  # of a pass that a redirect or an early answer broke off
         response = super().handle_request(request)
         stream = response.extensions.get("network_stream")
         if isinstance(stream, Stream) and isinstance(response.stream, httpx.SyncByteStream):
@@ -110,6 +115,16 @@ _lock = threading.Lock()
 _client: httpx.Client | None = None
 
 
+class _DefaultClient(httpx.Client):
+    """A client all of whose transports are ours: with `transport=`, httpx would ignore the proxy variables."""
+
+    def _init_transport(self, *, transport: None = None, **options: Any) -> httpx.BaseTransport:  # type: ignore[override]  # noqa: ARG002
+        return UploadTransport(**options)
+
+    def _init_proxy_transport(self, proxy: httpx.Proxy, **options: Any) -> httpx.BaseTransport:  # type: ignore[override]
+        return UploadTransport(proxy=proxy, **options)
+
+
 def default_client() -> httpx.Client:
     """Return the client that uploads without one of their own share; made on first use, from any thread.
 
@@ -118,9 +133,8 @@ def default_client() -> httpx.Client:
     global _client  # noqa: PLW0603
     with _lock:
         if _client is None:
-            limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-            _client = httpx.Client(
-                transport=UploadTransport(limits=limits),
+            _client = _DefaultClient(
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
                 timeout=_TIMEOUT,
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             )

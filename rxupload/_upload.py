@@ -26,7 +26,9 @@ from ._transfer import Disposed, Transfer
 
 T = TypeVar("T")
 
-HeaderTypes = Mapping[str, str] | Mapping[bytes, bytes] | Sequence[tuple[str, str]] | Sequence[tuple[bytes, bytes]]
+HeaderTypes = (
+    Mapping[str, str] | Mapping[bytes, bytes] | Sequence[tuple[str, str]] | Sequence[tuple[bytes, bytes]]
+)
 """Request headers, as httpx takes them; an `httpx.Headers` is one of these too."""
 
 
@@ -53,6 +55,7 @@ def upload(
     timeout: float | None = None,
     progress_interval: float = 0.05,
     follow_redirects: bool | None = None,
+    expect_continue: bool = False,
     client: httpx.Client | HTTPClient | None = None,
 ) -> Upload:
     """Describe the upload of a file, or of several, as multipart/form-data.
@@ -78,6 +81,10 @@ def upload(
             of a pass come always.
         follow_redirects: Whether to; None as the client does. The default client follows none, like httpx. A 307
             or 308 sends the body again, with `Progress.attempt` one higher.
+        expect_continue: Whether to ask the server with `Expect: 100-continue` (RFC 9110, section 10.1.1) before the
+            body is sent. Its word is waited for at most one second; a status of 300 or more is the response without
+            a byte of the body sent, and after a 417 the request is repeated without asking. A plain client sends the
+            header and does not wait.
         client: An `httpx.Client` or `httpx2.Client`, for its auth, headers, proxies, TLS settings and connections;
             it is not closed. None: a default client, shared by all uploads, that stores no cookies and honours the
             proxy environment variables. A plain client counts bytes as sent when the system has taken them, and an
@@ -99,6 +106,7 @@ def upload(
             timeout=None if timeout is None else _check_seconds("timeout", timeout, zero=False),
             progress_interval=_check_seconds("progress_interval", progress_interval, zero=True),
             follow_redirects=follow_redirects,
+            expect_continue=expect_continue,
             client=client,
         )
     )
@@ -231,6 +239,7 @@ class _Plan:
     timeout: float | None
     progress_interval: float
     follow_redirects: bool | None
+    expect_continue: bool
     client: HTTPClient | None
 
 
@@ -269,12 +278,21 @@ def _exchange(plan: _Plan, transfer: Transfer, meter: Meter) -> httpx.Response:
         _describe_body(request.headers, body)
         content.timeouts = request.extensions.get("timeout", {})
         transfer.clamp(content.timeouts)
+        if plan.expect_continue:
+            request.headers["Expect"] = "100-continue"
+            transfer.expects_continue = True
         transfer.check()
         follow: dict[str, Any] = {}
         if plan.follow_redirects is not None:
             follow["follow_redirects"] = plan.follow_redirects
         response: httpx.Response = client.send(request, stream=True, **follow)
         stack.callback(response.close)
+        if plan.expect_continue and response.status_code == httpx.codes.EXPECTATION_FAILED:
+            response.close()
+            transfer.expects_continue = False
+            del request.headers["Expect"]
+            response = client.send(request, stream=True, **follow)
+            stack.callback(response.close)
         chunks = []
         for chunk in response.iter_bytes():
             transfer.check()
@@ -355,13 +373,21 @@ def _check_files(
     if not files:
         raise ValueError("file: the list of files is empty")
     if len(files) > 1 and filename is not None:
-        raise ValueError("filename: one name for several files; give each its own with File(source, filename=...)")
-    return tuple(_plan_part(item, name, filename, content_type) for item in files)
+        raise ValueError(
+            "filename: one name for several files; give each its own with File(source, filename=...)"
+        )
+    arguments = [f"file[{index}]" for index in range(len(files))] if files is file else ["file"]
+    return tuple(
+        _plan_part(argument, item, name, filename, content_type)
+        for argument, item in zip(arguments, files, strict=True)
+    )
 
 
-def _plan_part(item: Any, name: object, filename: object, content_type: str | None) -> _PlannedPart:
+def _plan_part(
+    argument: str, item: Any, name: object, filename: object, content_type: str | None
+) -> _PlannedPart:
     file = item if isinstance(item, File) else File(item)
-    source = make_source(file.source, size=file.size)
+    source = make_source(file.source, size=file.size, argument=argument)
     part_filename = file.filename if file.filename is not None else filename
     part_type = file.content_type if file.content_type is not None else content_type
     if part_type is not None:

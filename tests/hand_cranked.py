@@ -97,10 +97,14 @@ class HandCrankedClient:
     def __init__(self) -> None:
         self._exchanges: queue.SimpleQueue[Exchange] = queue.SimpleQueue()
 
-    def build_request(self, method: str, url: Any, *, content: Any = None, headers: Any = None) -> httpx.Request:
+    def build_request(
+        self, method: str, url: Any, *, content: Any = None, headers: Any = None
+    ) -> httpx.Request:
         return httpx.Request(method, url, content=content, headers=headers)
 
-    def send(self, request: httpx.Request, *, stream: bool = False, follow_redirects: Any = None) -> httpx.Response:
+    def send(
+        self, request: httpx.Request, *, stream: bool = False, follow_redirects: Any = None
+    ) -> httpx.Response:
         exchange = Exchange(request)
         self._exchanges.put(exchange)
         return exchange.perform()
@@ -123,7 +127,9 @@ class ScriptedClient:
 
     build_request = HandCrankedClient.build_request
 
-    def send(self, request: httpx.Request, *, stream: bool = False, follow_redirects: Any = None) -> httpx.Response:
+    def send(
+        self, request: httpx.Request, *, stream: bool = False, follow_redirects: Any = None
+    ) -> httpx.Response:
         self.requests += 1
         return next(self._scripts)(request)
 

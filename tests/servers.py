@@ -72,9 +72,10 @@ class Connection:
     def read(self, count: int) -> int:
         """Read so many bytes of the body, or what comes before the end; how many those were."""
         left = count
-        while left and (data := self.recv(min(left, 65536))):
-            left -= len(data)
-            self.received += len(data)
+        with contextlib.suppress(ConnectionResetError):
+            while left and (data := self.recv(min(left, 65536))):
+                left -= len(data)
+                self.received += len(data)
         return count - left
 
     def read_body(self, head: bytes) -> bytes:
@@ -100,7 +101,10 @@ class Connection:
     def _line(self) -> bytes:
         line = b""
         while not line.endswith(b"\r\n"):
-            line += self.recv(1)
+            data = self.recv(1)
+            if not data:
+                raise ConnectionError("the body broke off")
+            line += data
         return line
 
     def send(self, data: bytes) -> None:

@@ -111,18 +111,34 @@ class Pipe(io.RawIOBase):
 
 
 class Items:
-    """An iterable that counts how often it is begun and ended."""
+    """An iterable that counts how many of its iterators were begun, and how many of them closed."""
 
     def __init__(self, *items):
         self._items = items
-        self.begun = self.ended = 0
+        self.begun = self.closed = 0
 
     def __iter__(self):
         self.begun += 1
-        try:
-            yield from self._items
-        finally:
-            self.ended += 1
+        return Iteration(self, iter(self._items))
+
+
+class Iteration:
+    """An iterator with a close(), which counts once."""
+
+    def __init__(self, owner, items):
+        self._owner = owner
+        self._items = items
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self._items)
+
+    def close(self):
+        if self._owner is not None:
+            self._owner.closed += 1
+            self._owner = None
 
 
 @contextmanager
@@ -472,9 +488,14 @@ def test_pipe_with_a_path_and_a_declared_size(opened):
     ],
     ids=["array of double", "ctypes", "two dimensions", "empty view", "empty ctypes"],
 )
-def test_anything_with_a_buffer(data):
-    """The bytes of any contiguous buffer are sent, whatever its items are."""
-    assert read(data) == memoryview(data).tobytes()
+def test_anything_with_a_buffer(data, opened):
+    """The bytes of any contiguous buffer are sent in bounded chunks, whatever its items are."""
+    with mock.patch.object(_source, "CHUNK", 3):
+        reader = opened(make_source(data))
+        chunks = list(reader.chunks())
+    assert b"".join(chunks) == memoryview(data).tobytes()
+    assert reader.size == sum(map(len, chunks))
+    assert all(len(chunk) <= 3 for chunk in chunks)
 
 
 def test_memory_map(path):
@@ -497,6 +518,8 @@ def test_bytearray_is_held_only_while_it_is_uploaded():
     data.append(1)
     reader = source.open()
     assert reader.size == 2 * CHUNK + 1
+    with pytest.raises(BufferError):
+        data.append(2)
     chunks = reader.chunks()
     next(chunks)
     with pytest.raises(BufferError):
@@ -533,16 +556,22 @@ def test_file_object_that_stands_behind_its_end(opened):
     assert one_pass(reader) == b""
 
 
-def test_file_object_that_changes(opened):
-    """The size is taken at the start: growing afterwards changes nothing, shrinking is SourceChanged."""
+def test_file_object_that_shrinks(opened):
+    """A file object that shrinks during the upload is SourceChanged, with both sizes."""
     file = io.BytesIO(b"content")
     reader = opened(make_source(file))
-    file.seek(0, os.SEEK_END)
-    file.write(b" and more")
-    assert one_pass(reader) == b"content"
     file.truncate(4)
     with pytest.raises(SourceChanged, match="the file object: 7 bytes expected, and it ended after 4"):
         one_pass(reader)
+
+
+def test_file_object_that_grows(path, opened):
+    """A file object whose file grows during the upload is sent with the size that it had."""
+    with path.open("rb") as file:
+        reader = opened(make_source(file))
+        with path.open("ab") as writer:
+            writer.write(b" and more")
+        assert one_pass(reader) == b"content"
 
 
 def test_compressed_file(tmp_path, opened):
@@ -580,6 +609,24 @@ def test_read_that_ignores_its_size(opened):
     """A read() that gives more than it was asked for still makes chunks of bounded size."""
     file = Pipe(bytes(2 * CHUNK), bytearray(3))
     assert [len(chunk) for chunk in opened(make_source(file)).chunks()] == [CHUNK, CHUNK, 3]
+
+
+def test_file_object_with_nothing_but_read(opened):
+    """A file object needs only read(): it is then read once. Its class is a function that returns one."""
+
+    class Minimal:
+        def __init__(self):
+            self._left = [b"content"]
+
+        def read(self, size):
+            return self._left.pop() if self._left else b""
+
+    reader = opened(make_source(Minimal()))
+    assert reader.size is None
+    assert one_pass(reader) == b"content"
+    with pytest.raises(RuntimeError, match="the file object was read before"):
+        one_pass(reader)
+    assert read(Minimal) == b"content"
 
 
 def test_closed_file_object(path):
@@ -845,6 +892,9 @@ def test_callers_iterator_is_not_closed():
     next(reader.chunks())
     reader.close()
     assert next(generator) == b"two"
+    items = Items(b"one")
+    assert read(iter(items)) == b"one"
+    assert items.closed == 0
 
 
 @pytest.mark.parametrize(
@@ -854,20 +904,20 @@ def test_iterators_that_the_library_made_are_closed(of):
     """What the library began for a pass it ends: when the pass ends or breaks off, or was never read."""
     items = Items(b"one", b"two")
     reader = make_source(of(items)).open()
-    assert (items.begun, items.ended) == (1, 0)
+    assert (items.begun, items.closed) == (1, 0)
     assert one_pass(reader) == b"onetwo"
-    assert (items.begun, items.ended) == (1, 1)
+    assert (items.begun, items.closed) == (1, 1)
     chunks = reader.chunks()
     next(chunks)
-    assert (items.begun, items.ended) == (2, 1)
+    assert (items.begun, items.closed) == (2, 1)
     chunks.close()
-    assert (items.begun, items.ended) == (2, 2)
+    assert (items.begun, items.closed) == (2, 2)
     dropped = reader.chunks()
     next(dropped)
     reader.close()
-    assert (items.begun, items.ended) == (3, 3)
+    assert (items.begun, items.closed) == (3, 3)
     make_source(of(items)).open().close()
-    assert (items.begun, items.ended) == (4, 4)
+    assert (items.begun, items.closed) == (4, 4)
 
 
 # Functions

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import io
-import itertools
 import subprocess
 import sys
 import threading
@@ -191,7 +190,9 @@ class TestContract:
         """On a thread, no further piece is taken while the observer is at one item."""
         up, client = cranked()
         go_on = threading.Event()
-        observed, _ = observe(up, lambda item: item.sent == 0 or go_on.wait(PATIENCE) if isinstance(item, Progress) else 0)
+        observed, _ = observe(
+            up, lambda item: item.sent == 0 or go_on.wait(PATIENCE) if isinstance(item, Progress) else 0
+        )
         exchange = client.next_request()
         exchange.take()
         with ThreadPoolExecutor(1) as pool:
@@ -341,7 +342,9 @@ class TestSchedulers:
         if pool:
             pool.executor.shutdown()
 
-    @pytest.mark.parametrize("scheduler", [ImmediateScheduler(), CurrentThreadScheduler()], ids=lambda s: type(s).__name__)
+    @pytest.mark.parametrize(
+        "scheduler", [ImmediateScheduler(), CurrentThreadScheduler()], ids=lambda s: type(s).__name__
+    )
     def test_in_place(self, scheduler):
         """On a scheduler that works in place, subscribe returns when the upload has ended."""
         up = upload(URL, b"small", client=ScriptedClient(answer(201)), progress_interval=0)
@@ -382,7 +385,12 @@ class TestSchedulers:
         exchange.end()
         go_on.set()
         observed.wait()
-        assert [(item.attempt, item.percent) for item in observed.progress] == [(1, 0), (1, 100), (2, 0), (2, 100)]
+        assert [(item.attempt, item.percent) for item in observed.progress] == [
+            (1, 0),
+            (1, 100),
+            (2, 0),
+            (2, 100),
+        ]
         scheduler.dispose()
 
     def test_unknown_scheduler_is_a_loop(self):
@@ -540,7 +548,9 @@ class TestRunAndAwait:
         assert {type(item) for item in observed.items} == {Progress}
         assert observed.items[-1].percent == 100
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="a console's Ctrl-C cannot be sent to one process there")
+    @pytest.mark.skipif(
+        sys.platform == "win32", reason="a console's Ctrl-C cannot be sent to one process there"
+    )
     @pytest.mark.parametrize("call", ["up.run()", "rxupload.run(up.progress)"])
     def test_ctrl_c(self, call):
         """Ctrl-C in run() disposes the upload before KeyboardInterrupt propagates."""
@@ -560,7 +570,12 @@ except KeyboardInterrupt:
     print(type(exchanges[0].end()).__name__)
 """
         done = subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd="tests", check=True
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd="tests",
+            check=True,
         )
         assert done.stdout == "Disposed\n"
 
@@ -612,7 +627,10 @@ class TestInOperators:
         scheduler = TestScheduler()
         client = ScriptedClient(refuse(), refuse(1), answer(200))
         results = scheduler.start(lambda: upload(URL, b"small", client=client).pipe(ops.retry(3)))
-        kinds = [(m.time, type(m.value.value).__name__ if m.value.kind == "N" else m.value.kind) for m in results.messages]
+        kinds = [
+            (m.time, type(m.value.value).__name__ if m.value.kind == "N" else m.value.kind)
+            for m in results.messages
+        ]
         assert kinds == [
             (200, "Progress"),
             (200, "Progress"),
@@ -692,7 +710,9 @@ class TestInOperators:
             return httpx.Response(200, request=request)
 
         up = upload(URL, LARGE, client=ScriptedClient(script), progress_interval=0)
-        first = rxupload.run(up.pipe(ops.take(1)), scheduler=CurrentThreadScheduler.singleton() if scheduler else None)
+        first = rxupload.run(
+            up.pipe(ops.take(1)), scheduler=CurrentThreadScheduler.singleton() if scheduler else None
+        )
         assert first == Progress(0, first.total)
         gc.collect()
 
@@ -769,7 +789,10 @@ class TestArguments:
     def test_bytes(self):
         """Bytes are called "upload" and are application/octet-stream."""
         _, body = self.send(URL, b"data")
-        assert b'name="file"; filename="upload"\r\nContent-Type: application/octet-stream\r\n\r\ndata\r\n' in body
+        assert (
+            b'name="file"; filename="upload"\r\nContent-Type: application/octet-stream\r\n\r\ndata\r\n'
+            in body
+        )
 
     def test_names_and_type(self):
         """name, filename and content_type are the part's."""
@@ -783,7 +806,11 @@ class TestArguments:
 
     def test_several_files(self):
         """A list is several files in order, under one name unless a File says otherwise."""
-        files = [b"first", File(b"second", name="other", filename="b.txt", content_type="t/u"), File(b"third")]
+        files = [
+            b"first",
+            File(b"second", name="other", filename="b.txt", content_type="t/u"),
+            File(b"third"),
+        ]
         _, body = self.send(URL, files, "photos", content_type="v/w")
         first, second, third = body.split(b"\r\n--")[0:3]
         assert b'name="photos"; filename="upload"\r\nContent-Type: v/w\r\n\r\nfirst' in first
@@ -798,7 +825,12 @@ class TestArguments:
 
     def test_headers(self):
         """Headers are sent; those that describe the body are the body's own, whoever set them."""
-        headers = {"X-A": "b", "content-type": "text/evil", "CONTENT-LENGTH": "3", "Transfer-Encoding": "chunked"}
+        headers = {
+            "X-A": "b",
+            "content-type": "text/evil",
+            "CONTENT-LENGTH": "3",
+            "Transfer-Encoding": "chunked",
+        }
         request, body = self.send(URL, b"data", headers=headers, method="PUT")
         assert request.method == "PUT"
         assert request.headers["X-A"] == "b"
@@ -856,7 +888,9 @@ class TestArguments:
                 b"".join(request.stream)
                 if "Authorization" in request.headers:
                     return httpx.Response(200)
-                return httpx.Response(401, headers={"WWW-Authenticate": 'Digest realm="r", nonce="n", qop="auth"'})
+                return httpx.Response(
+                    401, headers={"WWW-Authenticate": 'Digest realm="r", nonce="n", qop="auth"'}
+                )
 
         with httpx.Client(transport=Transport(), auth=httpx.DigestAuth("user", "password")) as client:
             observed, _ = observe(upload(URL, b"data", client=client))
@@ -921,7 +955,7 @@ class TestArguments:
             ({"file": ""}, ValueError, "file"),
             ({"file": io.StringIO("text")}, TypeError, "rb"),
             ({"file": {"a": b"b"}}, TypeError, "file"),
-            ({"file": [b"good", None]}, TypeError, "file"),
+            ({"file": [b"good", None]}, TypeError, r"file\[1\]"),
             ({"file": File(b"abc", size=-1)}, ValueError, "size"),
             ({"name": ""}, ValueError, "name"),
             ({"name": 5}, TypeError, "name"),
@@ -999,8 +1033,7 @@ def test_public_names():
 def test_import_is_light():
     """`import rxupload` imports nothing that reactivex and httpx do not, but its own modules and a few of Python's."""
     script = "import sys, httpx, reactivex, rxupload; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
-    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert not {"tqdm", "starlette", "uvicorn", "python_multipart", "multipart", "argparse"} & set(loaded)
-
-
-_ = itertools
