@@ -30,7 +30,7 @@ try:
     from starlette.responses import HTMLResponse, JSONResponse, Response
     from uvicorn.server import ServerState
 except ImportError as error:
-    raise ImportError("The receiver is an extra: pip install 'rxupload[receiver]'") from error
+    raise ImportError('The receiver is an extra: pip install "rxupload[receiver]"') from error
 
 if TYPE_CHECKING:
     import os

@@ -1,0 +1,536 @@
+"""The command: `rxupload demo`, `rxupload send` and `rxupload receive`.
+
+Responses go to standard output, progress and errors to standard error. The receiver and tqdm are optional
+extras, imported only where a subcommand uses them.
+"""
+# ruff: noqa: T201 - a command prints
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, Self, TextIO, TypeVar, cast
+
+import httpx
+import reactivex
+from reactivex import Observable
+from reactivex import operators as ops
+
+from . import Progress, Upload, UploadTimeout, UploadTransport, __version__, run, upload
+from ._transport import default_client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tqdm import tqdm
+
+    from . import UploadEvent
+
+T = TypeVar("T")
+Outcome = Progress | httpx.Response | Exception
+
+EXAMPLES = """\
+examples:
+  rxupload demo                                upload 256 MiB to a receiver of its own, and check them
+  rxupload receive --directory inbox           a server that stores what is uploaded to it
+  rxupload send http://127.0.0.1:8000/ a.jpg   upload a file, to that server or any other
+
+rxupload COMMAND --help explains each of them.
+"""
+
+SEND_NOTES = """\
+exit status:
+  0    every FILE was answered with a status below 400
+  1    a FILE failed, or was answered with 400 or more
+  2    wrong usage; nothing was sent
+  130  Ctrl-C; the uploads were aborted
+
+with --json, each line on standard output is one object:
+  event    "progress", "response" or "error"; the last two end their FILE
+  index    which FILE, from 0
+  file     FILE as it was given
+and, depending on the event:
+  progress: sent, total (bytes of the request body; total is null while unknown), attempt (from 1)
+  response: status (a number), reason, body (text)
+  error:    type (the exception's name), message
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command with these arguments, or the process's own, and return its exit status.
+
+    Raises:
+        SystemExit: After `--help` and `--version` (status 0), and for wrong usage (status 2).
+    """
+    _prepare_output()
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        status: int = args.run(args)
+    except argparse.ArgumentError as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        print("aborted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`); the interpreter's last flush must not fail as well.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except ImportError as error:
+        return _fail(str(error))
+    except (OSError, ValueError, httpx.HTTPError, httpx.InvalidURL) as error:
+        where = getattr(error, "filename", None)
+        return _fail(f"{where}: {_sentence(error)}" if where else _sentence(error))
+    return status
+
+
+# The three subcommands
+
+
+def _send(args: argparse.Namespace) -> int:
+    with _client(args) as client:
+        sources = _outcomes(args, client)
+        with _JsonLines(args.files) if args.json else _report(args.files) as report:
+            events = _at_most(args.concurrency, sources).pipe(ops.do_action(report.show))
+            failures = run(events.pipe(ops.count(_failed)))
+    return 1 if failures else 0
+
+
+def _demo(args: argparse.Namespace) -> int:
+    try:
+        from . import receiver  # noqa: PLC0415 - an optional extra
+    except ImportError as error:
+        raise ImportError('the demo needs an extra: pip install "rxupload[demo]"') from error
+
+    with tempfile.TemporaryDirectory(prefix="rxupload-", ignore_cleanup_errors=True) as directory:
+        if args.file is None:
+            path = Path(directory, "random.bin")
+            print(f"File      {path}, {_megabytes(args.size)} of random bytes, removed at the end")
+            sha256 = _write_random(path, args.size)
+        else:
+            path = Path(args.file)
+            with path.open("rb") as file:
+                print(f"File      {_printable(args.file)}, {_megabytes(path.stat().st_size)}")
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        with receiver.running() as url:
+            print(f"Receiver  {url}")
+            return _upload_and_compare(url, path, sha256)
+
+
+def _receive(args: argparse.Namespace) -> int:
+    from . import receiver  # noqa: PLC0415 - an optional extra
+
+    receiver.serve(args.host, args.port, args.directory, args.max_size)
+    return 0
+
+
+# send
+
+
+def _outcomes(args: argparse.Namespace, client: httpx.Client | None) -> list[Observable[tuple[int, Outcome]]]:
+    """Make an upload of each FILE; arguments that cannot be end the command here, before anything is sent."""
+    if args.files.count("-") > 1:
+        raise argparse.ArgumentError(None, "standard input (-) can be sent only once")
+    try:
+        uploads = [_upload(args, file, client) for file in args.files]
+    except (TypeError, ValueError) as error:
+        raise argparse.ArgumentError(None, str(error)) from error
+    return [_outcome(index, source, args.retries) for index, source in enumerate(uploads)]
+
+
+def _upload(args: argparse.Namespace, file: str, client: httpx.Client | None) -> Upload:
+    form: dict[str, list[str]] = {}
+    for key, value in args.form:
+        form.setdefault(key, []).append(value)
+    return upload(
+        args.url,
+        _standard_input() if file == "-" else file,
+        args.name,
+        form_data=form,
+        headers=args.header,
+        timeout=args.timeout,
+        client=client,
+    )
+
+
+def _outcome(index: int, source: Upload, retries: int) -> Observable[tuple[int, Outcome]]:
+    """The upload's events, its error among them as an item: one FILE that fails does not end the others."""
+
+    def numbered(outcome: Outcome) -> tuple[int, Outcome]:
+        return index, outcome
+
+    def ended(error: Exception, _: object) -> Observable[tuple[int, Outcome]]:
+        return reactivex.just(numbered(error))
+
+    def ended_unless_network(error: Exception, _: object) -> Observable[tuple[int, Outcome]]:
+        is_network = isinstance(error, httpx.TransportError) and not isinstance(error, UploadTimeout)
+        return reactivex.throw(error) if is_network else ended(error, _)
+
+    return source.pipe(
+        ops.map(numbered),
+        ops.catch(ended_unless_network),
+        ops.retry(1 + retries),
+        ops.catch(ended),
+    )
+
+
+def _at_most(concurrency: int, sources: list[Observable[T]]) -> Observable[T]:
+    """Run all of them, `concurrency` at a time: a lane takes the next source when its last one has ended."""
+    rest = iter(sources)
+    lanes = range(min(concurrency, len(sources)))
+    return reactivex.merge(*(reactivex.concat_with_iterable(rest) for _ in lanes))
+
+
+def _failed(event: tuple[int, Outcome]) -> bool:
+    _, outcome = event
+    if isinstance(outcome, httpx.Response):
+        return outcome.is_error
+    return isinstance(outcome, Exception)
+
+
+def _client(args: argparse.Namespace) -> contextlib.AbstractContextManager[httpx.Client | None]:
+    """For --insecure, a client that differs from the default one in just that; None stands for the default one."""
+    if not args.insecure:
+        return contextlib.nullcontext()
+    default = default_client()
+    return type(default)(verify=False, timeout=default.timeout, limits=httpx.Limits())
+
+
+def _standard_input() -> BinaryIO:
+    # Unbuffered: an interpreter that ends (Ctrl-C) while a thread is in a read dies of the buffer's lock.
+    return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)
+
+
+# demo
+
+
+def _write_random(path: Path, size: int) -> str:
+    """Write `size` random bytes, and return their SHA-256."""
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        while size > 0:
+            piece = os.urandom(min(size, 1 << 20))
+            digest.update(piece)
+            size -= file.write(piece)
+    return digest.hexdigest()
+
+
+def _upload_and_compare(url: str, path: Path, sha256: str) -> int:
+    """Upload the file and say how it went; the status is 0 if what was received has this SHA-256."""
+    started = time.perf_counter()
+    # With a transport of its own httpx ignores the proxy variables: no proxy leads to a receiver on this machine.
+    with httpx.Client(transport=UploadTransport(), timeout=60) as client, _report([str(path)]) as report:
+
+        def show(event: UploadEvent) -> None:
+            if isinstance(event, Progress):
+                report.show((0, event))
+
+        response = cast("httpx.Response", run(upload(url, path, client=client).pipe(ops.do_action(show))))
+    seconds = time.perf_counter() - started
+    if response.is_error:
+        return _fail(f"the receiver answered {_status(response)}: {response.text[:1000]}")
+    rate = _megabytes(path.stat().st_size / seconds)
+    print(f"Response  {_status(response)} after {seconds:.2f} s, {rate}/s")
+    received = response.json()["files"][0]["sha256"]
+    print(f"SHA-256   {sha256} sent")
+    print(f"          {received} received")
+    if received != sha256:
+        return _fail("the receiver got other bytes than were sent")
+    print("OK        every byte has arrived")
+    return 0
+
+
+# What the user sees
+
+
+class _Report:
+    """What becomes of each FILE, told while it happens.
+
+    Uploads tell it on their own threads. Once it is closed it is silent, for Python aborts when it ends while a thread
+    is in the middle of a print; and an upload that is being aborted may still be.
+    """
+
+    def __init__(self, files: list[str]) -> None:
+        self._files = files
+        self._lock = threading.Lock()
+        self._is_open = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._is_open = False
+            self._close()
+
+    def show(self, event: tuple[int, Outcome]) -> None:
+        with self._lock:
+            if self._is_open:
+                self._show(*event)
+
+    def _show(self, index: int, outcome: Outcome) -> None:
+        raise NotImplementedError
+
+    def _close(self) -> None:
+        """Nothing to put away."""
+
+
+class _JsonLines(_Report):
+    """For programs: one JSON object a line; SEND_NOTES lists the keys."""
+
+    def _show(self, index: int, outcome: Outcome) -> None:
+        facts: dict[str, object] = {"index": index, "file": self._files[index]}
+        if isinstance(outcome, Progress):
+            line = {"event": "progress", **facts, **asdict(outcome)}
+        elif isinstance(outcome, Exception):
+            line = {"event": "error", **facts, "type": type(outcome).__name__, "message": _sentence(outcome)}
+        else:
+            line = {"event": "response", **facts, "status": outcome.status_code}
+            line |= {"reason": outcome.reason_phrase, "body": outcome.text}
+        print(json.dumps(line))
+
+
+class _Lines(_Report):
+    """Plain lines, for a log: progress at each tenth of the way, and how each FILE ended."""
+
+    def __init__(self, files: list[str]) -> None:
+        super().__init__(files)
+        self._tenths = [0] * len(files)
+
+    def _show(self, index: int, outcome: Outcome) -> None:
+        name = _printable(self._files[index])
+        if isinstance(outcome, Progress):
+            self._progress(index, outcome)
+        elif isinstance(outcome, Exception):
+            self._end(f"{name}: {_sentence(outcome)}", sys.stderr)
+        else:
+            self._end(f"{name}: {_status(outcome)}{_excerpt(outcome)}", sys.stdout)
+
+    def _progress(self, index: int, progress: Progress) -> None:
+        tenth = progress.sent // 10_000_000 if progress.percent is None else progress.percent // 10
+        if tenth > self._tenths[index]:
+            share = "" if progress.percent is None else f" ({progress.percent} %)"
+            print(f"{_printable(self._files[index])}: {_megabytes(progress.sent)}{share}", file=sys.stderr)
+        self._tenths[index] = tenth
+
+    def _end(self, line: str, stream: TextIO) -> None:
+        print(line, file=stream)
+
+
+class _Bar(_Lines):
+    """A live bar, for a terminal: the bytes of all FILEs together, and above it how each one ended."""
+
+    def __init__(self, files: list[str], tqdm: type[tqdm[NoReturn]]) -> None:
+        super().__init__(files)
+        self._running = len(files)
+        self._sent = [0] * len(files)
+        self._totals = [_size_on_disk(file) for file in files]
+        self._bar = tqdm(
+            desc=_printable(Path(files[0]).name) if len(files) == 1 else f"{len(files)} files",
+            total=self._total(),
+            unit="B",
+            unit_scale=True,
+            dynamic_ncols=True,
+            miniters=0,  # by itself tqdm learns to skip updates, and lags behind an upload that slows down
+        )
+
+    def _close(self) -> None:
+        self._bar.close()
+
+    def _progress(self, index: int, progress: Progress) -> None:
+        self._sent[index] = progress.sent
+        self._totals[index] = progress.total
+        self._bar.total = self._total()
+        self._bar.update(sum(self._sent) - self._bar.n)
+
+    def _end(self, line: str, stream: TextIO) -> None:
+        self._running -= 1
+        if not self._running:
+            self._bar.close()
+        self._bar.write(line, file=stream)
+
+    def _total(self) -> int | None:
+        known = [total for total in self._totals if total is not None]
+        return sum(known) if len(known) == len(self._totals) else None
+
+
+def _report(files: list[str]) -> _Lines:
+    """A live bar where there is a terminal to draw it on, and tqdm to draw it."""
+    if sys.stderr.isatty():
+        with contextlib.suppress(ModuleNotFoundError):
+            from tqdm import tqdm  # noqa: PLC0415 - an optional extra
+
+            return _Bar(files, tqdm)
+    return _Lines(files)
+
+
+def _fail(sentence: str) -> int:
+    print(f"rxupload: {_one_line(sentence)}", file=sys.stderr)
+    return 1
+
+
+def _sentence(error: Exception) -> str:
+    """What went wrong, for a person: one line."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if isinstance(error, httpx.ConnectError):
+        text = f"could not connect: {text}"
+    return _one_line(text or type(error).__name__)
+
+
+def _status(response: httpx.Response) -> str:
+    return _printable(f"{response.status_code} {response.reason_phrase}")
+
+
+def _excerpt(response: httpx.Response) -> str:
+    """The beginning of the response's body, under the line that it is appended to."""
+    lines = response.text[:1000].strip().expandtabs().splitlines()
+    return "".join(f"\n{_printable(line)}" for line in lines)
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def _one_line(text: str) -> str:
+    return _printable(_without_credentials(" ".join(text.split())))
+
+
+def _without_credentials(text: str) -> str:
+    """Without the userinfo and the query of a URL in it: passwords, and signatures of presigned URLs."""
+    return re.sub(r"(://[^\s?]*)\?[^\s'\"]*", r"\1", re.sub(r"://.*@", "://", text))
+
+
+def _printable(text: str) -> str:
+    """Without the control characters by which a server, or a filename, could talk to the terminal."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def _size_on_disk(file: str) -> int | None:
+    """A first guess at how much FILE will be; None if it has no size (standard input)."""
+    if file == "-":
+        return None
+    with contextlib.suppress(OSError):
+        return Path(file).stat().st_size
+    return 0
+
+
+def _prepare_output() -> None:
+    """Print each line at once, and any character: escaped, where the console's code page has none for it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
+
+
+# The arguments
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(_one_line(message))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="rxupload",
+        description="Upload files over HTTP, watch them arrive, and stop at any moment.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"rxupload {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _demo_arguments(commands.add_parser("demo", help="upload to a receiver of its own, and check every byte"))
+    _send_arguments(commands.add_parser("send", help="upload files to a URL"))
+    _receive_arguments(commands.add_parser("receive", help="run a server that stores what is uploaded"))
+    return parser
+
+
+def _demo_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Start a receiver on a free port of this machine, upload a file to it, and compare the SHA-256 of "
+        "what arrived with the file's own. The exit status is 0 if they are the same."
+    )
+    add = parser.add_argument
+    add("file", nargs="?", metavar="FILE", help="what to upload; without it, random bytes")
+    add("--size", type=_size, default="256MiB", help="how many of them: 4096, 10MB, 1GiB ... (%(default)s)")
+    parser.set_defaults(run=_demo)
+
+
+def _send_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Upload each FILE in a request of its own, as a form in a browser does."
+    parser.epilog = SEND_NOTES
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = parser.add_argument
+    add("url", type=_url, metavar="URL", help="where to: http://... or https://...")
+    add("files", nargs="+", metavar="FILE", help="what to upload; - is standard input")
+    add("--name", default="file", help="the form field that holds the file (%(default)s)")
+    add("--form", type=_pair("="), action="append", default=[], metavar="K=V", help="a further form field")
+    add("--header", type=_pair(":"), action="append", default=[], metavar="'K: V'", help="a request header")
+    add("--concurrency", type=_whole(1), default=4, metavar="N", help="uploads at a time (%(default)s)")
+    add("--retries", type=_whole(0), default=0, metavar="N", help="more attempts if the network fails (0)")
+    add("--timeout", type=float, metavar="SECONDS", help="limit for each upload as a whole (none)")
+    add("--insecure", action="store_true", help="accept any TLS certificate")
+    add("--json", action="store_true", help="report in JSON lines, see below")
+    parser.set_defaults(run=_send)
+
+
+def _receive_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Store the files that are uploaded, and answer with their sizes and SHA-256 sums. Ctrl-C ends it."
+    )
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on (%(default)s: from this machine only)")
+    add("--port", type=_whole(0, 65535), default=8000, help="port to listen on (%(default)s)")
+    add("--directory", default=".", metavar="DIR", help="where to store the files (the current directory)")
+    add("--max-size", type=_size, metavar="SIZE", help="largest body that is accepted: 10MB, 1GiB ... (any)")
+    parser.set_defaults(run=_receive)
+
+
+def _url(text: str) -> str:
+    # Checked here, for an error of httpx would quote the parts of a URL it cannot read, and so a password.
+    with contextlib.suppress(httpx.InvalidURL):
+        url = httpx.URL(text)
+        if url.scheme in ("http", "https") and url.host:
+            return text
+    raise argparse.ArgumentTypeError("expected a URL that begins with http:// or https:// and a host")
+
+
+def _pair(separator: str) -> Callable[[str], tuple[str, str]]:
+    def pair(text: str) -> tuple[str, str]:
+        key, found, value = text.partition(separator)
+        if not found:
+            raise argparse.ArgumentTypeError(f"expected a name, {separator!r} and a value")
+        return key, value
+
+    return pair
+
+
+def _whole(least: int, most: float = math.inf) -> Callable[[str], int]:
+    def whole(text: str) -> int:
+        number = int(text)
+        if not least <= number <= most:
+            raise ValueError
+        return number
+
+    whole.__name__ = "number"  # argparse tells it to the user
+
+    return whole
+
+
+def _size(text: str) -> int:
+    match = re.fullmatch(r"([0-9]+) ?(?:([KMGT])(I?))?B?", text.upper())
+    if match is None:
+        raise argparse.ArgumentTypeError("expected a size such as 4096, 10MB or 256MiB")
+    number, prefix, binary = match.groups()
+    return int(number) * int((1024 if binary else 1000) ** " KMGT".index(prefix or " "))

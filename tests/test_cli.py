@@ -1,0 +1,833 @@
+"""The command: what it sends, what it says and where, and the status it ends with."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import heapq
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from reactivex.testing import ReactiveTest, TestScheduler
+from servers import PATIENCE, Connection, Server, header
+
+import rxupload
+from rxupload import Progress, receiver
+from rxupload._cli import _at_most, _Lines, _size, main
+
+posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and pseudo-terminals")
+
+# As `python -m rxupload`, but Ctrl-C works even where the test run itself was started with it ignored (`pytest &`).
+INTERRUPTIBLE = """
+import signal, sys
+from rxupload._cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main())
+"""
+
+
+# Running it
+
+PROCESS_PATIENCE = 60.0  # seconds; a process imports everything anew, however busy the machine is
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch):
+    """What a user has: buffered output, and no wish for the colours that argparse knows from Python 3.14 on."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+
+
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(capsys):
+    """Run the command in this process."""
+
+    def run(*args: object) -> Result:
+        try:
+            status = main([str(arg) for arg in args])
+        except SystemExit as stop:
+            status = stop.code
+        return Result(status, *capsys.readouterr())
+
+    return run
+
+
+def command(*args: object, without: str | None = None) -> list[str]:
+    """The command line of a process of its own, where the module `without` cannot be imported."""
+    if without is None:
+        return [sys.executable, "-m", "rxupload", *map(str, args)]
+    code = f"import sys; sys.modules[{without!r}] = None; from rxupload._cli import main; sys.exit(main())"
+    return [sys.executable, "-c", code, *map(str, args)]
+
+
+def in_process_of_its_own(args: list[str], **options) -> Result:
+    done = subprocess.run(args, capture_output=True, timeout=PROCESS_PATIENCE, check=False, **options)
+    return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@contextlib.contextmanager
+def started(*args: object, **options) -> Iterator[subprocess.Popen[str]]:
+    """A process that Ctrl-C can stop, and that is gone after the block."""
+    argv = [sys.executable, "-c", INTERRUPTIBLE, *map(str, args)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, **options) as process:
+        watchdog = threading.Timer(PROCESS_PATIENCE, process.kill)
+        watchdog.start()
+        try:
+            yield process
+        finally:
+            watchdog.cancel()
+            process.kill()
+
+
+def interrupt(process: subprocess.Popen[str]) -> Result:
+    process.send_signal(signal.SIGINT)
+    return Result(process.wait(PROCESS_PATIENCE), process.stdout.read(), process.stderr.read())
+
+
+# What it talks to
+
+
+class Recorder:
+    """Keeps each request, and answers as `answer(number of the request)` says; None breaks the connection."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[bytes, bytes]] = []
+        self.answer: Callable[[int], tuple[int, bytes] | None] = lambda _: (200, b"stored")
+        self.url = ""
+
+    def __call__(self, connection: Connection) -> None:
+        while head := connection.read_head():
+            self.requests.append((head, connection.read_body(head)))
+            answer = self.answer(len(self.requests))
+            if answer is None:
+                return
+            connection.respond(*answer)
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [body for _, body in self.requests]
+
+
+@pytest.fixture
+def server():
+    recorder = Recorder()
+    with Server(recorder) as server:
+        recorder.url = server.url
+        yield recorder
+
+
+@pytest.fixture
+def stalled():
+    """A server that takes connections and never reads: its address, and the listening socket."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/", listener
+
+
+@pytest.fixture
+def refusing():
+    """A URL at which connections are refused: its port is taken, so that nobody else can listen there."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}/"
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "beach.jpg"
+    path.write_bytes(b"\xff\xd8 a beach")
+    return path
+
+
+# send: the request
+
+
+def test_send_uploads_the_file_as_a_form_would(cli, server, photo):
+    """The file arrives as multipart/form-data; the response is told on standard output, and the status is 0."""
+    result = cli("send", server.url, photo)
+
+    assert result.status == 0
+    assert result.out == f"{photo}: 200 Status\nstored\n"
+    ((head, body),) = server.requests
+    assert header(head, b"content-type").startswith(b"multipart/form-data; boundary=")
+    assert (
+        b'name="file"; filename="beach.jpg"\r\nContent-Type: image/jpeg\r\n\r\n\xff\xd8 a beach\r\n' in body
+    )
+
+
+def test_send_passes_on_name_form_and_headers(cli, server, photo):
+    """--name names the file's field, --form and --header add fields and headers, each as often as given."""
+    options = ["--name", "photo", "--form", "tag=a", "--form", "tag=b=c", "--form", "note="]
+    result = cli("send", server.url, photo, *options, "--header", "X-Album: summer: 1", "--header", "X-Day:1")
+
+    assert result.status == 0
+    ((head, body),) = server.requests
+    assert b'name="photo"; filename="beach.jpg"' in body
+    for field in (b'"tag"\r\n\r\na\r\n', b'"tag"\r\n\r\nb=c\r\n', b'"note"\r\n\r\n\r\n'):
+        assert field in body
+    assert (header(head, b"x-album"), header(head, b"x-day")) == (b"summer: 1", b"1")
+
+
+def test_send_uploads_each_file_in_a_request_of_its_own(cli, server, tmp_path):
+    """Several FILEs are several requests, each with its own line."""
+    files = [tmp_path / f"{number}.txt" for number in range(3)]
+    for file in files:
+        file.write_text(file.name)
+
+    result = cli("send", server.url, *files)
+
+    assert result.status == 0
+    assert sorted(result.out.splitlines()[::2]) == [f"{file}: 200 Status" for file in files]
+    assert len(server.requests) == 3
+    for file in files:
+        assert sum(file.name.encode() in body for body in server.bodies) == 1
+
+
+def test_files_are_uploaded_at_the_same_time(cli, server, photo):
+    """With --concurrency 3, three requests are under way together: none is answered before all have come."""
+    meeting = threading.Barrier(3, timeout=PATIENCE)
+    server.answer = lambda _: (200, b"") if meeting.wait() >= 0 else None
+
+    assert cli("send", server.url, *[photo] * 6, "--concurrency", 3).status == 0
+
+
+@given(durations=st.lists(st.integers(1, 5), min_size=1, max_size=8), concurrency=st.integers(1, 4))
+@settings(max_examples=50, deadline=None)
+def test_never_more_than_that_many_at_once(durations, concurrency):
+    """Each source runs once, as soon as fewer than `concurrency` of those before it run."""
+    clock = TestScheduler()
+    sources = [clock.create_cold_observable(ReactiveTest.on_completed(seconds)) for seconds in durations]
+    clock.start(lambda: _at_most(concurrency, sources))
+
+    free = [ReactiveTest.subscribed] * concurrency
+    for source, seconds in zip(sources, durations, strict=True):
+        begin = heapq.heappop(free)
+        heapq.heappush(free, begin + seconds)
+        assert source.subscriptions == [ReactiveTest.subscribe(begin, begin + seconds)]
+
+
+def test_standard_input_is_uploaded_for_a_dash(server):
+    """FILE - uploads what comes in on standard input, whose size nobody knows, under the filename "upload"."""
+    result = in_process_of_its_own(command("send", server.url, "-"), input=b"from a pipe")
+
+    assert result.status == 0
+    assert result.out.replace("\r\n", "\n") == "-: 200 Status\nstored\n"
+    (body,) = server.bodies
+    assert b'filename="upload"' in body
+    assert b"\r\n\r\nfrom a pipe\r\n" in body
+
+
+def test_insecure_accepts_any_certificate(cli, photo):
+    """A certificate that nobody vouches for is an error, unless --insecure is given."""
+    recorder = Recorder()
+    with Server(recorder, tls=True) as server:
+        refused = cli("send", server.url, photo)
+        accepted = cli("send", server.url, photo, "--insecure")
+
+    assert refused.status == 1
+    assert "certificate verify failed" in refused.err
+    assert accepted.status == 0
+    assert len(recorder.requests) == 1
+
+
+# send: what can go wrong
+
+
+@pytest.mark.parametrize(("code", "status"), [(204, 0), (302, 0), (399, 0), (400, 1), (404, 1), (500, 1)])
+def test_status_tells_whether_every_response_is_below_400(cli, server, photo, code, status):
+    """A response is told whatever its status; from 400 on the command fails, and not before."""
+    server.answer = lambda _: (code, b"")
+    result = cli("send", server.url, photo)
+
+    assert result.status == status
+    assert result.out.startswith(f"{photo}: {code}")
+
+
+def test_one_bad_response_among_good_ones_is_a_failure(cli, server, photo):
+    """The status is 0 only when every response is below 400, and all files are sent even so."""
+    server.answer = lambda number: (500 if number == 2 else 200, b"")
+
+    assert cli("send", server.url, *[photo] * 3, "--concurrency", 1).status == 1
+    assert len(server.requests) == 3
+
+
+def test_files_that_cannot_be_read_do_not_stop_the_others(cli, server, photo, tmp_path):
+    """A missing file and a directory get a line each on standard error, and the good file is sent."""
+    missing = tmp_path / "missing.jpg"
+    result = cli("send", server.url, missing, tmp_path, photo)
+
+    assert result.status == 1
+    assert f"{missing}: No such file or directory\n" in result.err
+    assert re.search(rf"^{re.escape(str(tmp_path))}: .*(directory|denied)", result.err, re.MULTILINE)
+    assert result.out == f"{photo}: 200 Status\nstored\n"
+
+
+def test_a_refused_connection_is_one_sentence(cli, refusing, photo):
+    """A network error is told in one line without a traceback, and the status is 1."""
+    result = cli("send", refusing, photo)
+
+    assert result.status == 1
+    assert result.out == ""
+    assert re.fullmatch(rf"{re.escape(str(photo))}: could not connect: .+\n", result.err)
+
+
+def test_timeout_ends_an_upload_that_takes_too_long(cli, stalled, photo):
+    """--timeout limits the upload as a whole, and is final: --retries does not begin again."""
+    url, listener = stalled
+    result = cli("send", url, photo, "--timeout", 0.2, "--retries", 5)
+
+    assert result.status == 1
+    assert "not finished within 0.2 s" in result.err
+    listener.setblocking(False)
+    listener.accept()[0].close()
+    with pytest.raises(BlockingIOError):
+        listener.accept()
+
+
+@pytest.mark.parametrize(("retries", "status", "requests"), [(0, 1, 1), (1, 1, 2), (2, 0, 3), (9, 0, 3)])
+def test_retries_are_further_attempts_after_network_errors(cli, server, photo, retries, status, requests):
+    """--retries N makes up to N further attempts, and stops at the first response."""
+    server.answer = lambda number: None if number < 3 else (200, b"")
+    result = cli("send", server.url, photo, "--retries", retries)
+
+    assert result.status == status
+    assert len(server.requests) == requests
+    assert all(photo.read_bytes() in body for body in server.bodies)
+
+
+def test_retries_can_be_many(cli, refusing, photo):
+    """However many attempts fail, the last one's error is told, once."""
+    result = cli("send", refusing, photo, "--retries", 500)
+
+    assert result.status == 1
+    assert re.fullmatch(r".*: could not connect: .+\n", result.err)
+
+
+@pytest.mark.parametrize("proxy", ["nonsense://user:s3cret@h", "http://user:s3cret@h:port"])
+@pytest.mark.parametrize("option", ["--insecure", "--json"])
+def test_a_proxy_variable_that_cannot_be_is_one_sentence(server, photo, proxy, option):
+    """What the environment says of proxies is checked as well: a line without credentials, and status 1."""
+    env = {**os.environ, "HTTP_PROXY": proxy, "http_proxy": proxy, "NO_PROXY": "", "no_proxy": ""}
+    result = in_process_of_its_own(command("send", server.url, photo, option), env=env)
+
+    assert result.status == 1
+    assert len((result.out + result.err).splitlines()) == 1
+    assert "s3cret" not in result.out + result.err
+
+
+def test_responses_and_files_are_not_retried(cli, server, photo, tmp_path):
+    """--retries is for the network: neither a 500 nor a missing file is tried again."""
+    server.answer = lambda _: (500, b"")
+
+    assert cli("send", server.url, photo, tmp_path / "missing", "--retries", 3).status == 1
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "complaint"),
+    [
+        ([], "required"),
+        (["sned", "http://h/", "f"], "invalid choice"),
+        (["send", "http://h/"], "FILE"),
+        (["send", "h/path", "f"], "http:// or https://"),
+        (["send", "ftp://h/", "f"], "http:// or https://"),
+        (["send", "http://", "f"], "http:// or https://"),
+        (["send", "http://h:port/", "f"], "http:// or https://"),
+        (["send", "http://h/", "f", "--form", "novalue"], "'='"),
+        (["send", "http://h/", "f", "--header", "novalue"], "':'"),
+        (["send", "http://h/", "f", "--header", "X: a\nb"], "CR, LF"),
+        (["send", "http://h/", "f", "--header", "two words: a"], "header name"),
+        (["send", "http://h/", "f", "--name", ""], "name"),
+        (["send", "http://h/", ""], "file"),
+        (["send", "http://h/", "-", "-"], "only once"),
+        (["send", "http://h/", "f", "--concurrency", "0"], "--concurrency"),
+        (["send", "http://h/", "f", "--concurrency", "many"], "--concurrency"),
+        (["send", "http://h/", "f", "--retries", "-1"], "--retries"),
+        (["send", "http://h/", "f", "--timeout", "0"], "timeout"),
+        (["send", "http://h/", "f", "--timeout", "nan"], "timeout"),
+        (["send", "http://h/", "f", "--timeout", "soon"], "--timeout"),
+        (["demo", "--size", "big"], "256MiB"),
+        (["demo", "--size", "-1"], "--size"),
+        (["receive", "--port", "65536"], "--port"),
+        (["receive", "--max-size", "1.5.2"], "256MiB"),
+    ],
+)
+def test_wrong_usage_is_status_2(cli, args, complaint):
+    """Arguments that cannot be end with status 2 and the reason, before anything is sent."""
+    result = cli(*args)
+
+    assert result.status == 2
+    assert result.out == ""
+    assert result.err.startswith("usage: rxupload")
+    assert complaint in result.err.splitlines()[-1]
+
+
+# send: what it says
+
+
+def test_plain_lines_tell_each_tenth(capsys):
+    """Away from a terminal each tenth of the way is told once on standard error, and again in a second attempt."""
+    lines = _Lines(["a.jpg"])
+    for attempt in (1, 2):
+        for sent in range(0, 1_000_001, 1000):
+            lines.show((0, Progress(sent, 1_000_000, attempt)))
+
+    told = [f"a.jpg: {tenth / 10} MB ({tenth}0 %)" for tenth in range(1, 11)]
+    assert capsys.readouterr() == ("", "\n".join([*told, *told, ""]))
+
+
+def test_plain_lines_of_an_unknown_total_tell_each_10_mb(capsys):
+    """Where nobody knows the total, a line comes every 10 MB."""
+    lines = _Lines(["-"])
+    for sent in range(0, 25_000_000, 1_000_000):
+        lines.show((0, Progress(sent, None)))
+
+    assert capsys.readouterr() == ("", "-: 10.0 MB\n-: 20.0 MB\n")
+
+
+def test_json_lines_tell_every_event(cli, server, tmp_path):
+    """--json gives one object a line: rising progress from 0 to the total, then the response with its body."""
+    file = tmp_path / "large.bin"
+    file.write_bytes(bytes(5_000_000))
+    server.answer = lambda _: (201, '{"id": "é"}'.encode())
+    result = cli("send", server.url, file, "--json")
+
+    *progress, response = map(json.loads, result.out.splitlines())
+    assert (result.status, result.err) == (0, "")
+    sent = [event["sent"] for event in progress]
+    total = len(server.bodies[0])
+    assert sent == sorted(set(sent))
+    assert (sent[0], sent[-1]) == (0, total)
+    for event in progress:
+        assert event == {
+            **event,
+            "event": "progress",
+            "index": 0,
+            "file": str(file),
+            "total": total,
+            "attempt": 1,
+        }
+    assert response == {
+        "event": "response",
+        "index": 0,
+        "file": str(file),
+        "status": 201,
+        "reason": "Status",
+        "body": '{"id": "é"}',
+    }
+
+
+def test_json_lines_tell_errors_and_which_file(cli, server, photo, tmp_path):
+    """With --json an error is an object too, and index and file say whose event each one is."""
+    missing = tmp_path / "missing.jpg"
+    result = cli("send", server.url, missing, photo, "--json")
+
+    events = [json.loads(line) for line in result.out.splitlines()]
+    assert result.status == 1
+    assert [event for event in events if event["index"] == 0] == [
+        {
+            "event": "error",
+            "index": 0,
+            "file": str(missing),
+            "type": "FileNotFoundError",
+            "message": "No such file or directory",
+        }
+    ]
+    others = [event for event in events if event["index"] == 1]
+    assert [event["event"] for event in others][-1] == "response"
+    assert {event["file"] for event in others} == {str(photo)}
+
+
+def test_what_a_server_says_cannot_command_the_terminal(cli, server, photo):
+    """Control characters of a response are shown escaped, and a long body is cut."""
+    server.answer = lambda _: (200, b"\x1b]0;title\x07\r\nsecond line" + b"x" * 100_000)
+    result = cli("send", server.url, photo)
+
+    assert "\x1b" not in result.out
+    assert "\n\\x1b]0;title\\x07\nsecond linexxx" in result.out
+    assert len(result.out) < 2000
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    more=st.text(alphabet="aZ09:@/?#%&= '\"\\\n\x1bé", max_size=8),
+    shape=st.sampled_from(["send", "no command", "no file", "stray option", "stray argument"]),
+)
+def test_credentials_are_never_printed(cli, refusing, photo, more, shape):
+    """Whatever is in a URL's password or query, and however wrong the usage, it is not repeated."""
+    url = refusing.replace("//", f"//user:s3cret{more}@") + f"?signature=s3cret{more}"
+    args = {
+        "send": ["send", url, photo],
+        "no command": [url, photo],
+        "no file": ["send", url],
+        "stray option": ["send", url, photo, "--stray"],
+        "stray argument": ["demo", photo, url],
+    }[shape]
+    result = cli(*args)
+
+    assert result.status in (1, 2)
+    assert result.err
+    assert "s3cret" not in result.out + result.err
+
+
+def test_a_filename_that_the_console_cannot_show_is_escaped(server, tmp_path):
+    """Where output goes to a code page without the characters of a name, they are escaped, and nothing fails."""
+    file = tmp_path / "日本.txt"
+    file.write_text("hello")
+    env = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    result = in_process_of_its_own(command("send", server.url, file), env=env)
+
+    assert result.status == 0
+    assert "\\u65e5\\u672c.txt: 200 Status" in result.out
+
+
+@posix_only
+def test_a_reader_that_goes_away_ends_the_command_quietly(server, photo):
+    """When standard output is closed (`| head`), the upload ends without a traceback."""
+    gone = threading.Event()
+    server.answer = lambda _: (200, b"") if gone.wait(PATIENCE) else None
+    with started("send", server.url, photo, "--json") as process:
+        process.stdout.readline()
+        process.stdout.close()
+        gone.set()
+
+        assert process.wait(PROCESS_PATIENCE) == 1
+        assert process.stderr.read() == ""
+
+
+# send: Ctrl-C
+
+
+@posix_only
+def test_ctrl_c_aborts_and_says_so(stalled, tmp_path):
+    """Ctrl-C in the middle of an upload that the server does not read ends the command at once with status 130."""
+    url, listener = stalled
+    file = tmp_path / "large.bin"
+    with file.open("wb") as sparse:
+        sparse.truncate(1 << 30)
+    with started("send", url, file, "--json") as process:
+        assert json.loads(process.stdout.readline())["sent"] == 0
+        result = interrupt(process)
+
+    assert result.status == 130
+    assert result.err == "aborted\n"
+    assert "response" not in result.out
+    connection, _ = listener.accept()
+    with connection, contextlib.suppress(ConnectionResetError):
+        while connection.recv(1 << 20):
+            pass
+
+
+@posix_only
+def test_ctrl_c_while_standard_input_is_silent():
+    """Ctrl-C ends the command even while it waits for more to come in on standard input."""
+    has_begun = threading.Event()
+
+    def receive(connection: Connection) -> None:
+        connection.read_head()
+        connection.read(1 << 19)
+        has_begun.set()
+        connection.wait_for_end()
+
+    with Server(receive) as server, started("send", server.url, "-", stdin=subprocess.PIPE) as process:
+        process.stdin.write("x" * (1 << 20))
+        process.stdin.flush()
+        assert has_begun.wait(PROCESS_PATIENCE)
+        result = interrupt(process)
+
+    assert (result.status, result.err) == (130, "aborted\n")
+
+
+# The live bar
+
+
+def on_a_terminal(args: list[str]) -> tuple[int, str]:
+    """Run it on a pseudo-terminal, and return its status and what was drawn, with a line end as on a pipe."""
+    import pty
+    import termios
+
+    main_end, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 100))
+    drawn = bytearray()
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):  # Linux ends a terminal that nobody has open with EIO
+            while data := os.read(main_end, 1 << 16):
+                drawn.extend(data)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        done = subprocess.run(args, stdout=terminal, stderr=terminal, timeout=PROCESS_PATIENCE, check=False)
+    finally:
+        os.close(terminal)
+        watcher.join()
+        os.close(main_end)
+    return done.returncode, drawn.decode().replace("\r\n", "\n")
+
+
+@posix_only
+def test_a_terminal_gets_a_live_bar(server, tmp_path):
+    """On a terminal a bar is drawn over itself from 0 % to 100 %, and the response stands below it."""
+    file = tmp_path / "large.bin"
+    file.write_bytes(bytes(5_000_000))
+    status, drawn = on_a_terminal(command("send", server.url, file))
+
+    first, *_, last = drawn.removeprefix("\r").split("\r")
+    assert status == 0
+    assert first.startswith("large.bin:   0%|")
+    assert re.fullmatch(
+        rf"large\.bin: 100%\|.*5\.00M/5\.00M.*\n{re.escape(str(file))}: 200 Status\nstored\n", last
+    )
+
+
+@posix_only
+def test_one_bar_for_all_files(server, tmp_path):
+    """Several files share one bar, whose total is all of them; a failed one gets its line."""
+    files = [tmp_path / f"{number}.bin" for number in range(3)]
+    for file in files:
+        file.write_bytes(bytes(1_000_000))
+    missing = tmp_path / "missing"
+    status, drawn = on_a_terminal(command("send", server.url, *files, missing, "--concurrency", 2))
+
+    assert status == 1
+    assert "4 files:   0%|" in drawn
+    assert "3.00M/3.00M" in drawn
+    assert f"{missing}: No such file or directory\n" in drawn
+    for file in files:
+        assert f"{file}: 200 Status\nstored\n" in drawn
+
+
+@posix_only
+def test_a_bar_without_an_end(server):
+    """Of standard input nobody knows the size: the bar counts bytes."""
+    args = command("send", server.url, "-")
+    status, drawn = on_a_terminal(["sh", "-c", 'printf hello | "$@"', "sh", *args])
+
+    assert status == 0
+    assert re.search(r"\r-: [0-9]+B \[", drawn)
+
+
+@posix_only
+def test_a_terminal_without_tqdm_gets_plain_lines(server, photo):
+    """tqdm is optional: without it a terminal gets the plain lines."""
+    status, drawn = on_a_terminal(command("send", server.url, photo, without="tqdm"))
+
+    assert status == 0
+    assert drawn == f"{photo}: 0.0 MB (100 %)\n{photo}: 200 Status\nstored\n"
+
+
+@posix_only
+def test_json_draws_no_bar(server, photo):
+    """With --json there is nothing but JSON lines, on a terminal too."""
+    status, drawn = on_a_terminal(command("send", server.url, photo, "--json"))
+
+    assert status == 0
+    assert [json.loads(line)["event"] for line in drawn.splitlines()] == ["progress", "progress", "response"]
+
+
+# demo
+
+
+def test_demo_uploads_random_bytes_and_checks_them(cli):
+    """The demo ends with both SHA-256 sums, equal, and takes its file away again."""
+    result = cli("demo", "--size", "1MiB")
+
+    assert result.status == 0
+    sent, received = re.findall(r"\b[0-9a-f]{64}\b", result.out)
+    assert sent == received
+    assert re.search(r"^Response  200 OK after [0-9.]+ s, [0-9.]+ MB/s$", result.out, re.MULTILINE)
+    assert result.out.endswith("OK        every byte has arrived\n")
+    path = re.search(r"^File      (.*), 1\.0 MB of random bytes", result.out, re.MULTILINE)[1]
+    assert not Path(path).parent.exists()
+
+
+def test_demo_uploads_the_file_it_is_given(cli, photo):
+    """`demo FILE` uploads that file, and leaves it where it is."""
+    result = cli("demo", photo)
+
+    assert result.status == 0
+    assert result.out.count(hashlib.sha256(photo.read_bytes()).hexdigest()) == 2
+    assert photo.exists()
+
+
+def test_demo_uses_no_proxy(refusing):
+    """The receiver is on this machine, so the proxy variables do not count."""
+    env = {**os.environ, "HTTP_PROXY": refusing, "http_proxy": refusing, "NO_PROXY": "", "no_proxy": ""}
+
+    assert in_process_of_its_own(command("demo", "--size", "1KiB"), env=env).status == 0
+
+
+def test_demo_of_nothing_works(cli):
+    """An empty file is a file too."""
+    assert cli("demo", "--size", "0").status == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        ((200, json.dumps({"files": [{"sha256": "0" * 64}]}).encode()), "other bytes than were sent"),
+        ((500, b"disk full"), "the receiver answered 500 Status: disk full"),
+    ],
+)
+def test_demo_fails_when_other_bytes_arrive(cli, server, monkeypatch, answer, complaint):
+    """A receiver that got something else, or nothing, makes the demo fail and say so."""
+    server.answer = lambda _: answer
+    monkeypatch.setattr(receiver, "running", lambda: contextlib.nullcontext(server.url))
+    result = cli("demo", "--size", "1KiB")
+
+    assert result.status == 1
+    assert complaint in result.err
+    assert "every byte" not in result.out
+
+
+def test_demo_without_its_file_is_one_sentence(cli, tmp_path):
+    """A missing FILE is told in a line, with status 1."""
+    missing = tmp_path / "missing.jpg"
+
+    assert cli("demo", missing) == (1, "", f"rxupload: {missing}: No such file or directory\n")
+
+
+@pytest.mark.parametrize(
+    ("subcommand", "extra"), [("demo", "rxupload[demo]"), ("receive", "rxupload[receiver]")]
+)
+def test_without_the_extra_the_command_says_what_to_install(subcommand, extra):
+    """Without the receiver's packages, demo and receive end with the pip command that brings them."""
+    result = in_process_of_its_own(command(subcommand, without="uvicorn"))
+
+    assert result.status == 1
+    assert extra in result.err
+    assert len(result.err.splitlines()) == 1
+
+
+@posix_only
+def test_demo_draws_a_live_bar():
+    """On a terminal the demo shows a bar under the file's own name, between its first lines and its last."""
+    status, drawn = on_a_terminal(command("demo", "--size", "5MB"))
+
+    assert status == 0
+    assert re.search(
+        r"\nReceiver .*\n\rrandom\.bin:   0%\|.*\rrandom\.bin: 100%\|.*\nResponse  200 OK", drawn
+    )
+
+
+@posix_only
+def test_ctrl_c_in_the_demo_leaves_nothing_behind():
+    """Ctrl-C ends the demo with status 130, and its random bytes are removed."""
+    with started("demo") as process:
+        path = Path(process.stdout.readline().removeprefix("File      ").split(", ")[0])
+        result = interrupt(process)
+
+    assert result.status == 130
+    assert result.err.endswith("aborted\n")
+    assert not path.parent.exists()
+
+
+# receive
+
+
+@posix_only
+def test_receive_takes_uploads_until_ctrl_c(cli, photo, tmp_path):
+    """`receive` says where it listens, stores what is sent, refuses what is too large, and ends well with Ctrl-C."""
+    large = tmp_path / "large.bin"
+    large.write_bytes(bytes(20_000))
+    inbox = tmp_path / "inbox"
+    with started("receive", "--port", 0, "--directory", inbox, "--max-size", "10kB") as process:
+        url = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())[0]
+        stored = cli("send", url, photo)
+        refused = cli("send", url, large)
+        result = interrupt(process)
+
+    assert (stored.status, refused.status, result.status, result.err) == (0, 1, 0, "")
+    assert "413" in refused.out
+    assert {file.name: file.read_bytes() for file in inbox.iterdir()} == {"beach.jpg": photo.read_bytes()}
+
+
+def test_receive_at_a_taken_port_is_one_sentence(cli, stalled, tmp_path):
+    """A port that is in use is told in a line, with status 1."""
+    port = stalled[1].getsockname()[1]
+    result = cli("receive", "--port", port, "--directory", tmp_path)
+
+    assert result.status == 1
+    assert re.fullmatch(r"rxupload: .+\n", result.err)
+
+
+@given(
+    number=st.integers(0, 10**6),
+    unit=st.sampled_from(["", "B", "k", "KB", "KiB", "mb", "MiB", "G", "gib", "TiB"]),
+)
+@settings(max_examples=50)
+def test_sizes_are_decimal_or_binary(number, unit):
+    """KB is 1000 bytes and KiB is 1024, in any case and with or without the B."""
+    prefix = unit.upper().rstrip("B")
+    base = 1024 if prefix.endswith("I") else 1000
+    assert _size(f"{number}{unit}") == number * base ** ["", "K", "M", "G", "T"].index(prefix.rstrip("I"))
+
+
+# Help, version, imports
+
+
+def test_version(cli):
+    """--version prints the package's version."""
+    assert cli("--version") == (0, f"rxupload {rxupload.__version__}\n", "")
+
+
+def test_help_shows_what_to_type(cli):
+    """--help names the three commands, each with a line to try."""
+    result = cli("--help")
+
+    assert result.status == 0
+    for subcommand in ("demo", "send", "receive"):
+        assert f"  rxupload {subcommand}" in result.out
+
+
+def test_help_of_send_documents_statuses_and_json(cli):
+    """`send --help` lists every exit status, and each key that a JSON line can have."""
+    text = cli("send", "--help").out
+
+    words = "exit status 130 event index file sent total attempt reason body type message"
+    for word in words.split():
+        assert re.search(rf"\b{word}\b", text)
+
+
+@pytest.mark.parametrize("args", [["--version"], ["demo", "--help"]])
+def test_the_module_runs_as_the_command(args):
+    """`python -m rxupload` is the command, under its own name."""
+    result = in_process_of_its_own(command(*args))
+
+    assert result.status == 0
+    assert result.out.startswith(("rxupload ", "usage: rxupload demo"))
+
+
+def test_importing_the_library_imports_no_command():
+    """`import rxupload` brings neither the command nor the extras, and --help brings no extras either."""
+    code = """
+import sys
+import rxupload
+assert not {"rxupload._cli", "rxupload.receiver", "tqdm", "uvicorn", "starlette"} & set(sys.modules)
+from rxupload._cli import main
+try:
+    main(["--help"])
+except SystemExit:
+    pass
+assert not {"rxupload.receiver", "tqdm", "uvicorn", "starlette"} & set(sys.modules)
+"""
+    assert in_process_of_its_own([sys.executable, "-c", code]).err == ""
