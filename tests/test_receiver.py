@@ -809,8 +809,8 @@ def test_without_the_extra_the_import_says_what_to_install(missing):
 
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith("ImportError: ")
-    assert "pip install "rxupload[receiver]"" in result.stderr
     assert 'pip install "rxupload[receiver]"' in result.stderr
+
 
 def test_the_module_is_what_it_says():
     """The public names are these two."""
