@@ -156,7 +156,8 @@ def test_memory(tmp_path):
     ) as server:
         url = server.stdout.readline().strip()
         peaks = [
-            int(subprocess.check_output([sys.executable, "-c", MEMORY_SCRIPT, url, path])) for path in (small, large)
+            int(subprocess.check_output([sys.executable, "-c", MEMORY_SCRIPT, url, path]))
+            for path in (small, large)
         ]
         server.stdin.close()
     print(f"peak: {peaks[0] / MIB:.1f} MiB for 1 MiB, {peaks[1] / MIB:.1f} MiB for 4 GiB")
@@ -195,7 +196,9 @@ def test_notebook(path, tmp_path):
     """Each notebook runs from top to bottom, and is kept with its outputs."""
     notebook = nbformat.read(path, as_version=4)
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code"), "not executed"
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    ).execute()
 
 
 def test_there_are_notebooks():
