@@ -1,5 +1,16 @@
 """HTTP file uploads as reactivex Observables: progress that tells the truth, and abort at any moment."""
 
+from . import operators as operators
+from ._batch import (
+    BatchEvent,
+    BatchProgress,
+    BatchSummary,
+    ItemDone,
+    ItemFailed,
+    ItemProgress,
+    UploadAll,
+    upload_all,
+)
 from ._delivery import UploadEvent
 from ._errors import SourceChanged, UploadAborted, UploadTimeout
 from ._multipart import FieldValue
@@ -11,18 +22,26 @@ from ._upload import HeaderTypes, HTTPClient, Upload, run, upload
 __version__ = "0.1.0"
 
 __all__ = [
+    "BatchEvent",
+    "BatchProgress",
+    "BatchSummary",
     "FieldValue",
     "File",
     "FileSource",
     "HTTPClient",
     "HeaderTypes",
+    "ItemDone",
+    "ItemFailed",
+    "ItemProgress",
     "Progress",
     "SourceChanged",
     "Upload",
     "UploadAborted",
+    "UploadAll",
     "UploadEvent",
     "UploadTimeout",
     "UploadTransport",
     "run",
     "upload",
+    "upload_all",
 ]

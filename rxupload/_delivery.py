@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Lock
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import httpx
 from reactivex import abc
 from reactivex.notification import Notification, OnCompleted, OnError, OnNext
 from reactivex.scheduler import (
+    EventLoopScheduler,
     ImmediateScheduler,
     NewThreadScheduler,
     TimeoutScheduler,
@@ -23,18 +24,26 @@ from reactivex.scheduler import (
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 
 from ._progress import Progress
-from ._transfer import Disposed, Transfer
+from ._transfer import Disposed, Transfer, users_code
 
 UploadEvent = Progress | httpx.Response
 Observer = abc.ObserverBase[UploadEvent]
 
-_BLOCKABLE = (
-    NewThreadScheduler,  # and ThreadPoolScheduler
-    TimeoutScheduler,
+_IN_PLACE = (
     ImmediateScheduler,
     TrampolineScheduler,  # and CurrentThreadScheduler
     VirtualTimeScheduler,
 )
+_BLOCKABLE = (
+    NewThreadScheduler,  # and ThreadPoolScheduler
+    TimeoutScheduler,
+    *_IN_PLACE,
+)
+
+
+def works_in_place(scheduler: abc.SchedulerBase) -> bool:
+    """Whether what is scheduled runs on the thread of whoever schedules it, or starts the clock."""
+    return isinstance(scheduler, _IN_PLACE)
 
 
 def may_block(scheduler: abc.SchedulerBase) -> bool:
@@ -48,7 +57,7 @@ def may_block(scheduler: abc.SchedulerBase) -> bool:
 class Delivery(Protocol):
     """Brings the notifications of one transfer to its observer, one at a time and in order."""
 
-    def next(self, item: UploadEvent) -> None:
+    def next(self, item: Any) -> None:
         """One more item. Raises what the observer raises where that is known at once."""
 
     def error(self, error: Exception) -> None:
@@ -56,6 +65,13 @@ class Delivery(Protocol):
 
     def completed(self) -> None:
         """The end."""
+
+
+class Stoppable(Protocol):
+    """What a delivery tells when its observer or its loop fails: a transfer, or a batch of them."""
+
+    def stop(self, reason: BaseException) -> None:
+        """End it for this reason."""
 
 
 class DirectDelivery:
@@ -68,8 +84,9 @@ class DirectDelivery:
     def next(self, item: UploadEvent) -> None:
         """Hand over an item; an observer that raises ends the transfer with its exception."""
         try:
-            self._observer.on_next(item)
-        except Exception as error:
+            with users_code():
+                self._observer.on_next(item)
+        except BaseException as error:
             self._transfer.stop(error)
             raise
 
@@ -88,15 +105,17 @@ class LoopDelivery:
     Progress that waits for its turn is replaced by newer Progress of the same pass, except its first item.
     """
 
-    def __init__(self, observer: Observer, transfer: Transfer, scheduler: abc.SchedulerBase) -> None:
+    def __init__(
+        self, observer: abc.ObserverBase[Any], transfer: Stoppable, scheduler: abc.SchedulerBase
+    ) -> None:
         self._observer = observer
         self._transfer = transfer
-        self._call_soon = _call_soon(scheduler)
+        self._call_soon = call_soon(scheduler)
         self._lock = Lock()
-        self._waiting: list[Notification[UploadEvent]] = []
+        self._waiting: list[Notification[Any]] = []
         self._called = False  # a turn has been asked for and has not ended
 
-    def next(self, item: UploadEvent) -> None:
+    def next(self, item: Any) -> None:
         """Queue an item for the loop."""
         self._put(OnNext(item))
 
@@ -108,7 +127,7 @@ class LoopDelivery:
         """Queue the end for the loop."""
         self._put(OnCompleted())
 
-    def _put(self, notification: Notification[UploadEvent]) -> None:
+    def _put(self, notification: Notification[Any]) -> None:
         with self._lock:
             if self._waiting and _replaces(notification, self._waiting[-1]):
                 self._waiting.pop()
@@ -136,19 +155,21 @@ class LoopDelivery:
         if again:
             self._ask_for_a_turn()
 
-    def _deliver(self, notification: Notification[UploadEvent]) -> bool:
+    def _deliver(self, notification: Notification[Any]) -> bool:
         try:
             notification.accept(self._observer)
-        except Exception as error:
+        except BaseException as error:
             self._transfer.stop(error)
             if not isinstance(notification, OnNext):
                 raise  # from on_error or on_completed: nobody is left to tell but the loop
-            self._observer.on_error(error)
+            self._observer.on_error(cast("Exception", error))
+            if not isinstance(error, Exception):
+                raise
             return False
         return True
 
 
-def _replaces(new: Notification[UploadEvent], old: Notification[UploadEvent]) -> bool:
+def _replaces(new: Notification[Any], old: Notification[Any]) -> bool:
     return (
         isinstance(new, OnNext)
         and isinstance(old, OnNext)
@@ -159,7 +180,15 @@ def _replaces(new: Notification[UploadEvent], old: Notification[UploadEvent]) ->
     )
 
 
-def _call_soon(scheduler: abc.SchedulerBase) -> Callable[[Callable[[], None]], object]:
+def is_closed(scheduler: abc.SchedulerBase) -> bool:
+    """Whether the scheduler's loop will never have another turn, as far as that can be known."""
+    if isinstance(scheduler, AsyncIOScheduler):
+        return scheduler._loop.is_closed()  # noqa: SLF001
+    return isinstance(scheduler, EventLoopScheduler) and scheduler._is_disposed  # noqa: SLF001
+
+
+def call_soon(scheduler: abc.SchedulerBase) -> Callable[[Callable[[], None]], object]:
+    """Return the scheduler's way to have a function called in a turn of its loop, safe from any thread."""
     if isinstance(scheduler, AsyncIOScheduler):
         # Its schedule() is loop.call_soon, which only the loop's own thread may call; and the subclass that may be
         # called from anywhere blocks its dispose until the loop has a turn.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import array
 import math
 import os
+import re
 import select
 import socket
 import ssl
@@ -20,11 +21,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import httpcore
 
-from ._transfer import Transfer
+from ._transfer import Pass, Transfer
 
 T = TypeVar("T")
 Socket: TypeAlias = "socket.socket | _NestedTLS"
@@ -34,6 +35,7 @@ PLAIN_SLICE = 256 * 1024  # bytes for one send
 TLS_SLICE = 64 * 1024  # OpenSSL tells of a slice only when all of it is written, so these are smaller
 CONTINUE_SECONDS = 1.0  # for the server's word after `Expect: 100-continue`
 _TOO_LONG = 100 * 1024  # bytes of a response head; h11's own limit
+_BLANK_LINE = re.compile(rb"\n\r?\n")
 
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _RESET_ON_CLOSE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
@@ -118,7 +120,9 @@ def _set_options(sock: socket.socket, options: Iterable[httpcore.SOCKET_OPTION] 
 
 def _connect(sock: socket.socket, address: Any, where: str, timeout: float | None) -> None:
     sock.setblocking(False)
-    waiting = _Waiting(sock, httpcore.ConnectTimeout, f"No connection to {where}", timeout)
+    waiting = _Waiting(
+        sock, httpcore.ConnectTimeout, f"No connection to {where}", timeout, Transfer.current()
+    )
     with _interruptible(sock):
         try:
             while True:
@@ -159,17 +163,20 @@ def _interruptible(sock: Socket) -> Iterator[None]:
 def _reset(sock: Socket) -> None:
     """End a connection from another thread than the one that waits for it.
 
-    A shutdown wakes that thread, and its close then sends a reset: without the linger, the end would wait behind the
-    unsent bytes for as long as the server does not read them.
+    The shutdown wakes that thread. Closing then sends a reset: without the linger, the end would wait behind the unsent
+    bytes for as long as the server does not read them. But that thread may be busy elsewhere, in a slow observer, and
+    closing its descriptor's number under it would be a race: so the number gets another, blank socket.
     """
     if isinstance(sock, _NestedTLS):
         sock = sock.beneath
     with suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     with suppress(OSError):
-        socket.socket.shutdown(
-            sock, socket.SHUT_RDWR
-        )  # SSLSocket's own would drop its TLS state under the other
+        # Not SSLSocket.shutdown(), which would drop the TLS state under the other thread.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+    if sys.platform != "win32":  # there a socket is no file descriptor, and waits for the worker
+        with suppress(OSError), socket.socket(sock.family) as blank:
+            os.dup2(blank.fileno(), sock.fileno(), inheritable=False)
 
 
 class _Waiting:
@@ -181,8 +188,10 @@ class _Waiting:
         timeout_error: type[httpcore.TimeoutException],
         what: str,
         limit: float | None,
+        transfer: Transfer | None,
     ) -> None:
         self._sock = sock
+        self._transfer = transfer
         self._timeout_error = timeout_error
         self._what = what
         self._limit = math.inf if limit is None else limit
@@ -197,28 +206,23 @@ class _Waiting:
 
     def slice(self, *, read: bool = False, write: bool = False) -> bool:
         """Wait once; whether the socket is ready. Raises the timeout, and the reason to stop if there is one."""
-        transfer = Transfer.current()
         left = self._limit - (time.monotonic() - self._since)
-        if transfer is not None:
-            transfer.check()
-            left_in_all = transfer.remaining()
-        else:
-            left_in_all = math.inf
+        so_far, left_in_all = "", math.inf
+        if self._transfer is not None:
+            self._transfer.check()
+            so_far, left_in_all = self._transfer.so_far(), self._transfer.remaining()
         if left <= 0:
-            raise self._timeout_error(f"{self._what} for {self._limit:g} s{_so_far(transfer)}")
-        return _poll(self._sock, min(left, left_in_all, SLICE_SECONDS), read=read, write=write)
-
-
-def _so_far(transfer: Transfer | None) -> str:
-    if transfer is None or transfer.meter is None:
-        return ""
-    return f"; {transfer.meter.describe()}"
+            raise self._timeout_error(f"{self._what} for {self._limit:g} s{so_far}")
+        seconds = max(0.0, min(left, left_in_all, SLICE_SECONDS))  # negative, poll() would take as for ever
+        return _poll(self._sock, seconds, read=read, write=write)
 
 
 def _poll(sock: Socket, seconds: float, *, read: bool = False, write: bool = False) -> bool:
     if not read and not write:
         time.sleep(seconds)
         return False
+    if sock.fileno() < 0:  # closed by another thread: client.close(), or the pool that thought it idle
+        return True
     if not hasattr(select, "poll"):
         # Windows tells of a connection that failed through the third set alone.
         return any(select.select([sock] * read, [sock] * write, [sock] * write, seconds))
@@ -279,7 +283,8 @@ class Stream(httpcore.NetworkStream):
     def _begin_request(self) -> None:
         self._at_start = True
         self._answer = _Answer()
-        self._body = _BodyOnTheWire()
+        self._body: Pass | None = None  # once some of it was sent
+        self._on_the_wire = _BodyOnTheWire()
         self._written = 0  # bytes of this request, before TLS
         self._write_limit: float | None = None
         self._cut_short = False
@@ -290,6 +295,7 @@ class Stream(httpcore.NetworkStream):
         """Send all of it.
 
         Raises:
+            httpcore.ConnectionNotAvailable: The server closed it while it was idle; the pool takes another.
             httpcore.WriteError: The connection is broken, or the server has given its final answer: httpcore then
                 goes on to read that.
             httpcore.WriteTimeout: For `timeout` seconds neither the written nor the unacknowledged count changed.
@@ -298,38 +304,36 @@ class Stream(httpcore.NetworkStream):
         if self._at_start:
             self._at_start = False
             if self._used and self._is_readable():
-                raise httpcore.ConnectionNotAvailable  # closed while idle: the pool takes another
+                raise httpcore.ConnectionNotAvailable
         self._write_limit = timeout
-        is_body = transfer is not None and transfer.piece > 0
-        if is_body:
-            assert transfer is not None
-            transfer.measured = True
-            self._body.add(self._written, len(buffer), transfer.piece)
-            if transfer.expects_continue and transfer.handed_over == 0:
-                self._await_continue()
+        if transfer is not None and transfer.body is not None and transfer.body.piece > 0:
+            self._begin_piece(transfer.body, len(buffer), asking=transfer.expects_continue)
+        elif self._body is None:
+            self._answer = _Answer()  # what came until now was a SOCKS proxy's
         waiting = self._waiting(httpcore.WriteTimeout, "The server took no data", timeout)
         with memoryview(buffer) as view:
             done = 0
             while done < len(view):
-                if is_body:
+                if self._body is not None:
                     self._hear()
                 try:
                     count = self._sock.send(view[done : done + self._slice])
                 except _WOULD_BLOCK:
-                    waiting.moved((self._written, _unacknowledged(self._sock)))
+                    waiting.moved((self._written, self._report()))
                     self._wait_to_send(waiting)
                 except OSError as error:
                     self._break_off(f"The connection broke while sending: {error}", error)
                 else:
                     done += count
                     self._written += count
-                self._report()
+                    self._report()
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Receive what there is.
 
         Raises:
             httpcore.ReadError: The connection ended or was reset before a whole response head was there.
+            httpcore.RemoteProtocolError: What came is not HTTP.
             httpcore.ReadTimeout: Nothing came for `timeout` seconds after the peer had acknowledged everything.
             httpcore.WriteTimeout: Before that, for the `timeout` of the last write it acknowledged nothing.
         """
@@ -337,6 +341,8 @@ class Stream(httpcore.NetworkStream):
         if self._answer.held:
             self._settle()
             return self._answer.take(max_bytes)
+        if self._body is not None and self._answer.is_garbage:  # h11 would wait for the end of a line
+            raise httpcore.RemoteProtocolError("The server's answer is not HTTP")
         draining = self._waiting(httpcore.WriteTimeout, "The server took no data", self._write_limit)
         waiting: _Waiting | None = None
         while True:
@@ -344,7 +350,7 @@ class Stream(httpcore.NetworkStream):
                 data = self._sock.recv(max_bytes)
                 break
             except _WOULD_BLOCK:
-                unacknowledged = 0 if self._answer.is_final else self._report()
+                unacknowledged = self._report() if self._body is not None and not self._answer.is_final else 0
                 if unacknowledged:
                     draining.moved(unacknowledged)
                     draining.slice(read=True)
@@ -366,9 +372,9 @@ class Stream(httpcore.NetworkStream):
         return data
 
     def close(self) -> None:
-        """Close it; with a reset, where the request was not sent whole."""
+        """Close it; with a reset, where the request was not sent whole or has no answer."""
         self.leave()
-        if self._cut_short:
+        if self._cut_short or (self._body is not None and self._answer.status is None):
             with suppress(OSError):
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self._sock.close()
@@ -378,22 +384,21 @@ class Stream(httpcore.NetworkStream):
     ) -> httpcore.NetworkStream:
         """Go on in TLS."""
         self.leave()
-        sock: Socket
+        sock = self._sock
         try:
-            if isinstance(self._sock, ssl.SSLSocket):
-                sock = _NestedTLS(self._sock, ssl_context, server_hostname)
+            if isinstance(sock, ssl.SSLSocket):
+                sock = _NestedTLS(sock, ssl_context, server_hostname)
             else:
-                assert isinstance(self._sock, socket.socket)
+                assert isinstance(sock, socket.socket)
+                with suppress(
+                    BlockingIOError
+                ):  # of a reset one, CPython 3.11 makes an SSLSocket that nobody closes
+                    sock.recv(1, socket.MSG_PEEK)
                 sock = ssl_context.wrap_socket(
-                    self._sock, server_hostname=server_hostname, do_handshake_on_connect=False
+                    sock, server_hostname=server_hostname, do_handshake_on_connect=False
                 )
-        except BaseException:
-            self.close()
-            raise
-        try:
-            waiting = _Waiting(
-                sock, httpcore.ConnectTimeout, f"No TLS handshake with {server_hostname}", timeout
-            )
+            what = f"No TLS handshake with {server_hostname}"
+            waiting = _Waiting(sock, httpcore.ConnectTimeout, what, timeout, Transfer.current())
             with _interruptible(sock):
                 _handshake(sock, waiting)
         except OSError as error:
@@ -415,8 +420,8 @@ class Stream(httpcore.NetworkStream):
                 return self._sock.getpeername()
             case "socket":
                 return self._sock
-            case "is_readable":
-                return self._is_readable()
+            case "is_readable":  # httpcore does not use one again that is, while idle
+                return self._cut_short or self._is_readable()
             case _:
                 return None
 
@@ -430,6 +435,8 @@ class Stream(httpcore.NetworkStream):
 
     def finish_request(self) -> None:
         """The response has been read, or given up: what comes next is another request."""
+        if self._multiplexed:
+            return
         self.leave()
         self._used = True
         if not self._cut_short:
@@ -465,14 +472,22 @@ class Stream(httpcore.NetworkStream):
     def _waiting(
         self, timeout_error: type[httpcore.TimeoutException], what: str, limit: float | None
     ) -> _Waiting:
-        return _Waiting(self._sock, timeout_error, what, limit)
+        return _Waiting(self._sock, timeout_error, what, limit, self._transfer)
 
     def _is_readable(self) -> bool:
         return _poll(self._sock, 0, read=True)
 
+    def _begin_piece(self, body: Pass, length: int, *, asking: bool) -> None:
+        """What is sent next, so many bytes, has the next piece of the body in it."""
+        self._body = body
+        body.measure()
+        self._on_the_wire.add(self._written, length, body.piece)
+        if asking and body.handed_over == 0:
+            self._await_continue()
+
     def _wait_to_send(self, waiting: _Waiting) -> None:
         try:
-            waiting.slice(read=not self._answer.is_final, write=True)
+            waiting.slice(read=self._body is not None and not self._answer.is_final, write=True)
         except httpcore.WriteTimeout:
             if not self._answer.is_final:
                 raise
@@ -480,16 +495,17 @@ class Stream(httpcore.NetworkStream):
 
     def _hear(self) -> None:
         """Look at what the server says while the body is on its way."""
-        while not self._answer.is_final and self._is_readable():
-            try:
-                data = self._sock.recv(65536)
-            except _WOULD_BLOCK:  # of TLS, and no data in it
-                return
-            except OSError as error:
-                self._break_off(f"The connection broke while sending: {error}", error)
-            self._answer.hold(data)
-            if self._answer.ends_the_request:
-                self._break_off("The server answered before it had the whole body")
+        if self._answer.is_final or not self._is_readable():
+            return
+        try:
+            data = self._sock.recv(65536)
+        except _WOULD_BLOCK:  # of TLS, and no data in it
+            return
+        except OSError as error:
+            self._break_off(f"The connection broke while sending: {error}", error)
+        self._answer.hold(data)
+        if self._answer.ends_the_request:
+            self._break_off("The server answered before it had the whole body")
 
     def _await_continue(self) -> None:
         """Hold the body until the server asks for it, or for a second: RFC 9110, section 10.1.1."""
@@ -499,10 +515,12 @@ class Stream(httpcore.NetworkStream):
             waiting.slice(read=True)
             self._hear()
 
-    def _break_off(self, message: str, cause: OSError | None = None) -> None:
+    def _break_off(self, message: str, cause: OSError | None = None) -> NoReturn:
         """Send no more of this request, and let httpcore read what the server has said."""
         self._cut_short = True
         self._raise_if_stopped()
+        if self._used and not self._written:  # closed while idle, and after the look at the start
+            raise httpcore.ConnectionNotAvailable from cause
         if not self._answer.is_final:
             with suppress(OSError):  # the answer may be there still, behind the broken connection
                 while data := self._sock.recv(65536):
@@ -511,24 +529,19 @@ class Stream(httpcore.NetworkStream):
 
     def _report(self) -> int:
         """Tell the upload what has arrived. Returns the bytes that are still on their way."""
+        if self._sock.fileno() < 0:  # closed by another thread
+            return 0
         unacknowledged = _unacknowledged(self._sock) or 0
-        transfer = self._transfer
-        if transfer is not None and transfer.measured and transfer.meter is not None:
-            transfer.meter.update(self._body.arrived(self._written - unacknowledged))
-            if transfer.is_whole and not unacknowledged:
-                transfer.meter.settle(transfer.handed_over)
+        if self._body is not None:
+            self._body.arrived(self._on_the_wire.arrived(self._written - unacknowledged))
+            if self._body.is_whole and not unacknowledged:
+                self._body.all_arrived()
         return unacknowledged
 
     def _settle(self) -> None:
         """A response below 300 says that the body has arrived, whatever the system has heard of it."""
-        transfer = self._transfer
-        if (
-            transfer is not None
-            and transfer.is_whole
-            and self._answer.is_success
-            and transfer.meter is not None
-        ):
-            transfer.meter.settle(transfer.handed_over)
+        if self._body is not None and self._body.is_whole and self._answer.is_success:
+            self._body.all_arrived()
 
 
 def _handshake(sock: ssl.SSLSocket | _NestedTLS, waiting: _Waiting) -> None:
@@ -642,8 +655,8 @@ class _Answer:
 
     def hold(self, data: bytes) -> None:
         """Take what came while the body was sent, and keep it until httpcore reads it."""
-        self.feed(data)
         self._held += data
+        self.feed(data)
 
     def take(self, max_bytes: int) -> bytes:
         """What was kept."""
@@ -665,7 +678,7 @@ class _Answer:
     def _look(self) -> bool:
         """Look at the head at the front; whether there may be another one behind it."""
         begin = bytes(self._head[:12])  # HTTP/1.1 200
-        if begin[:5] != b"HTTP/"[: len(begin)] or len(self._head) > _TOO_LONG:
+        if begin[:5] != b"HTTP/"[: len(begin)]:
             self.is_garbage = True
             return False
         if len(begin) < 12:  # noqa: PLR2004
@@ -678,10 +691,13 @@ class _Answer:
         self.has_continued |= status == 100  # noqa: PLR2004
         if is_final:
             self.status = status
-        _, end, rest = self._head.replace(b"\r\n", b"\n").partition(b"\n\n")
-        if not end:
+        end = _BLANK_LINE.search(self._head)
+        if end is None:
+            self.is_garbage = len(self._head) > _TOO_LONG
             return False
-        self._head = bytearray() if is_final else rest
+        if not is_final:  # nobody asks for it, and no number of them may fill the memory
+            del self._held[: end.end()]
+        del self._head[: end.end()]
         self._head_is_whole = is_final
         return True
 

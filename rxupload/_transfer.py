@@ -8,16 +8,21 @@ to stop; one that does not is simply told at the next piece of the body. Neither
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
-from threading import Lock
+from typing import Any
 
 from ._errors import UploadTimeout
 from ._progress import Meter
 
-_current: ContextVar[Transfer | None] = ContextVar("rxupload_transfer", default=None)
+
+class _Current(threading.local):
+    transfer: Transfer | None = None
+
+
+_current = _Current()
 
 
 class Disposed(Exception):  # noqa: N818
@@ -34,38 +39,35 @@ class Transfer:
     def __init__(self, timeout: float | None) -> None:
         self._timeout = timeout
         self._deadline = math.inf
-        self._lock = Lock()
-        self._reason: Exception | None = None
+        # Reentrant, for a signal's handler may dispose while the same thread is in here.
+        self._lock = threading.RLock()
+        self._reason: BaseException | None = None
         self._settled = False
         self._interrupt: Callable[[], None] | None = None
-        self.expects_continue = False  # the request says `Expect: 100-continue`
+        self.is_abandoned: Callable[[], bool] = lambda: False  # whether whom it would notify is gone
+        self._meter: Meter | None = None
 
-        # The pass over the body that is under way; the worker's thread alone uses these.
-        self.meter: Meter | None = None
-        self.measured = False  # the transport reports progress
-        self.piece = 0  # bytes of the piece that is being sent; 0 while none is
-        self.handed_over = 0  # bytes of the pieces before it
-        self.is_whole = False  # the last piece has been handed over
+        # The worker's thread alone uses these.
+        self.request: Any = None  # for the errors that have one
+        self.body: Pass | None = None  # of the request that is being sent, once its body begins
+        self.expects_continue = False  # the request says `Expect: 100-continue`
 
     @staticmethod
     def current() -> Transfer | None:
         """The transfer that this thread works for."""
-        return _current.get()
+        return _current.transfer
 
     @contextmanager
     def bound(self) -> Iterator[None]:
         """Make this the thread's current transfer inside a with block, where its time limit begins to run."""
         if self._timeout is not None:
             self._deadline = time.monotonic() + self._timeout
-        token = _current.set(self)
-        try:
+        with _working_for(self):
             yield
-        finally:
-            _current.reset(token)
 
     # How it ends
 
-    def stop(self, reason: Exception) -> None:
+    def stop(self, reason: BaseException) -> None:
         """End the transfer for this reason, unless it has ended. From any thread; never waits for the worker."""
         with self._lock:
             if self._reason is not None or self._settled:
@@ -74,7 +76,7 @@ class Transfer:
             if self._interrupt is not None:
                 self._interrupt()
 
-    def settle(self) -> Exception | None:
+    def settle(self) -> BaseException | None:
         """The worker is through: from here on `stop` does nothing. Returns why it was stopped, if it was."""
         with self._lock:
             self._settled = True
@@ -83,14 +85,16 @@ class Transfer:
     def check(self) -> None:
         """Raise the reason to stop, if there is one by now; the time limit is one."""
         self.expire()
+        if self.is_abandoned():
+            self.stop(Disposed())
         if self._reason is not None:
             raise self._reason
 
     def expire(self) -> None:
         """Stop, if the time limit has passed."""
         if self.remaining() <= 0:
-            so_far = "" if self.meter is None else f"; {self.meter.describe()}"
-            self.stop(UploadTimeout(f"The upload was not finished within {self._timeout:g} s{so_far}"))
+            message = f"The upload was not finished within {self._timeout:g} s{self.so_far()}"
+            self.stop(UploadTimeout(message, request=self.request))
 
     def remaining(self) -> float:
         """Seconds that are left for the whole upload; `math.inf` without a limit."""
@@ -125,24 +129,78 @@ class Transfer:
 
     # How far it is
 
-    def metered(self, body: Iterable[bytes], meter: Meter, total: int | None) -> Iterator[bytes]:
-        """One pass over the body, piece by piece.
+    def so_far(self) -> str:
+        """How much has gone, for the end of an error's text."""
+        return "" if self._meter is None else f"; {self._meter.describe()}"
 
-        A piece counts as sent when the client comes for the next one, unless the transport knows better and sets
-        `measured`: then it reports to the meter itself what has arrived.
-        """
-        self.meter = meter
-        self.measured = self.is_whole = False
-        self.handed_over = 0
+    def metered(self, body: Iterable[bytes], meter: Meter, total: int | None) -> Iterator[bytes]:
+        """Make one pass over the body, piece by piece, with its Progress."""
+        self._meter = meter
+        self.body = one_pass = Pass(meter)
         meter.begin(total)
-        for piece in body:
+        pieces = iter(body)
+        while True:
+            with users_code():
+                piece = next(pieces, None)
+            if piece is None:
+                break
             self.check()
-            self.piece = len(piece)
+            one_pass.piece = len(piece)
             yield piece
-            self.piece = 0
-            self.handed_over += len(piece)
-            if not self.measured:
-                meter.update(self.handed_over)
+            one_pass.end_piece()
+        one_pass.end()
+
+
+class Pass:
+    """One pass over the body: how much of it was handed over, and what of that has arrived.
+
+    A piece counts as arrived when the client comes for the next one, unless the transport knows better, and has said
+    so with `measure`.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._is_measured = False
+        self.piece = 0  # bytes of the piece that is being sent; 0 while none is
+        self.handed_over = 0  # bytes of the pieces before it
+        self.is_whole = False  # the last piece has been handed over
+
+    def end_piece(self) -> None:
+        """The client has taken the piece."""
+        self.handed_over += self.piece
+        self.piece = 0
+        if not self._is_measured:
+            self.arrived(self.handed_over)
+
+    def end(self) -> None:
+        """That was the last piece."""
         self.is_whole = True
-        if not self.measured:
-            meter.settle(self.handed_over)
+        if not self._is_measured:
+            self.all_arrived()
+
+    def measure(self) -> None:
+        """The transport will say itself what has arrived."""
+        self._is_measured = True
+
+    def arrived(self, count: int) -> None:
+        """So many bytes of the body have."""
+        self._meter.update(count)
+
+    def all_arrived(self) -> None:
+        """Every byte of the body has."""
+        self._meter.settle(self.handed_over)
+
+
+@contextmanager
+def _working_for(transfer: Transfer | None) -> Iterator[None]:
+    outer = _current.transfer
+    _current.transfer = transfer
+    try:
+        yield
+    finally:
+        _current.transfer = outer
+
+
+def users_code() -> Any:
+    """Inside this with block the thread works for no transfer: what a source or an observer requests is its own."""
+    return _working_for(None)

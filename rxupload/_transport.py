@@ -78,7 +78,7 @@ class UploadTransport(httpx.HTTPTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and return its response, whose body is still to be read."""
         if (transfer := Transfer.current()) is not None:
-            transfer.piece = 0  # of a pass that a redirect or an early answer broke off
+            transfer.body = None  # of the request before, that a redirect or an early answer broke off
         response = super().handle_request(request)
         stream = response.extensions.get("network_stream")
         if isinstance(stream, Stream) and isinstance(response.stream, httpx.SyncByteStream):
@@ -142,12 +142,12 @@ def default_client() -> httpx.Client:
 
 
 @atexit.register
-def _close() -> None:
+def _close_default_client() -> None:
     if _client is not None:
         _client.close()
 
 
-def _forget() -> None:
+def _forget_default_client() -> None:
     """In a forked child: the connections are the parent's, and the lock may be held by a thread that is not here."""
     global _lock, _client  # noqa: PLW0603
     _lock = threading.Lock()
@@ -155,4 +155,4 @@ def _forget() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_forget_default_client)

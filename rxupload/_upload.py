@@ -8,21 +8,25 @@ import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from inspect import iscoroutinefunction
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import httpx
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 from reactivex.internal import SequenceContainsNoElementsError
-from reactivex.scheduler import NewThreadScheduler
+from reactivex.scheduler import CurrentThreadScheduler, NewThreadScheduler
 
 from . import _transport
-from ._delivery import Delivery, DirectDelivery, LoopDelivery, Observer, UploadEvent, may_block
+from ._delivery import Delivery, DirectDelivery, LoopDelivery, Observer, UploadEvent, is_closed, may_block
 from ._multipart import FieldValue, MultipartBody, Part, check_content_type, encode_fields, guess_content_type
 from ._progress import Meter, Progress
 from ._source import File, FileSource, Source, make_source
 from ._transfer import Disposed, Transfer
+
+if TYPE_CHECKING:
+    from .uploadtask import UploadTask
 
 T = TypeVar("T")
 
@@ -76,15 +80,16 @@ def upload(
         headers: Request headers. The body's own Content-Type, Content-Length and Transfer-Encoding always win.
         method: The request method.
         timeout: Seconds for the whole upload, from its start to the end of the response; None for no limit. The
-            client's own timeouts (connect, read, write) hold as well.
+            client's own timeouts (connect, read, write) hold as well. A source or an observer that blocks is not
+            interrupted: the limit then shows when it returns.
         progress_interval: Least seconds between two Progress items; 0 for every change. The first and the last one
             of a pass come always.
         follow_redirects: Whether to; None as the client does. The default client follows none, like httpx. A 307
             or 308 sends the body again, with `Progress.attempt` one higher.
         expect_continue: Whether to ask the server with `Expect: 100-continue` (RFC 9110, section 10.1.1) before the
             body is sent. Its word is waited for at most one second; a status of 300 or more is the response without
-            a byte of the body sent, and after a 417 the request is repeated without asking. A plain client sends the
-            header and does not wait.
+            a byte of the body sent, and after a 417 the request is repeated without asking (a second pass, which an
+            iterator cannot make). A plain client sends the header and does not wait.
         client: An `httpx.Client` or `httpx2.Client`, for its auth, headers, proxies, TLS settings and connections;
             it is not closed. None: a default client, shared by all uploads, that stores no cookies and honours the
             proxy environment variables. A plain client counts bytes as sent when the system has taken them, and an
@@ -95,13 +100,13 @@ def upload(
         ValueError: If an argument cannot be: a URL without http(s), CR or LF in a header, a timeout of 0.
     """
     if client is not None:
-        _check_client(client)
+        check_client(client)
     return Upload(
         _Plan(
             url=_check_url(url, client),
             parts=_check_files(file, name, filename, content_type),
             fields=encode_fields(form_data),
-            headers=_check_headers(headers),
+            headers=check_headers(headers),
             method=_check_method(method),
             timeout=None if timeout is None else _check_seconds("timeout", timeout, zero=False),
             progress_interval=_check_seconds("progress_interval", progress_interval, zero=True),
@@ -125,7 +130,8 @@ class Upload(Observable[UploadEvent]):
 
     The scheduler given to `subscribe` decides the thread. None, NewThreadScheduler, ThreadPoolScheduler and
     TimeoutScheduler: the upload runs on a thread of theirs, and notifications come on it. ImmediateScheduler,
-    CurrentThreadScheduler and virtual time: it runs in place and blocks. Any other (AsyncIOScheduler,
+    CurrentThreadScheduler and virtual time: it runs in place and blocks (with ImmediateScheduler before `subscribe` has
+    returned, so that an operator such as `take` has nothing to dispose yet). Any other (AsyncIOScheduler,
     EventLoopScheduler) has a loop that is never blocked: the upload runs on a new thread, and notifications come on
     the loop; such a scheduler's `schedule` must be safe to call from another thread, as theirs are.
     """
@@ -156,17 +162,34 @@ class Upload(Observable[UploadEvent]):
         """Upload, and return the response, with the event loop free meanwhile; cancelling it aborts the upload."""
         return cast("Generator[Any, None, httpx.Response]", super().__await__())
 
+    def start(self, *, scheduler: abc.SchedulerBase | None = None) -> UploadTask:
+        """Start it, and return the running task: progress and the end by callbacks, `abort()`, `result()`, `await`.
+
+        It may have to wait for its turn: of all tasks, `uploadFile`'s too, at most 5 run at once.
+
+        Args:
+            scheduler: One with a loop, such as AsyncIOScheduler, on which the callbacks are to come; else they come
+                on threads of the library.
+        """
+        from .uploadtask import UploadTask  # noqa: PLC0415 - it knows this module, and most uploads do without it
+
+        return UploadTask(self, scheduler=scheduler)
+
     def _subscribe_core(
         self, observer: Observer, scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
         transfer = Transfer(self._plan.timeout)
         disposable = Disposable(lambda: transfer.stop(Disposed()))
         scheduler = scheduler or NewThreadScheduler()
+        if isinstance(scheduler, CurrentThreadScheduler):
+            # Another's trampoline would run the upload here and now, before whoever subscribes can dispose it.
+            scheduler = CurrentThreadScheduler.singleton()
         if may_block(scheduler):
             direct = DirectDelivery(observer, transfer)
             work = scheduler.schedule(lambda *_: _work(self._plan, transfer, direct))
             return CompositeDisposable(disposable, work)
         delivery = LoopDelivery(observer, transfer, scheduler)
+        transfer.is_abandoned = partial(is_closed, scheduler)
         threading.Thread(
             target=_work, args=(self._plan, transfer, delivery), name="rxupload", daemon=True
         ).start()
@@ -246,25 +269,28 @@ class _Plan:
 def _work(plan: _Plan, transfer: Transfer, delivery: Delivery) -> None:
     """One upload, from opening the files to the terminal notification, on a thread that it may block."""
     response: httpx.Response | None = None
-    failure: Exception | None = None
+    failure: BaseException | None = None
     try:
         with transfer.bound():
             response = _exchange(plan, transfer, Meter(plan.progress_interval, delivery.next))
-    except Exception as error:  # noqa: BLE001 - the observer's, whatever it is
+    except BaseException as error:  # noqa: BLE001 - the observer's, whatever it is
         failure = error
         transfer.expire()
-    reason = transfer.settle() or failure
-    if isinstance(reason, Disposed):
-        return
-    if response is None or reason is not None:
-        delivery.error(reason or RuntimeError("The client returned no response"))
-        return
-    try:
-        delivery.next(response)
-    except Exception as error:  # noqa: BLE001 - the observer's own
-        delivery.error(error)
-    else:
-        delivery.completed()
+    stopped = transfer.settle()
+    reason = stopped or failure
+    if reason is None:
+        try:
+            delivery.next(response)
+        except BaseException as error:  # noqa: BLE001 - the observer's own
+            reason = error
+        else:
+            delivery.completed()
+    if reason is not None and not isinstance(stopped, Disposed):
+        delivery.error(cast("Exception", reason))
+    if threading.current_thread() is threading.main_thread():
+        for each in (reason, failure):
+            if each is not None and not isinstance(each, Exception):
+                raise each  # Ctrl-C, where the upload runs in place: it is not the observer's alone
 
 
 def _exchange(plan: _Plan, transfer: Transfer, meter: Meter) -> httpx.Response:
@@ -276,6 +302,7 @@ def _exchange(plan: _Plan, transfer: Transfer, meter: Meter) -> httpx.Response:
         stack.callback(content.close)
         request = client.build_request(plan.method, plan.url, content=content, headers=plan.headers)
         _describe_body(request.headers, body)
+        transfer.request = request
         content.timeouts = request.extensions.get("timeout", {})
         transfer.clamp(content.timeouts)
         if plan.expect_continue:
@@ -343,7 +370,8 @@ def _describe_body(headers: httpx.Headers, body: MultipartBody) -> None:
 # The arguments of upload()
 
 
-def _check_client(client: object) -> None:
+def check_client(client: object) -> None:
+    """Refuse what is no client."""
     if not callable(getattr(client, "build_request", None)) or not callable(getattr(client, "send", None)):
         raise TypeError(f"client: expected an httpx.Client, got {type(client).__name__}")
     if iscoroutinefunction(client.send):  # type: ignore[attr-defined]
@@ -393,14 +421,15 @@ def _plan_part(
     if part_type is not None:
         check_content_type(part_type)
     return _PlannedPart(
-        name=_check_name("name", file.name if file.name is not None else name),
-        filename=source.default_filename if part_filename is None else _check_name("filename", part_filename),
+        name=check_name("name", file.name if file.name is not None else name),
+        filename=source.default_filename if part_filename is None else check_name("filename", part_filename),
         content_type=part_type,
         source=source,
     )
 
 
-def _check_name(argument: str, value: object) -> str:
+def check_name(argument: str, value: object) -> str:
+    """Return the value if it is a str that is not empty."""
     if not isinstance(value, str):
         raise TypeError(f"{argument}: expected a str, got {type(value).__name__}")
     if not value:
@@ -429,7 +458,8 @@ _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _NOT_IN_A_FIELD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, section 5.5
 
 
-def _check_headers(headers: Any) -> list[tuple[bytes, bytes]]:
+def check_headers(headers: Any) -> list[tuple[bytes, bytes]]:
+    """Return the headers as they go out, if they may."""
     try:
         items = httpx.Headers(headers).raw
     except (TypeError, AttributeError) as error:

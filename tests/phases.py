@@ -40,13 +40,19 @@ class Running:
 def start(source: Upload) -> Running:
     """Subscribe on a thread that can be joined."""
     threads: list[threading.Thread] = []
+    observed = Observed()
+    scheduler = NewThreadScheduler(joinable(threads))
+    return Running(observed, source.subscribe(observed, scheduler=scheduler), threads)
+
+
+def joinable(threads: list[threading.Thread]) -> Callable[[Callable[[], None]], threading.Thread]:
+    """A thread factory that keeps its threads in the list."""
 
     def make_thread(target: Callable[[], None]) -> threading.Thread:
         threads.append(threading.Thread(target=target, daemon=True))
         return threads[-1]
 
-    observed = Observed()
-    return Running(observed, source.subscribe(observed, scheduler=NewThreadScheduler(make_thread)), threads)
+    return make_thread
 
 
 @contextlib.contextmanager

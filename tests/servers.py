@@ -48,6 +48,8 @@ class Connection:
 
     def start_tls(self) -> None:
         """Go on in TLS."""
+        # Of a socket that was reset before, CPython 3.11 makes an SSLSocket that nobody closes.
+        self.sock.recv(1, socket.MSG_PEEK)
         self.sock = server_context().wrap_socket(self.sock, server_side=True)
 
     def recv(self, count: int = 65536) -> bytes:
@@ -93,7 +95,10 @@ class Connection:
         while size := int(self._line(), 16):
             chunk = b""
             while len(chunk) < size + 2:
-                chunk += self.recv(size + 2 - len(chunk))
+                data = self.recv(size + 2 - len(chunk))
+                if not data:
+                    raise ConnectionError("the body broke off")
+                chunk += data
             body += chunk[:-2]
         self._line()
         return bytes(body)

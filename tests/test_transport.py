@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import ssl
@@ -15,9 +16,12 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
-from observing import check_grammar, observe
-from phases import CASES, LARGE, Running, abort, start, transport_client
+from observing import Observed, check_grammar, observe
+from phases import CASES, LARGE, Running, abort, joinable, start, transport_client
 from proxies import http_proxy, socks_proxy, tls_http_proxy
+from reactivex.disposable import SerialDisposable
+from reactivex.scheduler import NewThreadScheduler
+from reactivex.scheduler.eventloop import AsyncIOScheduler
 from servers import PATIENCE, Connection, Server, client_context, header, unanswered_port
 
 import rxupload
@@ -58,6 +62,58 @@ class TestAbort:
     def test_in_every_phase(self, phase, tls, reused):
         """Disposing closes the connection, ends the worker, is not notified, and leaves the client usable."""
         abort(phase, tls=tls, reused=reused)
+
+    @NOT_ON_WINDOWS
+    @both
+    def test_while_the_observer_is_busy(self, client, tls):
+        """The server sees the end at once also when the worker is held up by its observer, in a stalled send."""
+        held, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+        def script(connection: Connection) -> None:
+            connection.read_head()
+            connection.read(1)
+            assert held.wait(PATIENCE)
+            connection.wait_for_reset()
+            ended.set()
+
+        def hold(item: Any) -> None:
+            if item.sent:
+                held.set()
+                assert go_on.wait(PATIENCE)
+
+        with Server(script, tls=tls) as server:
+            observed, subscription = observe(
+                upload(server.url, LARGE, client=client, progress_interval=0), hold
+            )
+            assert held.wait(PATIENCE)
+            subscription.dispose()
+            assert ended.wait(PATIENCE)
+            go_on.set()
+        assert not observed.ended
+
+    @NOT_ON_WINDOWS
+    def test_loop_that_closes_in_a_stalled_send(self, client):
+        """A loop that closes meanwhile aborts the upload also when no notification comes to notice it."""
+        ended = threading.Event()
+
+        def script(connection: Connection) -> None:
+            connection.read_head()
+            connection.wait_for_reset()
+            ended.set()
+
+        async def main(url: str) -> Observed:
+            scheduler = AsyncIOScheduler(asyncio.get_running_loop())
+            begun = asyncio.Event()
+            observed, _ = observe(
+                upload(url, LARGE, client=client), lambda _: begun.set(), scheduler=scheduler
+            )
+            await begun.wait()
+            return observed
+
+        with Server(script) as server:
+            observed = asyncio.run(main(server.url))
+            assert ended.wait(PATIENCE)
+        assert not observed.ended
 
     def test_retried_connection(self, client):
         """An abort ends the waits between the attempts of `retries=` too."""
@@ -231,6 +287,30 @@ class TestEarlyAnswer:
 
         with Server(script) as server:
             assert upload(server.url, LARGE, client=client).run().status_code == 413
+            assert upload(server.url, b"next", client=client).run().status_code == 200
+            assert server.connections == 2
+
+    def test_chunked_request_that_lacks_only_its_end_is_not_used_again(self, client):
+        """An answer that comes between the last byte of a chunked body and its last chunk cuts it short as well."""
+        answered = threading.Event()
+
+        def script(connection: Connection) -> None:
+            if server.connections > 1:
+                connection.serve()
+                return
+            received = b""
+            while b"--\r\n\r\n" not in received:
+                received += connection.recv()
+            connection.respond(413)
+            answered.set()
+            connection.read(1 << 20)
+
+        with Server(script) as server:
+            observed, _ = observe(
+                upload(server.url, iter([b"data"]), client=client, progress_interval=0),
+                lambda item: answered.wait(PATIENCE) if isinstance(item, Progress) and item.sent else None,
+            )
+            assert observed.wait().response.status_code == 413
             assert upload(server.url, b"next", client=client).run().status_code == 200
             assert server.connections == 2
 
@@ -659,6 +739,35 @@ class TestOtherClients:
             assert client.get(server.url).text == "two"
             assert server.connections == 1
 
+    def test_requests_of_an_observer(self, client):
+        """What an observer sends through the same client is none of the upload's business, even after a dispose."""
+        answers: list[str] = []
+        subscription = SerialDisposable()
+
+        def script(connection: Connection) -> None:
+            while head := connection.read_head():
+                if b"GET" in head:
+                    connection.respond(200, b"got")
+                else:
+                    connection.read_body(head)
+                    connection.respond(200)
+
+        def on_next(item: Any) -> None:
+            answers.append(client.get(server.url).text)
+            if item.sent:
+                subscription.dispose()
+                answers.append(client.get(server.url).text)
+
+        with Server(script) as server:
+            observed = Observed(on_next)
+            up = upload(server.url, b"data", client=client, progress_interval=0)
+            threads: list[threading.Thread] = []
+            subscription.disposable = up.subscribe(observed, scheduler=NewThreadScheduler(joinable(threads)))
+            threads[0].join(PATIENCE)
+        assert answers == ["got"] * 3
+        assert not observed.faults
+        assert not observed.ended
+
     @pytest.mark.skipif(sys.platform == "win32", reason="no Unix sockets in Python there")
     def test_unix_socket(self):
         """Uploads go over a Unix socket, with progress by what was handed over."""
@@ -793,6 +902,19 @@ class TestHttp2:
             aborted.join()
             sibling.join()
             assert not aborted.observed.ended
+            assert server.connections == 1
+
+    def test_end_of_one_leaves_the_sending_of_another_alone(self):
+        """Uploads that end on a shared connection do not make one that is sending begin again."""
+        with Server(Http2Server()) as server, self.client() as client:
+            url = f"https://localhost:{server.port}/"
+            large, go_on = self.held_upload(url, client)
+            for _ in range(5):
+                assert upload(url, b"small", client=client).run().status_code == 200
+            go_on.set()
+            assert large.observed.wait().response.status_code == 200
+            assert {item.attempt for item in large.observed.progress} == {1}
+            large.join()
             assert server.connections == 1
 
     def held_upload(self, url: str, client: httpx.Client) -> tuple[Running, threading.Event]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import io
 import subprocess
 import sys
@@ -44,6 +43,20 @@ LARGE = bytes(3 << 20)  # several pieces
 def cranked(file: Any = LARGE, **kwargs: Any) -> tuple[Upload, HandCrankedClient]:
     client = HandCrankedClient()
     return upload(URL, file, client=client, progress_interval=0, **kwargs), client
+
+
+@pytest.fixture
+def scheduler(request):
+    """None, or a scheduler with a loop."""
+    if request.param == "thread":
+        yield None
+        return
+    loop = EventLoopScheduler()
+    yield loop
+    loop.dispose()
+
+
+both_kinds_of_scheduler = pytest.mark.parametrize("scheduler", ["thread", "loop"], indirect=True)
 
 
 class TestContract:
@@ -151,10 +164,9 @@ class TestContract:
         assert isinstance(observed.wait().error, FileNotFoundError)
         assert client.no_request()
 
-    @pytest.mark.parametrize("scheduler", [None, "loop"])
+    @both_kinds_of_scheduler
     def test_observer_that_raises(self, scheduler):
         """An observer that raises aborts its upload and gets its exception through on_error."""
-        scheduler = EventLoopScheduler() if scheduler else None
         up, client = cranked()
         error = ZeroDivisionError("in on_next")
 
@@ -170,10 +182,9 @@ class TestContract:
             raise exchange.end()
         assert observed.wait().error is error
 
-    @pytest.mark.parametrize("scheduler", [None, "loop"])
+    @both_kinds_of_scheduler
     def test_observer_that_raises_at_the_response(self, scheduler):
         """An observer that raises at the response gets that exception through on_error, and no completion."""
-        scheduler = EventLoopScheduler() if scheduler else None
         up, client = cranked()
         error = ZeroDivisionError("in on_next")
 
@@ -185,6 +196,30 @@ class TestContract:
         client.next_request().respond()
         assert observed.wait().error is error
         assert not observed.is_completed
+
+    @pytest.mark.parametrize("error", [SystemExit(), KeyboardInterrupt(), asyncio.CancelledError()])
+    def test_source_that_raises_a_base_exception(self, error):
+        """What is no Exception ends the upload too, and reaches whoever waits for it."""
+
+        def pieces() -> Any:
+            yield b"first"
+            raise error
+
+        with pytest.raises(type(error)):
+            upload(URL, pieces, client=ScriptedClient(answer())).run()
+
+    def test_observer_that_raises_a_base_exception(self):
+        """An observer that raises what is no Exception aborts its upload, and gets it through on_error."""
+        up, client = cranked()
+
+        def on_next(item: Any) -> None:
+            raise SystemExit
+
+        observed, _ = observe(up, on_next)
+        exchange = client.next_request()
+        with pytest.raises(SystemExit):
+            exchange.take()
+        assert isinstance(observed.wait().error, SystemExit)
 
     def test_slow_observer_holds_up_its_own_upload(self):
         """On a thread, no further piece is taken while the observer is at one item."""
@@ -695,26 +730,24 @@ class TestInOperators:
         assert sorted(response.status_code for response in responses) == [200, 201, 202]
         assert len([item for item in observed.progress if item.percent == 100]) == 3
 
-    @pytest.mark.parametrize("scheduler", [None, CurrentThreadScheduler()])
-    def test_take_aborts(self, scheduler):
+    @pytest.mark.parametrize(
+        "scheduler",
+        [CurrentThreadScheduler(), CurrentThreadScheduler.singleton()],
+        ids=["own", "singleton"],
+    )
+    def test_take_aborts_in_place(self, scheduler):
         """An operator that has what it wants aborts the upload, also where it runs in place on the trampoline."""
-        seen: list[str] = []
+        taken: list[int] = []
 
         def script(request: httpx.Request) -> httpx.Response:
-            try:
-                for _ in request.stream:
-                    seen.append("piece")
-            except Disposed:
-                seen.append("stopped")
-                raise
+            for piece in request.stream:
+                taken.append(len(piece))
             return httpx.Response(200, request=request)
 
         up = upload(URL, LARGE, client=ScriptedClient(script), progress_interval=0)
-        first = rxupload.run(
-            up.pipe(ops.take(1)), scheduler=CurrentThreadScheduler.singleton() if scheduler else None
-        )
+        first = rxupload.run(up.pipe(ops.take(1)), scheduler)
         assert first == Progress(0, first.total)
-        gc.collect()
+        assert taken == []
 
     @settings(max_examples=60, deadline=None)
     @given(
