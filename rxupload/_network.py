@@ -312,21 +312,24 @@ class Stream(httpcore.NetworkStream):
             self._answer = _Answer()  # what came until now was a SOCKS proxy's
         waiting = self._waiting(httpcore.WriteTimeout, "The server took no data", timeout)
         with memoryview(buffer) as view:
-            done = 0
+            done, has_waited = 0, False
             while done < len(view):
-                if self._body is not None:
+                if self._body is not None and (has_waited or done % PLAIN_SLICE == 0):
                     self._hear()
                 try:
                     count = self._sock.send(view[done : done + self._slice])
                 except _WOULD_BLOCK:
                     waiting.moved((self._written, self._report()))
                     self._wait_to_send(waiting)
+                    has_waited = True
                 except OSError as error:
                     self._break_off(f"The connection broke while sending: {error}", error)
                 else:
                     done += count
+                    has_waited = False
                     self._written += count
-                    self._report()
+                    if self._body is not None and self._body.is_due():
+                        self._report()
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Receive what there is.
@@ -390,10 +393,6 @@ class Stream(httpcore.NetworkStream):
                 sock = _NestedTLS(sock, ssl_context, server_hostname)
             else:
                 assert isinstance(sock, socket.socket)
-                with suppress(
-                    BlockingIOError
-                ):  # of a reset one, CPython 3.11 makes an SSLSocket that nobody closes
-                    sock.recv(1, socket.MSG_PEEK)
                 sock = ssl_context.wrap_socket(
                     sock, server_hostname=server_hostname, do_handshake_on_connect=False
                 )

@@ -61,8 +61,12 @@ class Meter:
 
     def update(self, sent: int) -> None:
         """So many bytes have gone: an item, if one is due."""
-        if sent == self._last.total or self._clock() - self._emitted_at >= self._interval:
+        if sent == self._last.total or self.is_due():
             self.settle(sent)
+
+    def is_due(self) -> bool:
+        """Whether an item would come now, if anything has gone since the last one."""
+        return self._clock() - self._emitted_at >= self._interval
 
     def settle(self, sent: int) -> None:
         """So many bytes have gone, and no more will: an item, unless the last one said so already."""

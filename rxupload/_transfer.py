@@ -182,6 +182,10 @@ class Pass:
         """The transport will say itself what has arrived."""
         self._is_measured = True
 
+    def is_due(self) -> bool:
+        """Whether it is time to look what has arrived."""
+        return self._meter.is_due()
+
     def arrived(self, count: int) -> None:
         """So many bytes of the body have."""
         self._meter.update(count)

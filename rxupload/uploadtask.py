@@ -287,7 +287,7 @@ class UploadTask:
 
     def _on_next(self, item: UploadEvent) -> None:
         if not isinstance(item, Progress):
-            self._queue.post(partial(self._deliver_headers, item))
+            self._queue.post(partial(self._deliver_response, item))
             return
         with self._lock:
             if self._state in _ENDED:
@@ -316,11 +316,8 @@ class UploadTask:
             self._most_sent = item.sent
             self._progress.emit(item)
 
-    def _deliver_headers(self, response: httpx.Response) -> None:
-        self._headers.emit(response)
-        self._queue.post(partial(self._deliver_response, response))  # after whom a callback added
-
     def _deliver_response(self, response: httpx.Response) -> None:
+        self._headers.emit(response)
         if not self._decide("done"):
             return
         result = _object.upload_result(response)

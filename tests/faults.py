@@ -254,6 +254,7 @@ class FaultyServer:
                 connection.recv()
                 connection.sock.close()
             case "resets":
+                connection.recv(1)  # before that, it would be the connecting that fails
                 connection.reset()
             case handshake:
                 if handshake == "late":

@@ -69,11 +69,10 @@ class TestConnecting:
         """A connection that ends in the TLS handshake, or gets none, is a ConnectError that says so."""
 
         def script(connection: Connection) -> None:
+            hello = connection.recv()
             if how == "reset":
                 connection.reset()
-                return
-            hello = connection.recv()
-            if how == "garbage":
+            elif how == "garbage":
                 connection.send(b"HTTP/1.0 400 Bad Request\r\n\r\n")
             elif how == "cut short":
                 connection.send(first_flight(hello)[:100])

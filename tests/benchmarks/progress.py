@@ -10,6 +10,7 @@ Each sends 20 MB to a server that reads 2.5 MB/s in steady small steps, with a r
 from __future__ import annotations
 
 import asyncio
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from multiprocessing.connection import Connection as Pipe
@@ -21,11 +22,14 @@ import pycurl
 import requests
 from reactivex import operators as ops
 from requests_toolbelt import MultipartEncoder, MultipartEncoderMonitor
+
+import rxupload
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
 from servers import Connection, authority, client_context
 from serving import server_process
 from steady import RECEIVE_BUFFER, Notices, SteadyReader
-
-import rxupload
 
 SIZE = 20_000_000
 PIECE = 64 * 1024

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import sys
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection as Pipe
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from servers import Connection, Server, server_context
 
