@@ -1,4 +1,14 @@
-"""HTTP file uploads as reactivex Observables: progress that tells the truth, and abort at any moment."""
+"""HTTP file uploads as reactivex Observables: progress that tells the truth, and abort at any moment.
+
+::
+
+    from rxupload import upload
+
+    response = upload("http://127.0.0.1:8000/photos", "beach.jpg").run()
+
+Begin with `help(rxupload.upload)`. `rxupload.upload_all` is for many files, `rxupload.operators` for retries, bars and
+rates, `rxupload.uploadtask` for callbacks, and `rxupload.receiver` for a server to try it all on.
+"""
 
 from . import operators as operators
 from ._batch import (

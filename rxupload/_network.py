@@ -312,24 +312,7 @@ class Stream(httpcore.NetworkStream):
             self._answer = _Answer()  # what came until now was a SOCKS proxy's
         waiting = self._waiting(httpcore.WriteTimeout, "The server took no data", timeout)
         with memoryview(buffer) as view:
-            done, has_waited = 0, False
-            while done < len(view):
-                if self._body is not None and (has_waited or done % PLAIN_SLICE == 0):
-                    self._hear()
-                try:
-                    count = self._sock.send(view[done : done + self._slice])
-                except _WOULD_BLOCK:
-                    waiting.moved((self._written, self._report()))
-                    self._wait_to_send(waiting)
-                    has_waited = True
-                except OSError as error:
-                    self._break_off(f"The connection broke while sending: {error}", error)
-                else:
-                    done += count
-                    has_waited = False
-                    self._written += count
-                    if self._body is not None and self._body.is_due():
-                        self._report()
+            self._send_all(view, waiting)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Receive what there is.
@@ -484,9 +467,30 @@ class Stream(httpcore.NetworkStream):
         if asking and body.handed_over == 0:
             self._await_continue()
 
+    def _send_all(self, view: memoryview, waiting: _Waiting) -> None:
+        done, has_waited = 0, False
+        while done < len(view):
+            if self._body is not None and (has_waited or done % PLAIN_SLICE == 0):
+                self._hear()
+            try:
+                count = self._sock.send(view[done : done + self._slice])
+            except _WOULD_BLOCK:
+                waiting.moved((self._written, self._report()))
+                self._wait_to_send(waiting)
+                has_waited = True
+            except OSError as error:
+                self._break_off(f"The connection broke while sending: {error}", error)
+            else:
+                done += count
+                has_waited = False
+                self._written += count
+                if self._body is not None and self._body.is_due():
+                    self._report()
+
     def _wait_to_send(self, waiting: _Waiting) -> None:
         try:
             waiting.slice(read=self._body is not None and not self._answer.is_final, write=True)
+            waiting.moved((self._written, self._report()))  # before the next send fills up what has gone
         except httpcore.WriteTimeout:
             if not self._answer.is_final:
                 raise

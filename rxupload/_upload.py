@@ -71,7 +71,8 @@ def upload(
         url: Where to; http or https. Relative where the client has a `base_url`.
         file: A path, bytes, a binary file object, an iterable of bytes, or a function that returns a fresh iterable
             or file object; a `File` for a part with names of its own; a list or a tuple for several files. A path
-            is opened when the upload starts. A file object is read from where it stands now, and never closed. An
+            is opened when the upload starts. (A tuple is never requests' `(filename, file, type)`; that is a `File`.) A
+            file object is read from where it stands now, and never closed. An
             iterator can be read once, so it uploads once.
         name: The form field under which the server finds the file.
         filename: The name that the server is told; the path's base name, else "upload".
@@ -140,6 +141,11 @@ class Upload(Observable[UploadEvent]):
         super().__init__()
         self._plan = plan
 
+    def __repr__(self) -> str:
+        url = httpx.URL(self._plan.url).copy_with(userinfo=b"", query=None)  # those may hold secrets
+        files = ", ".join(part.filename for part in self._plan.parts)
+        return f"<Upload {self._plan.method} {url} {files}>"
+
     @property
     def progress(self) -> Observable[Progress]:
         """The Progress items alone, completed when the upload is. Subscribing to it starts an upload."""
@@ -178,6 +184,7 @@ class Upload(Observable[UploadEvent]):
     def _subscribe_core(
         self, observer: Observer, scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
+        _check_scheduler(scheduler)
         transfer = Transfer(self._plan.timeout)
         disposable = Disposable(lambda: transfer.stop(Disposed()))
         scheduler = scheduler or NewThreadScheduler()
@@ -209,6 +216,9 @@ def run(source: Observable[T], scheduler: abc.SchedulerBase | None = None) -> T:
         Exception: What the source ended with.
         SequenceContainsNoElementsError: If it completed without an item.
     """
+    if not isinstance(source, abc.ObservableBase):
+        raise TypeError(f"source: expected an Observable, got {type(source).__name__}")
+    _check_scheduler(scheduler)
     ended = threading.Event()
     items: list[T] = []
     errors: list[Exception] = []
@@ -372,6 +382,10 @@ def _describe_body(headers: httpx.Headers, body: MultipartBody) -> None:
 
 def check_client(client: object) -> None:
     """Refuse what is no client."""
+    if isinstance(client, type):
+        raise TypeError(
+            f"client: expected an httpx.Client, got the class {client.__name__}; call it to make one"
+        )
     if not callable(getattr(client, "build_request", None)) or not callable(getattr(client, "send", None)):
         raise TypeError(f"client: expected an httpx.Client, got {type(client).__name__}")
     if iscoroutinefunction(client.send):  # type: ignore[attr-defined]
@@ -435,6 +449,11 @@ def check_name(argument: str, value: object) -> str:
     if not value:
         raise ValueError(f"{argument}: must not be empty")
     return value
+
+
+def _check_scheduler(scheduler: object) -> None:
+    if scheduler is not None and not isinstance(scheduler, abc.SchedulerBase):
+        raise TypeError(f"scheduler: expected a reactivex scheduler or None, got {type(scheduler).__name__}")
 
 
 def _check_method(method: object) -> str:

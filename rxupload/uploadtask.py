@@ -244,7 +244,8 @@ class UploadTask:
 
         Raises:
             TimeoutError: The wait expired.
-            RuntimeError: It is called where it would wait for itself: in a callback, or on a running event loop.
+            RuntimeError: It is called where it would wait for itself: in a callback, or on the running loop
+                that the callbacks come on.
             UploadAborted: The upload was aborted.
             Exception: What else the upload ended with: httpx's, the system's; TypeError or ValueError for a wrong
                 argument.

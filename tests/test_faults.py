@@ -15,8 +15,19 @@ from pathlib import Path
 import httpcore
 import httpx
 import pytest
-from faults import BUFFER, GARBAGE, SHORT, first_flight, nothing_is_checked_out, play, scenarios, small_client
+from faults import (
+    BEHAVIOURS,
+    BUFFER,
+    GARBAGE,
+    SHORT,
+    first_flight,
+    nothing_is_checked_out,
+    play,
+    scenarios,
+    small_client,
+)
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from phases import LARGE, start, transport_client
 from proxies import socks_proxy
 from reactivex import operators as ops
@@ -40,19 +51,20 @@ def client():
         yield made
 
 
+@pytest.mark.parametrize(("says", "then"), BEHAVIOURS)
 class TestAnyServer:
-    @settings(max_examples=80, deadline=None)
-    @given(scenarios())
-    def test_any_moment(self, scenario):
+    @settings(max_examples=8, deadline=None)
+    @given(data=st.data())
+    def test_any_moment(self, says, then, data):
         """Whatever the server does, whenever the abort comes: one right end at most, within a second of its cause."""
-        play(scenario)
+        play(data.draw(scenarios(says, then)))
 
     @pytest.mark.slow
-    @settings(max_examples=2000, deadline=None)
-    @given(scenarios())
-    def test_many_more(self, scenario):
+    @settings(max_examples=150, deadline=None)
+    @given(data=st.data())
+    def test_many_more(self, says, then, data):
         """The same of many more servers and moments."""
-        play(scenario)
+        play(data.draw(scenarios(says, then)))
 
 
 class TestConnecting:
@@ -352,7 +364,7 @@ class TestEarlyAnswer:
                     stream.write(b"0\r\n\r\n", timeout=PATIENCE)
                 assert stream.read(BUFFER).startswith(b"HTTP/1.1 413")
                 stream.finish_request()
-            assert stream.get_extra_info("is_readable")
+                assert stream.get_extra_info("is_readable")  # for then the pool closes it
 
     def test_through_socks(self):
         """What a SOCKS proxy says before the request is not taken for the answer, which is heard amid the body."""

@@ -40,8 +40,10 @@ def test_examples(in_folder_with_photo, capfd):
             asyncio.run(run(example.replace("http://127.0.0.1:8000/", url)))
             assert names.get("error") is None
             for thread in set(threading.enumerate()) - others:
-                if not thread.name.startswith("asyncio"):  # a pool's, of the receiver
-                    thread.join(10)  # of an upload that the example left running
+                if type(thread) is threading.Thread and not thread.name.startswith("asyncio"):
+                    thread.join(
+                        10
+                    )  # of an upload that the example left running; not tqdm's, nor the receiver's
         assert names["response"].status_code == 200
     names["client"].close()
     assert "answered 200" in capfd.readouterr().out

@@ -1019,7 +1019,8 @@ class TestArguments:
             ({"progress_interval": -0.1}, ValueError, "progress_interval"),
             ({"progress_interval": None}, TypeError, "progress_interval"),
             ({"client": 5}, TypeError, "client"),
-            ({"client": httpx.AsyncClient}, TypeError, "client"),
+            ({"client": httpx.Client}, TypeError, "client: .* call it"),
+            ({"client": httpx.AsyncClient()}, TypeError, "client: an asynchronous"),
         ],
         ids=lambda value: repr(value)[:50] if isinstance(value, dict) else "",
     )
@@ -1027,6 +1028,34 @@ class TestArguments:
         """A wrong argument raises at the call, with its name, before anything else."""
         with pytest.raises(error, match=text):
             upload(**{"url": URL, "file": b"data"} | kwargs)
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda up: up.run(5),
+            lambda up: rxupload.run(up, 5),
+            lambda up: rxupload.run(up.progress, 5),
+        ],
+    )
+    def test_run_with_what_is_no_scheduler(self, call):
+        """run(5), for which somebody may take 5 for a timeout, is an error and not a wait without end."""
+        with pytest.raises(TypeError, match="scheduler"):
+            call(upload(URL, b"data", client=ScriptedClient(answer())))
+
+    def test_run_of_what_is_no_observable(self):
+        """rxupload.run() names its argument."""
+        with pytest.raises(TypeError, match="source: expected an Observable, got str"):
+            rxupload.run("upload")
+
+    def test_subscribe_with_what_is_no_scheduler(self):
+        """subscribe(scheduler=5) is an error of the upload."""
+        observed, _ = observe(upload(URL, b"data", client=ScriptedClient(answer())), scheduler=5)
+        assert isinstance(observed.wait().error, TypeError)
+
+    def test_repr(self):
+        """An Upload says what it is, without the secrets that its URL may hold."""
+        up = upload("http://user:password@upload.test/a?token=secret", [b"a", File(b"b", filename="b.txt")])
+        assert repr(up) == "<Upload POST http://upload.test/a upload, b.txt>"
 
     def test_no_credentials_in_errors(self):
         """An error about the URL does not repeat the credentials in it."""
