@@ -31,8 +31,8 @@ T = TypeVar("T")
 Socket: TypeAlias = "socket.socket | _NestedTLS"
 
 SLICE_SECONDS = 0.05  # the longest uninterrupted wait
-PLAIN_SLICE = 256 * 1024  # bytes for one send
-TLS_SLICE = 64 * 1024  # OpenSSL tells of a slice only when all of it is written, so these are smaller
+LOOK_EVERY = 256 * 1024  # bytes, after which the server is heard again while the body flows
+TLS_RECORD = 16 * 1024  # bytes; RFC 8446, section 5.1
 CONTINUE_SECONDS = 1.0  # for the server's word after `Expect: 100-continue`
 _TOO_LONG = 100 * 1024  # bytes of a response head; h11's own limit
 _BLANK_LINE = re.compile(rb"\n\r?\n")
@@ -274,7 +274,8 @@ class Stream(httpcore.NetworkStream):
             with suppress(OSError):  # not on a Unix socket
                 sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, 128 * 1024)
         self._sock = sock
-        self._slice = TLS_SLICE if isinstance(sock, ssl.SSLSocket | _NestedTLS) else PLAIN_SLICE
+        self._is_tls = isinstance(sock, ssl.SSLSocket | _NestedTLS)
+        self._flowed = 0  # bytes that were sent since a send last blocked
         self._multiplexed = multiplexed  # several uploads share it, so none may stop, measure or hear it
         self._transfer: Transfer | None = None
         self._used = False  # a request has been answered on it
@@ -468,24 +469,36 @@ class Stream(httpcore.NetworkStream):
             self._await_continue()
 
     def _send_all(self, view: memoryview, waiting: _Waiting) -> None:
-        done, has_waited = 0, False
+        done = look_at = 0
+        size = self._slice(len(view))
         while done < len(view):
-            if self._body is not None and (has_waited or done % PLAIN_SLICE == 0):
+            if self._body is not None and done >= look_at:
                 self._hear()
+                look_at = done + LOOK_EVERY
             try:
-                count = self._sock.send(view[done : done + self._slice])
+                count = self._sock.send(view[done : done + size])
             except _WOULD_BLOCK:
+                self._flowed = 0
                 waiting.moved((self._written, self._report()))
                 self._wait_to_send(waiting)
-                has_waited = True
+                look_at = done
             except OSError as error:
                 self._break_off(f"The connection broke while sending: {error}", error)
             else:
                 done += count
-                has_waited = False
                 self._written += count
+                self._flowed += count
+                size = self._slice(len(view))
                 if self._body is not None and self._body.is_due():
                     self._report()
+
+    def _slice(self, length: int) -> int:
+        """How many bytes of so many to send at once.
+
+        OpenSSL tells of a slice only when all of it is written, and after it blocked wants the same slice again: so
+        to a slow server, these are small.
+        """
+        return max(TLS_RECORD, self._flowed // 16) if self._is_tls else length
 
     def _wait_to_send(self, waiting: _Waiting) -> None:
         try:
