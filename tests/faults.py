@@ -126,7 +126,7 @@ def scenarios(draw: st.DrawFn, says: str, then: str) -> Scenario:
         handshake=draw(st.sampled_from(HANDSHAKES)) if tls and not reused else "prompt",
         size=draw(st.integers(LARGE, 3 * LARGE) | st.integers(1, SMALL)),
         chunked=draw(st.booleans()),
-        at=draw(st.none() | st.floats(0, 0.5)),
+        at=draw(st.floats(0, 0.5) | st.none()),
         gulp=draw(st.sampled_from([1000, 65536])),
         informational=draw(st.integers(0, 3)),
         says=says,
