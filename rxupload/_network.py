@@ -537,10 +537,6 @@ class Stream(httpcore.NetworkStream):
         self._raise_if_stopped()
         if self._used and not self._written:  # closed while idle, and after the look at the start
             raise httpcore.ConnectionNotAvailable from cause
-        if not self._answer.is_final:
-            with suppress(OSError):  # the answer may be there still, behind the broken connection
-                while data := self._sock.recv(65536):
-                    self._answer.hold(data)
         raise httpcore.WriteError(message) from cause
 
     def _report(self) -> int:

@@ -154,15 +154,13 @@ class TestBroken:
         with Server(script) as server, pytest.raises(httpx.RemoteProtocolError):
             upload(server.url, file, client=client).run()
 
-    def test_long_head(self, client):
-        """A response's head may be as long as h11 allows, whatever comes behind it."""
-
-        def script(connection: Connection) -> None:
-            connection.read_body(connection.read_head())
-            connection.respond(200, bytes(200_000), "X: " + 60_000 * "x")
-
-        with Server(script) as server:
-            assert upload(server.url, b"x", client=client).run().content == bytes(200_000)
+    def test_long_head(self):
+        """A response's head may be as long as h11 allows, whatever comes with its end."""
+        answer = _network._Answer()
+        answer.feed(b"HTTP/1.1 200 OK\r\nX: " + bytes(60_000))
+        answer.feed(b"\r\n\r\n" + bytes(60_000))
+        assert answer.is_success
+        assert not answer.is_garbage
 
     @pytest.mark.parametrize("file", [b"x", LARGE], ids=["small", "large"])
     def test_endless_head(self, client, file):
