@@ -25,12 +25,11 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import httpcore
 
-from ._transfer import Pass, Transfer
+from ._transfer import LOOK_SECONDS, Pass, Transfer
 
 T = TypeVar("T")
 Socket: TypeAlias = "socket.socket | _NestedTLS"
 
-SLICE_SECONDS = 0.05  # the longest uninterrupted wait
 LOOK_EVERY = 256 * 1024  # bytes, after which the server is heard again while the body flows
 TLS_RECORD = 16 * 1024  # bytes; RFC 8446, section 5.1
 CONTINUE_SECONDS = 1.0  # for the server's word after `Expect: 100-continue`
@@ -110,7 +109,7 @@ class Backend(httpcore.NetworkBackend):
         while (left := until - time.monotonic()) > 0:
             if transfer is not None:
                 transfer.check()
-            time.sleep(min(left, SLICE_SECONDS))
+            time.sleep(min(left, LOOK_SECONDS))
 
 
 def _set_options(sock: socket.socket, options: Iterable[httpcore.SOCKET_OPTION] | None) -> None:
@@ -213,7 +212,7 @@ class _Waiting:
             so_far, left_in_all = self._transfer.so_far(), self._transfer.remaining()
         if left <= 0:
             raise self._timeout_error(f"{self._what} for {self._limit:g} s{so_far}")
-        seconds = max(0.0, min(left, left_in_all, SLICE_SECONDS))  # negative, poll() would take as for ever
+        seconds = max(0.0, min(left, left_in_all, LOOK_SECONDS))  # negative, poll() would take as for ever
         return _poll(self._sock, seconds, read=read, write=write)
 
 
@@ -440,13 +439,18 @@ class Stream(httpcore.NetworkStream):
             self.leave()
             self._transfer = transfer
             if transfer is not None:
-                transfer.attach(self._interrupt)
+                transfer.attach(self._interrupt, self._listen)
         if transfer is not None:
             transfer.check()
         return transfer
 
     def _interrupt(self) -> None:
         _reset(self._sock)
+
+    def _listen(self) -> None:
+        """Look at the server and at the progress, while the worker waits for more of the body."""
+        self._report()
+        self._hear()
 
     def _raise_if_stopped(self) -> None:
         if self._transfer is not None:

@@ -17,6 +17,8 @@ from typing import Any
 from ._errors import UploadTimeout
 from ._progress import Meter
 
+LOOK_SECONDS = 0.05  # between two looks at the transfer, in whatever wait
+
 
 class _Current(threading.local):
     transfer: Transfer | None = None
@@ -44,6 +46,7 @@ class Transfer:
         self._reason: BaseException | None = None
         self._settled = False
         self._interrupt: Callable[[], None] | None = None
+        self._listen: Callable[[], None] | None = None
         self.is_abandoned: Callable[[], bool] = lambda: False  # whether whom it would notify is gone
         self._meter: Meter | None = None
 
@@ -110,22 +113,34 @@ class Transfer:
             for kind, seconds in timeouts.items():
                 timeouts[kind] = left if seconds is None else min(seconds, left)
 
-    def attach(self, interrupt: Callable[[], None]) -> None:
+    def attach(self, interrupt: Callable[[], None], listen: Callable[[], None] | None = None) -> None:
         """Have `stop` call `interrupt`, which wakes the worker from its wait, until it is detached.
 
         It is called at most once, and under the lock: what it interrupts is the transfer's own until `detach` has
-        returned. Raises the reason to stop, if there is one already.
+        returned. `look` calls `listen`. Raises the reason to stop, if there is one already.
         """
         with self._lock:
             if self._reason is not None:
                 raise self._reason
             self._interrupt = interrupt
+            self._listen = listen
 
     def detach(self, interrupt: Callable[[], None]) -> None:
         """Undo `attach`, unless something else has been attached since."""
         with self._lock:
             if self._interrupt == interrupt:
-                self._interrupt = None
+                self._interrupt = self._listen = None
+
+    def look(self) -> None:
+        """Look around, in a wait for something else than the network: the body's source, or leave to send it.
+
+        The worker calls it at least every `LOOK_SECONDS`. It reports what has arrived meanwhile. It raises the reason
+        to stop, if there is one, and whatever the transport has to say of a server that has answered or gone away;
+        the wait must let that through.
+        """
+        self.check()
+        if self._listen is not None:
+            self._listen()
 
     # How far it is
 
