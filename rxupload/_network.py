@@ -21,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from threading import Lock
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import httpcore
@@ -28,10 +29,11 @@ import httpcore
 from ._transfer import LOOK_SECONDS, Pass, Transfer
 
 T = TypeVar("T")
-Socket: TypeAlias = "socket.socket | _NestedTLS"
+Socket: TypeAlias = "socket.socket | _TLS"
 
-LOOK_EVERY = 256 * 1024  # bytes, after which the server is heard again while the body flows
-TLS_RECORD = 16 * 1024  # bytes; RFC 8446, section 5.1
+# Bytes that are encrypted at a time: seven full records (RFC 8446, section 5.1). Together they stay below the 128 KiB
+# from which on glibc asks the system for memory each time: so 1 GiB takes 0.33 s in the system, else 0.59 s.
+TLS_SLICE = 7 * 16 * 1024
 CONTINUE_SECONDS = 1.0  # for the server's word after `Expect: 100-continue`
 _TOO_LONG = 100 * 1024  # bytes of a response head; h11's own limit
 _BLANK_LINE = re.compile(rb"\n\r?\n")
@@ -166,13 +168,10 @@ def _reset(sock: Socket) -> None:
     bytes for as long as the server does not read them. But that thread may be busy elsewhere, in a slow observer, and
     closing its descriptor's number under it would be a race: so the number gets another, blank socket.
     """
-    if isinstance(sock, _NestedTLS):
-        sock = sock.beneath
     with suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     with suppress(OSError):
-        # Not SSLSocket.shutdown(), which would drop the TLS state under the other thread.
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        sock.shutdown(socket.SHUT_RDWR)
     if sys.platform != "win32":  # there a socket is no file descriptor, and waits for the worker
         with suppress(OSError), socket.socket(sock.family) as blank:
             os.dup2(blank.fileno(), sock.fileno(), inheritable=False)
@@ -273,8 +272,6 @@ class Stream(httpcore.NetworkStream):
             with suppress(OSError):  # not on a Unix socket
                 sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, 128 * 1024)
         self._sock = sock
-        self._is_tls = isinstance(sock, ssl.SSLSocket | _NestedTLS)
-        self._flowed = 0  # bytes that were sent since a send last blocked
         self._multiplexed = multiplexed  # several uploads share it, so none may stop, measure or hear it
         self._transfer: Transfer | None = None
         self._used = False  # a request has been answered on it
@@ -370,32 +367,26 @@ class Stream(httpcore.NetworkStream):
     ) -> httpcore.NetworkStream:
         """Go on in TLS."""
         self.leave()
-        sock = self._sock
+        what = f"No TLS handshake with {server_hostname}"
+        waiting = _Waiting(self._sock, httpcore.ConnectTimeout, what, timeout, Transfer.current())
         try:
-            if isinstance(sock, ssl.SSLSocket):
-                sock = _NestedTLS(sock, ssl_context, server_hostname)
-            else:
-                assert isinstance(sock, socket.socket)
-                sock = ssl_context.wrap_socket(
-                    sock, server_hostname=server_hostname, do_handshake_on_connect=False
-                )
-            what = f"No TLS handshake with {server_hostname}"
-            waiting = _Waiting(sock, httpcore.ConnectTimeout, what, timeout, Transfer.current())
-            with _interruptible(sock):
-                _handshake(sock, waiting)
+            tls = _TLS(self._sock, ssl_context, server_hostname)
+            with _interruptible(tls):
+                while not tls.shake_hands():
+                    waiting.slice(read=True, write=tls.pending > 0)
         except OSError as error:
-            sock.close()
+            self._sock.close()
             raise httpcore.ConnectError(f"TLS with {server_hostname}: {error}") from error
         except BaseException:
-            sock.close()
+            self._sock.close()
             raise
-        return Stream(sock, multiplexed=sock.selected_alpn_protocol() == "h2")
+        return Stream(tls, multiplexed=tls.object.selected_alpn_protocol() == "h2")
 
     def get_extra_info(self, info: str) -> Any:
         """What httpcore asks of a stream."""
         match info:
             case "ssl_object":
-                return self._sock if isinstance(self._sock, ssl.SSLSocket | _NestedTLS) else None
+                return self._sock.object if isinstance(self._sock, _TLS) else None
             case "client_addr":
                 return self._sock.getsockname()
             case "server_addr":
@@ -462,7 +453,12 @@ class Stream(httpcore.NetworkStream):
         return _Waiting(self._sock, timeout_error, what, limit, self._transfer)
 
     def _is_readable(self) -> bool:
-        return _poll(self._sock, 0, read=True)
+        held = isinstance(self._sock, _TLS) and self._sock.has_input
+        return held or _poll(self._sock, 0, read=True)
+
+    def _pending(self) -> int:
+        """Bytes that were written, and that the system has not taken yet."""
+        return self._sock.pending if isinstance(self._sock, _TLS) else 0
 
     def _begin_piece(self, body: Pass, length: int, *, asking: bool) -> None:
         """What is sent next, so many bytes, has the next piece of the body in it."""
@@ -473,36 +469,24 @@ class Stream(httpcore.NetworkStream):
             self._await_continue()
 
     def _send_all(self, view: memoryview, waiting: _Waiting) -> None:
-        done = look_at = 0
-        size = self._slice(len(view))
-        while done < len(view):
-            if self._body is not None and done >= look_at:
-                self._hear()
-                look_at = done + LOOK_EVERY
+        done = 0
+        if self._body is not None:
+            self._hear()
+        while done < len(view) or self._pending():
             try:
-                count = self._sock.send(view[done : done + size])
+                count = self._sock.send(view[done:])
             except _WOULD_BLOCK:
-                self._flowed = 0
                 waiting.moved((self._written, self._report()))
                 self._wait_to_send(waiting)
-                look_at = done
+                if self._body is not None:
+                    self._hear()
             except OSError as error:
                 self._break_off(f"The connection broke while sending: {error}", error)
             else:
                 done += count
                 self._written += count
-                self._flowed += count
-                size = self._slice(len(view))
                 if self._body is not None and self._body.is_due():
                     self._report()
-
-    def _slice(self, length: int) -> int:
-        """How many bytes of so many to send at once.
-
-        OpenSSL tells of a slice only when all of it is written, and after it blocked wants the same slice again: so
-        to a slow server, these are small.
-        """
-        return max(TLS_RECORD, self._flowed // 16) if self._is_tls else length
 
     def _wait_to_send(self, waiting: _Waiting) -> None:
         try:
@@ -515,11 +499,11 @@ class Stream(httpcore.NetworkStream):
 
     def _hear(self) -> None:
         """Look at what the server says while the body is on its way."""
-        if self._answer.is_final or not self._is_readable():
+        if self._answer.is_final:
             return
         try:
             data = self._sock.recv(65536)
-        except _WOULD_BLOCK:  # of TLS, and no data in it
+        except _WOULD_BLOCK:
             return
         except OSError as error:
             self._break_off(f"The connection broke while sending: {error}", error)
@@ -547,7 +531,7 @@ class Stream(httpcore.NetworkStream):
         """Tell the upload what has arrived. Returns the bytes that are still on their way."""
         if self._sock.fileno() < 0:  # closed by another thread
             return 0
-        unacknowledged = _unacknowledged(self._sock) or 0
+        unacknowledged = self._pending() + (_unacknowledged(self._sock) or 0)
         if self._body is not None:
             self._body.arrived(self._on_the_wire.arrived(self._written - unacknowledged))
             if self._body.is_whole and not unacknowledged:
@@ -560,73 +544,80 @@ class Stream(httpcore.NetworkStream):
             self._body.all_arrived()
 
 
-def _handshake(sock: ssl.SSLSocket | _NestedTLS, waiting: _Waiting) -> None:
-    sock.setblocking(False)
-    while True:
-        try:
-            sock.do_handshake()
-        except ssl.SSLWantReadError:
-            waiting.slice(read=True)
-        except ssl.SSLWantWriteError:
-            waiting.slice(write=True)
-        else:
-            return
+class _TLS:
+    """TLS over a socket, with as much of a socket's interface as a stream uses.
 
+    That socket may be one of these itself: https through an https proxy.
 
-class _NestedTLS:
-    """TLS inside TLS (https through an https proxy), with as much of a socket's interface as a stream uses.
-
-    An SSLSocket takes nothing but a plain socket beneath it. What is encrypted here and not taken there yet, at most
-    one slice, goes out with the next call.
+    The records are made here, in memory, and not by an `ssl.SSLSocket`. That tells of what it was given only when all
+    of it is written, and after it blocked wants the same again; and it makes a system call for each record.
     """
 
-    def __init__(self, sock: ssl.SSLSocket, context: ssl.SSLContext, server_hostname: str | None) -> None:
-        self.beneath = sock
+    def __init__(self, beneath: Socket, context: ssl.SSLContext, server_hostname: str | None) -> None:
+        self._beneath = beneath
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._encrypted = b""
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
-        self.selected_alpn_protocol = self._tls.selected_alpn_protocol
+        self._records = b""  # from the outgoing ones, and not sent yet
+        self._lock = Lock()  # over HTTP/2 one thread may read while another writes
+        self.object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
 
     def __getattr__(self, name: str) -> Any:
-        """What has nothing to do with this layer: options, addresses, close."""
-        return getattr(self.beneath, name)
+        """What has nothing to do with this layer: fileno, options, addresses, shutdown, close."""
+        return getattr(self._beneath, name)
 
-    def fileno(self) -> int:
-        return self.beneath.fileno()
+    @property
+    def pending(self) -> int:
+        """Bytes of records that are still to be sent: with the next `send`, or `recv`."""
+        beneath = self._beneath.pending if isinstance(self._beneath, _TLS) else 0
+        return len(self._records) + self._outgoing.pending + beneath
 
-    def do_handshake(self) -> None:
-        self._with_input(self._tls.do_handshake)
-        self._flush()
+    @property
+    def has_input(self) -> bool:
+        """Whether there is something to read that the system does not tell of any more."""
+        return self._incoming.pending > 0 or (isinstance(self._beneath, _TLS) and self._beneath.has_input)
 
-    def send(self, data: memoryview) -> int:
-        self._flush()
-        count = self._with_input(lambda: self._tls.write(data))
-        with suppress(*_WOULD_BLOCK):
+    def shake_hands(self) -> bool:
+        """Go on with the handshake; whether it is done."""
+        try:
+            self._with_input(self.object.do_handshake)
             self._flush()
-        return count
+        except _WOULD_BLOCK:
+            return False
+        return True
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Send what is pending, then some of the data, of which up to `TLS_SLICE` may become pending itself."""
+        with self._lock:
+            self._flush()
+            count = self._with_input(lambda: self.object.write(data[:TLS_SLICE])) if data else 0
+            with suppress(*_WOULD_BLOCK):
+                self._flush()
+            return count
 
     def recv(self, max_bytes: int) -> bytes:
-        with suppress(*_WOULD_BLOCK):
-            self._flush()
-        try:
-            return self._with_input(lambda: self._tls.read(max_bytes))
-        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
-            return b""
+        """Receive what there is; b"" at the end."""
+        with self._lock, suppress(ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            with suppress(OSError):
+                self._flush()
+            return self._with_input(lambda: self.object.read(max_bytes))
+        return b""
 
     def _with_input(self, action: Callable[[], T]) -> T:
         while True:
             try:
                 return action()
             except ssl.SSLWantReadError:
-                self._flush()
-                data = self.beneath.recv(65536)
+                with suppress(OSError):  # a peer that takes nothing, or no more, may be heard all the same
+                    self._flush()
+                data = self._beneath.recv(65536)
                 self._incoming.write(data) if data else self._incoming.write_eof()
 
     def _flush(self) -> None:
-        self._encrypted += self._outgoing.read()
-        while self._encrypted:
-            self._encrypted = self._encrypted[self.beneath.send(self._encrypted) :]
+        while records := self._records or self._outgoing.read():
+            self._records = records
+            self._records = records[self._beneath.send(records) :]
+        if isinstance(self._beneath, _TLS):
+            self._beneath.send(b"")
 
 
 class _Answer:
