@@ -21,6 +21,7 @@ from reactivex.scheduler import TimeoutScheduler
 
 from ._delivery import Delivery, LoopDelivery, UploadEvent, call_soon, is_closed, may_block, works_in_place
 from ._progress import Progress
+from ._throttle import Pause, RateLimit, Throttling, check_pause, check_rate_limit, with_throttle
 from ._transfer import Disposed
 from ._upload import run
 
@@ -117,7 +118,13 @@ class BatchSummary:
 BatchEvent = ItemProgress | ItemDone | ItemFailed | BatchProgress | BatchSummary
 
 
-def upload_all(uploads: Iterable[Observable[UploadEvent]], *, concurrency: int = 4) -> UploadAll:
+def upload_all(
+    uploads: Iterable[Observable[UploadEvent]],
+    *,
+    concurrency: int = 4,
+    rate_limit: RateLimit = None,
+    pause: Pause = None,
+) -> UploadAll:
     """Describe the upload of many files, a few at a time.
 
     ::
@@ -131,6 +138,10 @@ def upload_all(uploads: Iterable[Observable[UploadEvent]], *, concurrency: int =
             there is room for one more. It may block; the uploads that run go on meanwhile. An iterator, such as a
             generator, can be gone through once, so it makes one batch.
         concurrency: The most uploads that run at once.
+        rate_limit: Body bytes per second of all uploads together, or an Observable of that, as for `upload()`. They
+            get their shares in turn; an upload's own limit holds too. An upload finds it through the scheduler that it
+            is subscribed to on: an operator that does not hand that down (`subscribe_on`) frees it.
+        pause: An Observable of bool: True holds all bodies, False lets them go on.
 
     Raises:
         TypeError: If an argument is not of its type; the message names it.
@@ -145,7 +156,7 @@ def upload_all(uploads: Iterable[Observable[UploadEvent]], *, concurrency: int =
         raise TypeError(f"concurrency: expected an int, got {type(concurrency).__name__}")
     if concurrency < 1:
         raise ValueError(f"concurrency: must be 1 or more, got {concurrency}")
-    return UploadAll(uploads, concurrency)
+    return UploadAll(uploads, concurrency, check_rate_limit(rate_limit), check_pause(pause))
 
 
 def _check_upload(index: int, each: object) -> None:
@@ -174,10 +185,18 @@ class UploadAll(Observable[BatchEvent]):
     all of it in place, the iterable too, so uploads that block run one after the other.
     """
 
-    def __init__(self, uploads: Iterable[Observable[UploadEvent]], concurrency: int) -> None:
+    def __init__(
+        self,
+        uploads: Iterable[Observable[UploadEvent]],
+        concurrency: int,
+        rate_limit: RateLimit = None,
+        pause: Pause = None,
+    ) -> None:
         super().__init__()
         self._uploads = uploads
         self._concurrency = concurrency
+        self._rate_limit = rate_limit
+        self._pause = pause
         self._is_drawn_from = False
 
     def run(self, scheduler: abc.SchedulerBase | None = None) -> BatchSummary:
@@ -206,11 +225,18 @@ class UploadAll(Observable[BatchEvent]):
                     "uploads: an iterator can be gone through once; pass a list for a second batch"
                 )
             self._is_drawn_from = True
-        batch = _Batch(self._uploads, self._concurrency, observer, scheduler)
+        throttling = Throttling(self._rate_limit, self._pause, lambda error: batch.fail(error))  # noqa: PLW0108 - it is made below
+        batch = _Batch(self._uploads, self._concurrency, throttling, observer, scheduler)
         disposable = Disposable(lambda: batch.stop(Disposed()))
         if scheduler is not None and works_in_place(scheduler):
-            return CompositeDisposable(disposable, scheduler.schedule(lambda *_: batch.draw()))
-        threading.Thread(target=batch.draw, name="rxupload-batch", daemon=True).start()
+            return CompositeDisposable(disposable, scheduler.schedule(lambda *_: batch.work()))
+        work = batch.work
+        if scheduler is not None and not may_block(scheduler):
+            throttling.follow(
+                scheduler
+            )  # the loop comes to the uploads behind what the settings emit at once
+            work = batch.draw
+        threading.Thread(target=work, name="rxupload-batch", daemon=True).start()
         return disposable
 
 
@@ -237,11 +263,16 @@ class _Batch:
         self,
         uploads: Iterable[Observable[UploadEvent]],
         concurrency: int,
+        throttling: Throttling,
         observer: abc.ObserverBase[BatchEvent],
         scheduler: abc.SchedulerBase | None,
     ) -> None:
         self._uploads = uploads
+        self._throttling = throttling
         self._scheduler = scheduler
+        self._for_uploads = (
+            scheduler if throttling.throttle is None else with_throttle(scheduler, throttling.throttle)
+        )
         self._clock = scheduler or TimeoutScheduler.singleton()
         self._in_place = scheduler is not None and works_in_place(scheduler)
         self._call_soon: Callable[[Callable[[], None]], object] | None = None
@@ -251,7 +282,7 @@ class _Batch:
             self._tell = LoopDelivery(observer, self, scheduler)
 
         self._stopped = False
-        self._subscriptions = CompositeDisposable()
+        self._subscriptions = CompositeDisposable(throttling)
         self._iterator: Iterator[Observable[UploadEvent]] | None = None
 
         self._room = threading.Condition()
@@ -282,7 +313,19 @@ class _Batch:
             self._room.notify()
         self._subscriptions.dispose()
 
+    def fail(self, error: Exception) -> None:
+        """Abort all that run, and end the batch with this error."""
+        with self._lock:
+            if not self._stopped:
+                self.stop(error)
+                self._tell.error(error)
+
     # Drawing
+
+    def work(self) -> None:
+        """Follow the settings, and draw."""
+        self._throttling.follow()
+        self.draw()
 
     def draw(self) -> None:
         """Draw uploads and start them while there is room: in place until there is none, on a thread to the end."""
@@ -359,7 +402,7 @@ class _Batch:
                 lambda item: self._on_next(running, item),
                 lambda error: self._on_error(running, error),
                 lambda: self._on_completed(running),
-                scheduler=self._scheduler,
+                scheduler=self._for_uploads,
             )
         except Exception as error:
             if self._stopped:  # the batch's observer raised at its end
@@ -429,6 +472,7 @@ class _Batch:
         if self._stopped or self._running or not (self._exhausted or self._error):
             return
         self._stopped = True
+        self._throttling.dispose()
         if self._error is not None:
             self._tell.error(self._error)
             return

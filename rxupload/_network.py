@@ -26,6 +26,7 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import httpcore
 
+from ._throttle import Allowance
 from ._transfer import LOOK_SECONDS, Pass, Transfer
 
 T = TypeVar("T")
@@ -34,6 +35,7 @@ Socket: TypeAlias = "socket.socket | _TLS"
 # Bytes that are encrypted at a time: seven full records (RFC 8446, section 5.1). Together they stay below the 128 KiB
 # from which on glibc asks the system for memory each time: so 1 GiB takes 0.33 s in the system, else 0.59 s.
 TLS_SLICE = 7 * 16 * 1024
+NOTSENT_LOWAT = 128 * 1024  # bytes
 CONTINUE_SECONDS = 1.0  # for the server's word after `Expect: 100-continue`
 _TOO_LONG = 100 * 1024  # bytes of a response head; h11's own limit
 _BLANK_LINE = re.compile(rb"\n\r?\n")
@@ -200,10 +202,17 @@ class _Waiting:
         """Begin to wait anew if the state has changed."""
         if state != self._moved:
             self._moved = state
-            self._since = time.monotonic()
+            self.begin_anew()
 
-    def slice(self, *, read: bool = False, write: bool = False) -> bool:
-        """Wait once; whether the socket is ready. Raises the timeout, and the reason to stop if there is one."""
+    def begin_anew(self) -> None:
+        """What was waited until now does not count."""
+        self._since = time.monotonic()
+
+    def slice(self, *, read: bool = False, write: bool = False, seconds: float = LOOK_SECONDS) -> bool:
+        """Wait once, for so many seconds at most; whether the socket is ready.
+
+        Raises the timeout, and the reason to stop if there is one.
+        """
         left = self._limit - (time.monotonic() - self._since)
         so_far, left_in_all = "", math.inf
         if self._transfer is not None:
@@ -211,7 +220,9 @@ class _Waiting:
             so_far, left_in_all = self._transfer.so_far(), self._transfer.remaining()
         if left <= 0:
             raise self._timeout_error(f"{self._what} for {self._limit:g} s{so_far}")
-        seconds = max(0.0, min(left, left_in_all, LOOK_SECONDS))  # negative, poll() would take as for ever
+        seconds = max(
+            0.0, min(left, left_in_all, seconds, LOOK_SECONDS)
+        )  # negative, poll() would take as for ever
         return _poll(self._sock, seconds, read=read, write=write)
 
 
@@ -268,13 +279,13 @@ class Stream(httpcore.NetworkStream):
 
     def __init__(self, sock: Socket, *, multiplexed: bool = False) -> None:
         sock.setblocking(False)
-        if not _CAN_MEASURE and _TCP_NOTSENT_LOWAT is not None:
-            with suppress(OSError):  # not on a Unix socket
-                sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, 128 * 1024)
         self._sock = sock
+        if not _CAN_MEASURE:
+            self._bound_queue(NOTSENT_LOWAT)
         self._multiplexed = multiplexed  # several uploads share it, so none may stop, measure or hear it
         self._transfer: Transfer | None = None
         self._used = False  # a request has been answered on it
+        self._is_bounded = False  # the system's queue is kept short for an upload that is held back
         self._begin_request()
 
     def _begin_request(self) -> None:
@@ -285,6 +296,9 @@ class Stream(httpcore.NetworkStream):
         self._written = 0  # bytes of this request, before TLS
         self._write_limit: float | None = None
         self._cut_short = False
+        if self._is_bounded:
+            self._bound_queue(0)
+        self._is_bounded = False
 
     # httpcore's interface
 
@@ -343,7 +357,7 @@ class Stream(httpcore.NetworkStream):
             except OSError as error:
                 self._raise_if_stopped()
                 raise httpcore.ReadError(
-                    f"The connection broke before the response was whole: {error}"
+                    f"The connection broke before the response was whole: {error}{self._so_far()}"
                 ) from error
         self._report()
         self._answer.feed(data)
@@ -351,7 +365,9 @@ class Stream(httpcore.NetworkStream):
         if not data:
             self._raise_if_stopped()
             if self._answer.is_missing:
-                raise httpcore.ReadError("The server closed the connection before it answered")
+                raise httpcore.ReadError(
+                    f"The server closed the connection before it answered{self._so_far()}"
+                )
         return data
 
     def close(self) -> None:
@@ -435,6 +451,12 @@ class Stream(httpcore.NetworkStream):
             transfer.check()
         return transfer
 
+    def _bound_queue(self, count: int) -> None:
+        """Have the system take no more while so many bytes are not sent yet; 0 for its default."""
+        if _TCP_NOTSENT_LOWAT is not None:
+            with suppress(OSError):  # not on a Unix socket
+                self._sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, count)
+
     def _interrupt(self) -> None:
         _reset(self._sock)
 
@@ -442,6 +464,9 @@ class Stream(httpcore.NetworkStream):
         """Look at the server and at the progress, while the worker waits for more of the body."""
         self._report()
         self._hear()
+
+    def _so_far(self) -> str:
+        return "" if self._transfer is None else self._transfer.so_far()
 
     def _raise_if_stopped(self) -> None:
         if self._transfer is not None:
@@ -462,6 +487,9 @@ class Stream(httpcore.NetworkStream):
 
     def _begin_piece(self, body: Pass, length: int, *, asking: bool) -> None:
         """What is sent next, so many bytes, has the next piece of the body in it."""
+        if self._body is None and self._transfer is not None and self._transfer.allowance is not None:
+            self._is_bounded = True
+            self._bound_queue(NOTSENT_LOWAT)
         self._body = body
         body.measure()
         self._on_the_wire.add(self._written, length, body.piece)
@@ -469,12 +497,18 @@ class Stream(httpcore.NetworkStream):
             self._await_continue()
 
     def _send_all(self, view: memoryview, waiting: _Waiting) -> None:
-        done = 0
-        if self._body is not None:
+        allowance: Allowance | None = None
+        if self._body is not None and view:  # h11 writes an empty end
             self._hear()
+            allowance = self._transfer.allowance if self._transfer is not None else None
+        done = 0
         while done < len(view) or self._pending():
+            size = len(view) - done
+            if allowance is not None:
+                size = self._await_leave(allowance, size, waiting)
+            count = 0
             try:
-                count = self._sock.send(view[done:])
+                count = self._sock.send(view[done : done + size])
             except _WOULD_BLOCK:
                 waiting.moved((self._written, self._report()))
                 self._wait_to_send(waiting)
@@ -482,11 +516,23 @@ class Stream(httpcore.NetworkStream):
                     self._hear()
             except OSError as error:
                 self._break_off(f"The connection broke while sending: {error}", error)
-            else:
-                done += count
-                self._written += count
-                if self._body is not None and self._body.is_due():
-                    self._report()
+            finally:
+                if allowance is not None:
+                    allowance.give_back(size - count)
+            done += count
+            self._written += count
+            if self._body is not None and self._body.is_due():
+                self._report()
+
+    def _await_leave(self, allowance: Allowance, wanted: int, waiting: _Waiting) -> int:
+        """Wait until some bytes may go, and say how many. Meanwhile it is not the server that stands still."""
+        while True:
+            granted, seconds = allowance.ask(wanted)
+            if not seconds:
+                return granted
+            waiting.begin_anew()
+            waiting.slice(read=not self._answer.is_final, seconds=seconds)
+            self._listen()
 
     def _wait_to_send(self, waiting: _Waiting) -> None:
         try:
@@ -525,7 +571,7 @@ class Stream(httpcore.NetworkStream):
         self._raise_if_stopped()
         if self._used and not self._written:  # closed while idle, and after the look at the start
             raise httpcore.ConnectionNotAvailable from cause
-        raise httpcore.WriteError(message) from cause
+        raise httpcore.WriteError(message + self._so_far()) from cause
 
     def _report(self) -> int:
         """Tell the upload what has arrived. Returns the bytes that are still on their way."""
@@ -586,13 +632,19 @@ class _TLS:
         return True
 
     def send(self, data: bytes | memoryview) -> int:
-        """Send what is pending, then some of the data, of which up to `TLS_SLICE` may become pending itself."""
+        """Send what is pending, then what the system takes of the data; the last slice of that may become pending."""
+        count = 0
         with self._lock:
-            self._flush()
-            count = self._with_input(lambda: self.object.write(data[:TLS_SLICE])) if data else 0
-            with suppress(*_WOULD_BLOCK):
+            try:
                 self._flush()
-            return count
+                while count < len(data):
+                    part = data[count : count + TLS_SLICE]
+                    count += self._with_input(lambda part=part: self.object.write(part))  # type: ignore[misc]
+                    self._flush()
+            except _WOULD_BLOCK:
+                if not count:
+                    raise
+        return count
 
     def recv(self, max_bytes: int) -> bytes:
         """Receive what there is; b"" at the end."""

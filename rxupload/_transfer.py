@@ -16,6 +16,7 @@ from typing import Any
 
 from ._errors import UploadTimeout
 from ._progress import Meter
+from ._throttle import Allowance
 
 LOOK_SECONDS = 0.05  # between two looks at the transfer, in whatever wait
 
@@ -49,6 +50,7 @@ class Transfer:
         self._listen: Callable[[], None] | None = None
         self.is_abandoned: Callable[[], bool] = lambda: False  # whether whom it would notify is gone
         self._meter: Meter | None = None
+        self.allowance: Allowance | None = None  # how much may be sent; None for all of it
 
         # The worker's thread alone uses these.
         self.request: Any = None  # for the errors that have one
@@ -65,8 +67,12 @@ class Transfer:
         """Make this the thread's current transfer inside a with block, where its time limit begins to run."""
         if self._timeout is not None:
             self._deadline = time.monotonic() + self._timeout
-        with _working_for(self):
-            yield
+        try:
+            with _working_for(self):
+                yield
+        finally:
+            if self.allowance is not None:
+                self.allowance.forget()
 
     # How it ends
 
@@ -146,7 +152,10 @@ class Transfer:
 
     def so_far(self) -> str:
         """How much has gone, for the end of an error's text."""
-        return "" if self._meter is None else f"; {self._meter.describe()}"
+        if self._meter is None:
+            return ""
+        paused = 0.0 if self.allowance is None else self.allowance.paused_for()
+        return f"; {self._meter.describe()}" + (f", and it was paused for {paused:.1f} s" if paused else "")
 
     def metered(self, body: Iterable[bytes], meter: Meter, total: int | None) -> Iterator[bytes]:
         """Make one pass over the body, piece by piece, with its Progress."""
@@ -160,10 +169,27 @@ class Transfer:
             if piece is None:
                 break
             self.check()
-            one_pass.piece = len(piece)
-            yield piece
-            one_pass.end_piece()
+            for part in self._paced(piece):
+                one_pass.piece = len(part)
+                yield part
+                one_pass.end_piece()
         one_pass.end()
+
+    def _paced(self, piece: bytes) -> Iterator[bytes]:
+        if (
+            self.allowance is None or self._listen is not None
+        ):  # a transport that listens asks for leave itself
+            yield piece
+            return
+        done = 0
+        while done < len(piece):
+            granted, seconds = self.allowance.ask(len(piece) - done)
+            if granted:
+                yield piece[done : done + granted]
+                done += granted
+            else:
+                time.sleep(max(0.0, min(seconds, LOOK_SECONDS, self.remaining())))
+                self.look()
 
 
 class Pass:

@@ -23,6 +23,15 @@ from ._delivery import Delivery, DirectDelivery, LoopDelivery, Observer, UploadE
 from ._multipart import FieldValue, MultipartBody, Part, check_content_type, encode_fields, guess_content_type
 from ._progress import Meter, Progress
 from ._source import File, FileSource, Source, make_source
+from ._throttle import (
+    Allowance,
+    Pause,
+    RateLimit,
+    Throttling,
+    check_pause,
+    check_rate_limit,
+    throttles_of,
+)
 from ._transfer import Disposed, Transfer
 
 if TYPE_CHECKING:
@@ -60,6 +69,8 @@ def upload(
     progress_interval: float = 0.05,
     follow_redirects: bool | None = None,
     expect_continue: bool = False,
+    rate_limit: RateLimit = None,
+    pause: Pause = None,
     client: httpx.Client | HTTPClient | None = None,
 ) -> Upload:
     """Describe the upload of a file, or of several, as multipart/form-data.
@@ -91,6 +102,15 @@ def upload(
             body is sent. Its word is waited for at most one second; a status of 300 or more is the response without
             a byte of the body sent, and after a 417 the request is repeated without asking (a second pass, which an
             iterator cannot make). A plain client sends the header and does not wait.
+        rate_limit: Body bytes per second, more than 0; None for no limit. At most 50 ms' worth go at once. Or an
+            Observable of such values, each of which holds from when it comes; none before the first, the last one
+            after the end, and its error is the upload's. Each subscription to the upload subscribes to it, and disposes
+            it at its end: on the loop, where the upload notifies on one, else on the upload's own thread.
+        pause: An Observable of bool: True holds the body, False lets it go on; the same holds for it. The system may
+            still send what it has taken, of which at most 128 KiB wait (TCP_NOTSENT_LOWAT) for a server that is slow to
+            read. `timeout` runs on during a pause, the client's write timeout does not. Servers have a patience of
+            their own: what they say, or that they close the connection, ends the upload at once. With a plain client, a
+            pause takes effect at the next piece.
         client: An `httpx.Client` or `httpx2.Client`, for its auth, headers, proxies, TLS settings and connections;
             it is not closed. None: a default client, shared by all uploads, that stores no cookies and honours the
             proxy environment variables. A plain client counts bytes as sent when the system has taken them, and an
@@ -113,6 +133,8 @@ def upload(
             progress_interval=_check_seconds("progress_interval", progress_interval, zero=True),
             follow_redirects=follow_redirects,
             expect_continue=expect_continue,
+            rate_limit=check_rate_limit(rate_limit),
+            pause=check_pause(pause),
             client=client,
         )
     )
@@ -185,21 +207,36 @@ class Upload(Observable[UploadEvent]):
         self, observer: Observer, scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
         _check_scheduler(scheduler)
-        transfer = Transfer(self._plan.timeout)
-        disposable = Disposable(lambda: transfer.stop(Disposed()))
+        plan = self._plan
+        transfer = Transfer(plan.timeout)
+        throttling = Throttling(plan.rate_limit, plan.pause, transfer.stop)
+        throttles = throttles_of(scheduler)
+        if throttling.throttle is not None:
+            throttles.insert(0, throttling.throttle)
+        transfer.allowance = Allowance(throttles) if throttles else None
+        disposable = CompositeDisposable(Disposable(lambda: transfer.stop(Disposed())), throttling)
         scheduler = scheduler or NewThreadScheduler()
         if isinstance(scheduler, CurrentThreadScheduler):
             # Another's trampoline would run the upload here and now, before whoever subscribes can dispose it.
             scheduler = CurrentThreadScheduler.singleton()
         if may_block(scheduler):
             direct = DirectDelivery(observer, transfer)
-            work = scheduler.schedule(lambda *_: _work(self._plan, transfer, direct))
-            return CompositeDisposable(disposable, work)
+
+            def work(*_: object) -> None:
+                throttling.follow()
+                _work(plan, transfer, direct, throttling)
+
+            disposable.add(scheduler.schedule(work))
+            return disposable
         delivery = LoopDelivery(observer, transfer, scheduler)
         transfer.is_abandoned = partial(is_closed, scheduler)
-        threading.Thread(
-            target=_work, args=(self._plan, transfer, delivery), name="rxupload", daemon=True
-        ).start()
+        worker = threading.Thread(
+            target=_work, args=(plan, transfer, delivery, throttling), name="rxupload", daemon=True
+        )
+        if throttling.follow(scheduler):
+            scheduler.schedule(lambda *_: worker.start())  # after what the settings emit at once
+        else:
+            worker.start()
         return disposable
 
 
@@ -273,10 +310,12 @@ class _Plan:
     progress_interval: float
     follow_redirects: bool | None
     expect_continue: bool
+    rate_limit: RateLimit
+    pause: Pause
     client: HTTPClient | None
 
 
-def _work(plan: _Plan, transfer: Transfer, delivery: Delivery) -> None:
+def _work(plan: _Plan, transfer: Transfer, delivery: Delivery, throttling: Throttling) -> None:
     """One upload, from opening the files to the terminal notification, on a thread that it may block."""
     response: httpx.Response | None = None
     failure: BaseException | None = None
@@ -287,6 +326,7 @@ def _work(plan: _Plan, transfer: Transfer, delivery: Delivery) -> None:
         failure = error
         transfer.expire()
     stopped = transfer.settle()
+    throttling.dispose()
     reason = stopped or failure
     if reason is None:
         try:
