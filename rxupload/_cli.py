@@ -68,9 +68,9 @@ exit status:
   130  Ctrl-C; the uploads were aborted
 
 retries:
-  Tried again are network errors, time limits other than --timeout, and the statuses 408, 425, 429,
-  500, 502, 503 and 504, after a wait that doubles from half a second up to 30, with some jitter. A
-  response's Retry-After can make it longer; one of more than 30 seconds ends the retries. What can be
+  Tried again is what failed by the network, or was answered with 408, 425, 429, 500, 502, 503 or 504,
+  but not what took longer than --timeout. The wait doubles from half a second up to 30 s, with up to
+  1 s at random; a Retry-After makes it longer, and one of more than 30 s ends the retries. What can be
   read only once is sent only once: standard input, a named pipe. The server may see a FILE twice.
 
 with --json, each line on standard output is one object:
