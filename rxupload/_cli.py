@@ -122,7 +122,7 @@ def _send(args: argparse.Namespace) -> int:
         uploads = _uploads(args, client)
         with _JsonLines(args.files) if args.json else _report(args.files) as report:
             sources = [_retried(args, index, each, report) for index, each in enumerate(uploads)]
-            batch = upload_all(sources, concurrency=args.concurrency)
+            batch = upload_all(sources, concurrency=args.concurrency, rate_limit=args.limit_rate)
             summary = cast("BatchSummary", run(batch.pipe(ops.do_action(report.show))))
     return 1 if _failures(summary) else 0
 
@@ -605,6 +605,12 @@ def _send_arguments(parser: argparse.ArgumentParser) -> None:
     add("--header", type=_pair(":"), action="append", default=[], metavar="'K: V'", help="a request header")
     add("--concurrency", type=_whole(1), default=4, metavar="N", help="uploads at a time (%(default)s)")
     add("--retries", type=_whole(0), default=0, metavar="N", help="more attempts if one fails, see below (0)")
+    add(
+        "--limit-rate",
+        type=_rate,
+        metavar="SIZE",
+        help="bytes per second, all FILEs together: 2M (2000000), 2MiB (2097152) ... (any)",
+    )
     add("--timeout", type=float, metavar="SECONDS", help="limit for each upload as a whole (none)")
     add("--insecure", action="store_true", help="accept any TLS certificate")
     add("--json", action="store_true", help="report in JSON lines, see below")
@@ -652,6 +658,13 @@ def _whole(least: int, most: float = math.inf) -> Callable[[str], int]:
     whole.__name__ = "number"  # argparse tells it to the user
 
     return whole
+
+
+def _rate(text: str) -> int:
+    rate = _size(text)
+    if not rate:
+        raise argparse.ArgumentTypeError("must be more than 0")
+    return rate
 
 
 def _size(text: str) -> int:

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -216,6 +217,18 @@ def test_files_are_uploaded_at_the_same_time(cli, server, photo):
     assert cli("send", server.url, *[photo] * 6, "--concurrency", 3).status == 0
 
 
+def test_limit_rate_is_one_limit_for_all_files(cli, server, tmp_path):
+    """--limit-rate holds back the bodies of all FILEs together, however many run at once."""
+    file = tmp_path / "half.bin"
+    file.write_bytes(bytes(500_000))
+    began = time.monotonic()
+    result = cli("send", server.url, file, file, "--limit-rate", "500kB")
+
+    assert time.monotonic() - began > 1.5  # of the 2 s, less what may go at once
+    assert result.status == 0
+    assert [body.count(bytes(500_000)) for body in server.bodies] == [1, 1]
+
+
 def test_standard_input_is_uploaded_for_a_dash(server):
     """FILE - uploads what comes in on standard input, whose size nobody knows, under the filename "upload"."""
     result = in_process_of_its_own(command("send", server.url, "-"), input=b"from a pipe")
@@ -406,6 +419,10 @@ def test_a_named_pipe_is_sent_once(cli, server, tmp_path, no_waits):
         (["send", "http://h/", "f", "--concurrency", "0"], "--concurrency"),
         (["send", "http://h/", "f", "--concurrency", "many"], "--concurrency"),
         (["send", "http://h/", "f", "--retries", "-1"], "--retries"),
+        (["send", "http://h/", "f", "--limit-rate", "0"], "--limit-rate: must be more than 0"),
+        (["send", "http://h/", "f", "--limit-rate", "0MB"], "--limit-rate: must be more than 0"),
+        (["send", "http://h/", "f", "--limit-rate", "-1"], "--limit-rate"),
+        (["send", "http://h/", "f", "--limit-rate", "fast"], "256MiB"),
         (["send", "http://h/", "f", "--timeout", "0"], "timeout"),
         (["send", "http://h/", "f", "--timeout", "nan"], "timeout"),
         (["send", "http://h/", "f", "--timeout", "soon"], "--timeout"),
