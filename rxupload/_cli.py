@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import hashlib
 import io
+import itertools
 import json
 import math
 import os
@@ -21,25 +22,34 @@ import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NoReturn, Self, TextIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, Self, TextIO, cast
 
 import httpx
-import reactivex
-from reactivex import Observable
 from reactivex import operators as ops
 
-from . import Progress, Upload, UploadTimeout, UploadTransport, __version__, run, upload
+from . import (
+    BatchSummary,
+    ItemDone,
+    ItemFailed,
+    ItemProgress,
+    Progress,
+    Upload,
+    UploadTransport,
+    __version__,
+    run,
+    upload,
+    upload_all,
+)
 from ._transport import default_client
+from .operators import _may_pass, _tqdm, retry_backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from reactivex import Observable
     from tqdm import tqdm
 
-    from . import UploadEvent
-
-T = TypeVar("T")
-Outcome = Progress | httpx.Response | Exception
+    from . import BatchEvent, UploadEvent
 
 EXAMPLES = """\
 examples:
@@ -57,14 +67,22 @@ exit status:
   2    wrong usage; nothing was sent
   130  Ctrl-C; the uploads were aborted
 
+retries:
+  Tried again is what failed by the network, or was answered with 408, 425, 429, 500, 502, 503 or 504,
+  but not what took longer than --timeout. The wait doubles from half a second up to 30 s, with up to
+  1 s at random; a Retry-After makes it longer, and one of more than 30 s ends the retries. What can be
+  read only once is sent only once: standard input, a named pipe. The server may see a FILE twice.
+
 with --json, each line on standard output is one object:
-  event    "progress", "response" or "error"; the last two end their FILE
-  index    which FILE, from 0
-  file     FILE as it was given
+  event    "progress", "response" or "error", the last two of which end their FILE; at last "summary"
+  index    which FILE, from 0; not in the summary
+  file     FILE as it was given; not in the summary
 and, depending on the event:
   progress: sent, total (bytes of the request body; total is null while unknown), attempt (from 1)
   response: status (a number), reason, body (text)
   error:    type (the exception's name), message
+  summary:  done, failed (how many FILEs were answered below 400, and how many not), sent (bytes of
+            all request bodies), seconds
 """
 
 
@@ -101,11 +119,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _send(args: argparse.Namespace) -> int:
     with _client(args) as client:
-        sources = _outcomes(args, client)
+        uploads = _uploads(args, client)
         with _JsonLines(args.files) if args.json else _report(args.files) as report:
-            events = _at_most(args.concurrency, sources).pipe(ops.do_action(report.show))
-            failures = run(events.pipe(ops.count(_failed)))
-    return 1 if failures else 0
+            sources = [_retried(args, index, each, report) for index, each in enumerate(uploads)]
+            batch = upload_all(sources, concurrency=args.concurrency, rate_limit=args.limit_rate)
+            summary = cast("BatchSummary", run(batch.pipe(ops.do_action(report.show))))
+    return 1 if _failures(summary) else 0
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -139,15 +158,14 @@ def _receive(args: argparse.Namespace) -> int:
 # send
 
 
-def _outcomes(args: argparse.Namespace, client: httpx.Client | None) -> list[Observable[tuple[int, Outcome]]]:
+def _uploads(args: argparse.Namespace, client: httpx.Client | None) -> list[Upload]:
     """Make an upload of each FILE; arguments that cannot be end the command here, before anything is sent."""
     if args.files.count("-") > 1:
         raise argparse.ArgumentError(None, "standard input (-) can be sent only once")
     try:
-        uploads = [_upload(args, file, client) for file in args.files]
+        return [_upload(args, file, client) for file in args.files]
     except (TypeError, ValueError) as error:
         raise argparse.ArgumentError(None, str(error)) from error
-    return [_outcome(index, source, args.retries) for index, source in enumerate(uploads)]
 
 
 def _upload(args: argparse.Namespace, file: str, client: httpx.Client | None) -> Upload:
@@ -165,39 +183,35 @@ def _upload(args: argparse.Namespace, file: str, client: httpx.Client | None) ->
     )
 
 
-def _outcome(index: int, source: Upload, retries: int) -> Observable[tuple[int, Outcome]]:
-    """The upload's events, its error among them as an item: one FILE that fails does not end the others."""
+def _retried(
+    args: argparse.Namespace, index: int, source: Upload, report: _Report
+) -> Observable[UploadEvent]:
+    """The upload with --retries: each failure that is not the last is told before the wait that follows."""
+    if not args.retries or not _can_be_read_again(args.files[index]):
+        return source
+    attempts = 1 + args.retries
+    numbers = itertools.count(1)
 
-    def numbered(outcome: Outcome) -> tuple[int, Outcome]:
-        return index, outcome
+    def again(error: Exception) -> bool:
+        if not _may_pass(error):
+            return False
+        report.again(index, error, f"attempt {next(numbers)} of {attempts}")
+        return True
 
-    def ended(error: Exception, _: object) -> Observable[tuple[int, Outcome]]:
-        return reactivex.just(numbered(error))
-
-    def ended_unless_network(error: Exception, _: object) -> Observable[tuple[int, Outcome]]:
-        is_network = isinstance(error, httpx.TransportError) and not isinstance(error, UploadTimeout)
-        return reactivex.throw(error) if is_network else ended(error, _)
-
-    return source.pipe(
-        ops.map(numbered),
-        ops.catch(ended_unless_network),
-        ops.retry(1 + retries),
-        ops.catch(ended),
-    )
+    return source.pipe(retry_backoff(attempts=attempts, on=again))
 
 
-def _at_most(concurrency: int, sources: list[Observable[T]]) -> Observable[T]:
-    """Run all of them, `concurrency` at a time: a lane takes the next source when its last one has ended."""
-    rest = iter(sources)
-    lanes = range(min(concurrency, len(sources)))
-    return reactivex.merge(*(reactivex.concat_with_iterable(rest) for _ in lanes))
+def _can_be_read_again(file: str) -> bool:
+    # A second pass over anything else would fail, and its error would hide the first one's.
+    with contextlib.suppress(OSError):
+        return file != "-" and Path(file).is_file()
+    return False
 
 
-def _failed(event: tuple[int, Outcome]) -> bool:
-    _, outcome = event
-    if isinstance(outcome, httpx.Response):
-        return outcome.is_error
-    return isinstance(outcome, Exception)
+def _failures(summary: BatchSummary) -> int:
+    """How many FILEs were not answered with a status below 400."""
+    bad = sum(count for status, count in summary.statuses.items() if status >= httpx.codes.BAD_REQUEST)
+    return summary.failed + bad
 
 
 def _client(args: argparse.Namespace) -> contextlib.AbstractContextManager[httpx.Client | None]:
@@ -232,12 +246,13 @@ def _upload_and_compare(url: str, path: Path, sha256: str) -> int:
     started = time.perf_counter()
     # With a transport of its own httpx ignores the proxy variables: no proxy leads to a receiver on this machine.
     with httpx.Client(transport=UploadTransport(), timeout=60) as client, _report([str(path)]) as report:
+        source = upload(url, path, client=client)
 
         def show(event: UploadEvent) -> None:
             if isinstance(event, Progress):
-                report.show((0, event))
+                report.show(ItemProgress(0, source, event))
 
-        response = cast("httpx.Response", run(upload(url, path, client=client).pipe(ops.do_action(show))))
+        response = cast("httpx.Response", run(source.pipe(ops.do_action(show))))
     seconds = time.perf_counter() - started
     if response.is_error:
         return _fail(f"the receiver answered {_status(response)}: {response.text[:1000]}")
@@ -275,13 +290,43 @@ class _Report:
             self._is_open = False
             self._close()
 
-    def show(self, event: tuple[int, Outcome]) -> None:
+    def show(self, event: BatchEvent) -> None:
+        """Tell an event; of a batch's progress as a whole, only the summary."""
+        with self._lock:
+            if not self._is_open:
+                return
+            match event:
+                case ItemProgress(index, _, progress):
+                    self._progress(index, progress)
+                case ItemDone(index, _, response):
+                    self._response(index, response)
+                case ItemFailed(index, _, httpx.HTTPStatusError() as error):  # the retries are used up
+                    self._response(index, error.response)
+                case ItemFailed(index, _, error):
+                    self._error(index, error)
+                case BatchSummary():
+                    self._summary(event)
+
+    def again(self, index: int, error: Exception, attempt: str) -> None:
+        """Tell of an attempt that failed, and is not the last."""
         with self._lock:
             if self._is_open:
-                self._show(*event)
+                self._again(index, error, attempt)
 
-    def _show(self, index: int, outcome: Outcome) -> None:
+    def _progress(self, index: int, progress: Progress) -> None:
         raise NotImplementedError
+
+    def _response(self, index: int, response: httpx.Response) -> None:
+        raise NotImplementedError
+
+    def _error(self, index: int, error: Exception) -> None:
+        raise NotImplementedError
+
+    def _summary(self, summary: BatchSummary) -> None:
+        raise NotImplementedError
+
+    def _again(self, index: int, error: Exception, attempt: str) -> None:
+        """Nothing to tell."""
 
     def _close(self) -> None:
         """Nothing to put away."""
@@ -290,16 +335,23 @@ class _Report:
 class _JsonLines(_Report):
     """For programs: one JSON object a line; SEND_NOTES lists the keys."""
 
-    def _show(self, index: int, outcome: Outcome) -> None:
-        facts: dict[str, object] = {"index": index, "file": self._files[index]}
-        if isinstance(outcome, Progress):
-            line = {"event": "progress", **facts, **asdict(outcome)}
-        elif isinstance(outcome, Exception):
-            line = {"event": "error", **facts, "type": type(outcome).__name__, "message": _sentence(outcome)}
-        else:
-            line = {"event": "response", **facts, "status": outcome.status_code}
-            line |= {"reason": outcome.reason_phrase, "body": outcome.text}
-        print(json.dumps(line))
+    def _progress(self, index: int, progress: Progress) -> None:
+        self._line("progress", index, **asdict(progress))
+
+    def _response(self, index: int, response: httpx.Response) -> None:
+        reason = response.reason_phrase
+        self._line("response", index, status=response.status_code, reason=reason, body=response.text)
+
+    def _error(self, index: int, error: Exception) -> None:
+        self._line("error", index, type=type(error).__name__, message=_sentence(error))
+
+    def _line(self, event: str, index: int, **facts: object) -> None:
+        print(json.dumps({"event": event, "index": index, "file": self._files[index], **facts}))
+
+    def _summary(self, summary: BatchSummary) -> None:
+        failed = _failures(summary)
+        line = {"event": "summary", "done": len(self._files) - failed, "failed": failed}
+        print(json.dumps({**line, "sent": summary.sent, "seconds": round(summary.seconds, 3)}))
 
 
 class _Lines(_Report):
@@ -309,57 +361,133 @@ class _Lines(_Report):
         super().__init__(files)
         self._tenths = [0] * len(files)
 
-    def _show(self, index: int, outcome: Outcome) -> None:
-        name = _printable(self._files[index])
-        if isinstance(outcome, Progress):
-            self._progress(index, outcome)
-        elif isinstance(outcome, Exception):
-            self._end(f"{name}: {_sentence(outcome)}", sys.stderr)
-        else:
-            self._end(f"{name}: {_status(outcome)}{_excerpt(outcome)}", sys.stdout)
-
     def _progress(self, index: int, progress: Progress) -> None:
         tenth = progress.sent // 10_000_000 if progress.percent is None else progress.percent // 10
         if tenth > self._tenths[index]:
             share = "" if progress.percent is None else f" ({progress.percent} %)"
-            print(f"{_printable(self._files[index])}: {_megabytes(progress.sent)}{share}", file=sys.stderr)
+            self._say(index, f"{_megabytes(progress.sent)}{share}", sys.stderr)
         self._tenths[index] = tenth
 
-    def _end(self, line: str, stream: TextIO) -> None:
+    def _response(self, index: int, response: httpx.Response) -> None:
+        self._say(index, f"{_status(response)}{_excerpt(response)}", sys.stdout)
+
+    def _error(self, index: int, error: Exception) -> None:
+        self._say(index, _sentence(error), sys.stderr)
+
+    def _again(self, index: int, error: Exception, attempt: str) -> None:
+        failure = _status(error.response) if isinstance(error, httpx.HTTPStatusError) else _sentence(error)
+        self._say(index, f"{failure} ({attempt})", sys.stderr)
+
+    def _summary(self, summary: BatchSummary) -> None:
+        count = len(self._files)
+        if count > 1:
+            sent = f"{count - _failures(summary)} of {count} files sent"
+            print(f"{sent}, {_megabytes(summary.sent)} in {summary.seconds:.1f} s", file=sys.stderr)
+
+    def _say(self, index: int, text: str, stream: TextIO) -> None:
+        self._print(f"{_printable(self._files[index])}: {text}", stream)
+
+    def _print(self, line: str, stream: TextIO) -> None:
         print(line, file=stream)
 
 
-class _Bar(_Lines):
-    """A live bar, for a terminal: the bytes of all FILEs together, and above it how each one ended."""
+class _Bars(_Lines):
+    """Live bars, for a terminal: of several FILEs, one for each that runs, and below them one for all.
 
-    def __init__(self, files: list[str], tqdm: type[tqdm[NoReturn]]) -> None:
+    How each FILE ended stands above the bars; of a single FILE, below its bar.
+    """
+
+    def __init__(self, files: list[str], kind: type[tqdm[Any]]) -> None:
         super().__init__(files)
-        self._running = len(files)
+        self._kind = kind
+        self._columns, rows = os.get_terminal_size(sys.stderr.fileno())
+        self._most = 0 if len(files) == 1 else rows // 2 - 1  # FILEs with a bar of their own at a time
         self._sent = [0] * len(files)
         self._totals = [_size_on_disk(file) for file in files]
-        self._bar = tqdm(
-            desc=_printable(Path(files[0]).name) if len(files) == 1 else f"{len(files)} files",
-            total=self._total(),
+        self._bars: dict[int, tqdm[Any]] = {}  # from the top of the screen, by FILE
+        title = self._title(0) if len(files) == 1 else f"{len(files)} files"
+        self._all = self._bar(title, self._total(), is_short=self._columns < 60)  # noqa: PLR2004
+
+    def _bar(self, title: str, total: int | None, *, is_short: bool, **options: Any) -> tqdm[Any]:
+        return self._kind(
+            desc=title,
+            total=total,
             unit="B",
             unit_scale=True,
             dynamic_ncols=True,
+            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt}" if is_short else None,
             miniters=0,  # by itself tqdm learns to skip updates, and lags behind an upload that slows down
+            **options,
         )
 
+    def _title(self, index: int) -> str:
+        """The FILE's name, cut in the middle so that there is room for the bar behind it."""
+        name = _printable(Path(self._files[index]).name)
+        half = max(5, self._columns // 8)
+        return name if len(name) <= 2 * half else f"{name[: half - 1]}..{name[1 - half :]}"
+
     def _close(self) -> None:
-        self._bar.close()
+        while self._bars:
+            self._take_away(next(iter(self._bars)))
+        self._all.close()
 
     def _progress(self, index: int, progress: Progress) -> None:
+        if self._totals[index] != progress.total:
+            self._totals[index] = progress.total
+            self._all.total = self._total()
+        self._all.update(progress.sent - self._sent[index])
         self._sent[index] = progress.sent
-        self._totals[index] = progress.total
-        self._bar.total = self._total()
-        self._bar.update(sum(self._sent) - self._bar.n)
+        if index in self._bars:
+            bar = self._bars[index]
+            bar.total = progress.total
+            bar.update(progress.sent - bar.n)
+        elif len(self._bars) < self._most:
+            self._add(index, progress)
 
-    def _end(self, line: str, stream: TextIO) -> None:
-        self._running -= 1
-        if not self._running:
-            self._bar.close()
-        self._bar.write(line, file=stream)
+    def _add(self, index: int, progress: Progress) -> None:
+        place = len(self._bars)
+        self._move(self._all, place + 1)
+        self._bars[index] = self._bar(
+            self._title(index),
+            progress.total,
+            is_short=True,
+            initial=progress.sent,
+            position=place,
+            leave=False,
+        )
+
+    def _take_away(self, index: int) -> None:
+        self._bars.pop(index).close()
+        for place, bar in enumerate([*self._bars.values(), self._all]):
+            self._move(bar, place)
+
+    @staticmethod
+    def _move(bar: tqdm[Any], place: int) -> None:
+        if bar.pos != -place:
+            bar.clear()
+            bar.pos = -place  # as tqdm has it for a bar with a position of its own
+            bar.refresh()
+
+    def _response(self, index: int, response: httpx.Response) -> None:
+        self._end(index)
+        super()._response(index, response)
+
+    def _error(self, index: int, error: Exception) -> None:
+        self._end(index)
+        super()._error(index, error)
+
+    def _end(self, index: int) -> None:
+        if len(self._files) == 1:
+            self._all.close()
+        elif index in self._bars:
+            self._take_away(index)
+
+    def _summary(self, summary: BatchSummary) -> None:
+        self._close()
+        super()._summary(summary)
+
+    def _print(self, line: str, stream: TextIO) -> None:
+        self._all.write(line, file=stream)
 
     def _total(self) -> int | None:
         known = [total for total in self._totals if total is not None]
@@ -367,12 +495,10 @@ class _Bar(_Lines):
 
 
 def _report(files: list[str]) -> _Lines:
-    """A live bar where there is a terminal to draw it on, and tqdm to draw it."""
-    if sys.stderr.isatty():
-        with contextlib.suppress(ModuleNotFoundError):
-            from tqdm import tqdm  # noqa: PLC0415 - an optional extra
-
-            return _Bar(files, tqdm)
+    """Live bars where there is a terminal with room to draw them on, and tqdm to draw them."""
+    if sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).lines > 2:  # noqa: PLR2004 - as tqdm has it
+        with contextlib.suppress(ImportError):  # an optional extra
+            return _Bars(files, _tqdm())
     return _Lines(files)
 
 
@@ -478,7 +604,13 @@ def _send_arguments(parser: argparse.ArgumentParser) -> None:
     add("--form", type=_pair("="), action="append", default=[], metavar="K=V", help="a further form field")
     add("--header", type=_pair(":"), action="append", default=[], metavar="'K: V'", help="a request header")
     add("--concurrency", type=_whole(1), default=4, metavar="N", help="uploads at a time (%(default)s)")
-    add("--retries", type=_whole(0), default=0, metavar="N", help="more attempts if the network fails (0)")
+    add("--retries", type=_whole(0), default=0, metavar="N", help="more attempts if one fails, see below (0)")
+    add(
+        "--limit-rate",
+        type=_rate,
+        metavar="SIZE",
+        help="bytes per second, all FILEs together: 2M (2000000), 2MiB (2097152) ... (any)",
+    )
     add("--timeout", type=float, metavar="SECONDS", help="limit for each upload as a whole (none)")
     add("--insecure", action="store_true", help="accept any TLS certificate")
     add("--json", action="store_true", help="report in JSON lines, see below")
@@ -526,6 +658,13 @@ def _whole(least: int, most: float = math.inf) -> Callable[[str], int]:
     whole.__name__ = "number"  # argparse tells it to the user
 
     return whole
+
+
+def _rate(text: str) -> int:
+    rate = _size(text)
+    if not rate:
+        raise argparse.ArgumentTypeError("must be more than 0")
+    return rate
 
 
 def _size(text: str) -> int:

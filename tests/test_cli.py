@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import heapq
 import json
 import os
 import re
@@ -13,19 +12,21 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import reactivex
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from reactivex.testing import ReactiveTest, TestScheduler
 from servers import PATIENCE, Connection, Server, header
 
 import rxupload
-from rxupload import Progress, receiver
-from rxupload._cli import _at_most, _Lines, _size, main
+from rxupload import ItemProgress, Progress, _cli, operators, receiver
+from rxupload._cli import _Lines, _size, main
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and pseudo-terminals")
 
@@ -48,6 +49,13 @@ def plain_environment(monkeypatch):
     """What a user has: buffered output, and no wish for the colours that argparse knows from Python 3.14 on."""
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     monkeypatch.delenv("FORCE_COLOR", raising=False)
+
+
+@pytest.fixture
+def no_waits(monkeypatch):
+    """Retries come at once."""
+    at_once = partial(operators.retry_backoff, wait_initial=0, wait_jitter=0)
+    monkeypatch.setattr(_cli, "retry_backoff", at_once)
 
 
 class Result(NamedTuple):
@@ -87,8 +95,8 @@ def in_process_of_its_own(args: list[str], **options) -> Result:
 def started(*args: object, **options) -> Iterator[subprocess.Popen[str]]:
     """A process that Ctrl-C can stop, and that is gone after the block."""
     argv = [sys.executable, "-c", INTERRUPTIBLE, *map(str, args)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, **options) as process:
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(argv, text=True, **streams | options) as process:
         watchdog = threading.Timer(PROCESS_PATIENCE, process.kill)
         watchdog.start()
         try:
@@ -111,7 +119,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.requests: list[tuple[bytes, bytes]] = []
-        self.answer: Callable[[int], tuple[int, bytes] | None] = lambda _: (200, b"stored")
+        self.answer: Callable[[int], tuple | None] = lambda _: (200, b"stored")
         self.url = ""
 
     def __call__(self, connection: Connection) -> None:
@@ -209,19 +217,16 @@ def test_files_are_uploaded_at_the_same_time(cli, server, photo):
     assert cli("send", server.url, *[photo] * 6, "--concurrency", 3).status == 0
 
 
-@given(durations=st.lists(st.integers(1, 5), min_size=1, max_size=8), concurrency=st.integers(1, 4))
-@settings(max_examples=50, deadline=None)
-def test_never_more_than_that_many_at_once(durations, concurrency):
-    """Each source runs once, as soon as fewer than `concurrency` of those before it run."""
-    clock = TestScheduler()
-    sources = [clock.create_cold_observable(ReactiveTest.on_completed(seconds)) for seconds in durations]
-    clock.start(lambda: _at_most(concurrency, sources))
+def test_limit_rate_is_one_limit_for_all_files(cli, server, tmp_path):
+    """--limit-rate holds back the bodies of all FILEs together, however many run at once."""
+    file = tmp_path / "half.bin"
+    file.write_bytes(bytes(500_000))
+    began = time.monotonic()
+    result = cli("send", server.url, file, file, "--limit-rate", "500kB")
 
-    free = [ReactiveTest.subscribed] * concurrency
-    for source, seconds in zip(sources, durations, strict=True):
-        begin = heapq.heappop(free)
-        heapq.heappush(free, begin + seconds)
-        assert source.subscriptions == [ReactiveTest.subscribe(begin, begin + seconds)]
+    assert time.monotonic() - began > 1.5  # of the 2 s, less what may go at once
+    assert result.status == 0
+    assert [body.count(bytes(500_000)) for body in server.bodies] == [1, 1]
 
 
 def test_standard_input_is_uploaded_for_a_dash(server):
@@ -303,9 +308,10 @@ def test_timeout_ends_an_upload_that_takes_too_long(cli, stalled, photo):
 
 
 @pytest.mark.parametrize(("retries", "status", "requests"), [(0, 1, 1), (1, 1, 2), (2, 0, 3), (9, 0, 3)])
-def test_retries_are_further_attempts_after_network_errors(cli, server, photo, retries, status, requests):
-    """--retries N makes up to N further attempts, and stops at the first response."""
-    server.answer = lambda number: None if number < 3 else (200, b"")
+@pytest.mark.parametrize("failure", [None, (503, b"")])
+def test_retries_are_further_attempts(cli, server, photo, no_waits, failure, retries, status, requests):
+    """--retries N makes up to N further attempts, after network errors and where the server is not ready."""
+    server.answer = lambda number: failure if number < 3 else (200, b"")
     result = cli("send", server.url, photo, "--retries", retries)
 
     assert result.status == status
@@ -313,12 +319,37 @@ def test_retries_are_further_attempts_after_network_errors(cli, server, photo, r
     assert all(photo.read_bytes() in body for body in server.bodies)
 
 
-def test_retries_can_be_many(cli, refusing, photo):
-    """However many attempts fail, the last one's error is told, once."""
-    result = cli("send", refusing, photo, "--retries", 500)
+def test_each_failure_before_the_last_is_told_with_its_number(cli, server, photo, no_waits):
+    """What went wrong is said before the wait, on standard error, with how many attempts there are."""
+    server.answer = lambda number: [None, (503, b"busy"), (500, b"sorry")][number - 1]
+    result = cli("send", server.url, photo, "--retries", 2)
 
     assert result.status == 1
-    assert re.fullmatch(r".*: could not connect: .+\n", result.err)
+    assert result.out == f"{photo}: 500 Status\nsorry\n"
+    lines = [line for line in result.err.splitlines() if "attempt" in line]
+    assert lines == [
+        f"{photo}: The server closed the connection before it answered (attempt 1 of 3)",
+        f"{photo}: 503 Status (attempt 2 of 3)",
+    ]
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_a_response_is_told_as_one_with_retries_too(cli, server, photo, no_waits, retries):
+    """When the retries are used up, the last response is the outcome, just as it is without --retries."""
+    server.answer = lambda _: (503, b"busy")
+    result = cli("send", server.url, photo, "--retries", retries, "--json")
+
+    *progress, response, summary = map(json.loads, result.out.splitlines())
+    assert response == {
+        "event": "response",
+        "index": 0,
+        "file": str(photo),
+        "status": 503,
+        "reason": "Status",
+        "body": "busy",
+    }
+    assert {event["attempt"] for event in progress} == set(range(1, retries + 2))
+    assert (result.status, summary["done"], summary["failed"]) == (1, 0, 1)
 
 
 @pytest.mark.parametrize("proxy", ["nonsense://user:s3cret@h", "http://user:s3cret@h:port"])
@@ -329,15 +360,42 @@ def test_a_proxy_variable_that_cannot_be_is_one_sentence(server, photo, proxy, o
     result = in_process_of_its_own(command("send", server.url, photo, option), env=env)
 
     assert result.status == 1
-    assert len((result.out + result.err).splitlines()) == 1
+    has_summary = option == "--json"
+    assert len((result.out + result.err).splitlines()) == 1 + has_summary
     assert "s3cret" not in result.out + result.err
 
 
-def test_responses_and_files_are_not_retried(cli, server, photo, tmp_path):
-    """--retries is for the network: neither a 500 nor a missing file is tried again."""
-    server.answer = lambda _: (500, b"")
+def test_other_responses_and_files_are_not_retried(cli, server, photo, tmp_path, no_waits):
+    """--retries is for what may pass: neither a 404 nor a missing file is tried again."""
+    server.answer = lambda _: (404, b"")
+    result = cli("send", server.url, photo, tmp_path / "missing", "--retries", 3)
 
-    assert cli("send", server.url, photo, tmp_path / "missing", "--retries", 3).status == 1
+    assert result.status == 1
+    assert "attempt" not in result.err
+    assert len(server.requests) == 1
+
+
+def test_standard_input_is_sent_once(server):
+    """Standard input cannot be read again, so --retries leaves it alone, and the error is what went wrong."""
+    server.answer = lambda _: None
+    result = in_process_of_its_own(command("send", server.url, "-", "--retries", 3), input=b"from a pipe")
+
+    assert (result.status, result.err) == (1, "-: The server closed the connection before it answered\n")
+    assert len(server.requests) == 1
+
+
+@posix_only
+def test_a_named_pipe_is_sent_once(cli, server, tmp_path, no_waits):
+    """Nor can a named pipe be read again."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=[b"from a pipe"], daemon=True)
+    writer.start()
+    server.answer = lambda _: (503, b"")
+    result = cli("send", server.url, pipe, "--retries", 3)
+    writer.join(PATIENCE)
+
+    assert (result.status, result.out) == (1, f"{pipe}: 503 Status\n")
     assert len(server.requests) == 1
 
 
@@ -361,6 +419,10 @@ def test_responses_and_files_are_not_retried(cli, server, photo, tmp_path):
         (["send", "http://h/", "f", "--concurrency", "0"], "--concurrency"),
         (["send", "http://h/", "f", "--concurrency", "many"], "--concurrency"),
         (["send", "http://h/", "f", "--retries", "-1"], "--retries"),
+        (["send", "http://h/", "f", "--limit-rate", "0"], "--limit-rate: must be more than 0"),
+        (["send", "http://h/", "f", "--limit-rate", "0MB"], "--limit-rate: must be more than 0"),
+        (["send", "http://h/", "f", "--limit-rate", "-1"], "--limit-rate"),
+        (["send", "http://h/", "f", "--limit-rate", "fast"], "256MiB"),
         (["send", "http://h/", "f", "--timeout", "0"], "timeout"),
         (["send", "http://h/", "f", "--timeout", "nan"], "timeout"),
         (["send", "http://h/", "f", "--timeout", "soon"], "--timeout"),
@@ -383,12 +445,16 @@ def test_wrong_usage_is_status_2(cli, args, complaint):
 # send: what it says
 
 
+def progress(*facts: int | None) -> ItemProgress:
+    return ItemProgress(0, reactivex.never(), Progress(*facts))
+
+
 def test_plain_lines_tell_each_tenth(capsys):
     """Away from a terminal each tenth of the way is told once on standard error, and again in a second attempt."""
     lines = _Lines(["a.jpg"])
     for attempt in (1, 2):
         for sent in range(0, 1_000_001, 1000):
-            lines.show((0, Progress(sent, 1_000_000, attempt)))
+            lines.show(progress(sent, 1_000_000, attempt))
 
     told = [f"a.jpg: {tenth / 10} MB ({tenth}0 %)" for tenth in range(1, 11)]
     assert capsys.readouterr() == ("", "\n".join([*told, *told, ""]))
@@ -398,19 +464,19 @@ def test_plain_lines_of_an_unknown_total_tell_each_10_mb(capsys):
     """Where nobody knows the total, a line comes every 10 MB."""
     lines = _Lines(["-"])
     for sent in range(0, 25_000_000, 1_000_000):
-        lines.show((0, Progress(sent, None)))
+        lines.show(progress(sent, None))
 
     assert capsys.readouterr() == ("", "-: 10.0 MB\n-: 20.0 MB\n")
 
 
 def test_json_lines_tell_every_event(cli, server, tmp_path):
-    """--json gives one object a line: rising progress from 0 to the total, then the response with its body."""
+    """--json gives one object a line: progress from 0 to the total, the response with its body, the summary."""
     file = tmp_path / "large.bin"
     file.write_bytes(bytes(5_000_000))
     server.answer = lambda _: (201, '{"id": "é"}'.encode())
     result = cli("send", server.url, file, "--json")
 
-    *progress, response = map(json.loads, result.out.splitlines())
+    *progress, response, summary = map(json.loads, result.out.splitlines())
     assert (result.status, result.err) == (0, "")
     sent = [event["sent"] for event in progress]
     total = len(server.bodies[0])
@@ -433,6 +499,8 @@ def test_json_lines_tell_every_event(cli, server, tmp_path):
         "reason": "Status",
         "body": '{"id": "é"}',
     }
+    assert summary.pop("seconds") > 0
+    assert summary == {"event": "summary", "done": 1, "failed": 0, "sent": total}
 
 
 def test_json_lines_tell_errors_and_which_file(cli, server, photo, tmp_path):
@@ -440,8 +508,9 @@ def test_json_lines_tell_errors_and_which_file(cli, server, photo, tmp_path):
     missing = tmp_path / "missing.jpg"
     result = cli("send", server.url, missing, photo, "--json")
 
-    events = [json.loads(line) for line in result.out.splitlines()]
+    *events, summary = map(json.loads, result.out.splitlines())
     assert result.status == 1
+    assert (summary["done"], summary["failed"]) == (1, 1)
     assert [event for event in events if event["index"] == 0] == [
         {
             "event": "error",
@@ -454,6 +523,16 @@ def test_json_lines_tell_errors_and_which_file(cli, server, photo, tmp_path):
     others = [event for event in events if event["index"] == 1]
     assert [event["event"] for event in others][-1] == "response"
     assert {event["file"] for event in others} == {str(photo)}
+
+
+def test_several_files_end_with_a_summary(cli, server, photo, tmp_path):
+    """The last line says how many of several FILEs were answered below 400; one FILE needs no such line."""
+    server.answer = lambda number: (200 if number < 3 else 404, b"")
+    files = [photo, photo, photo, tmp_path / "missing"]
+
+    summary = cli("send", server.url, *files).err.splitlines()[-1]
+    assert re.fullmatch(r"2 of 4 files sent, 0\.0 MB in [0-9]+\.[0-9] s", summary)
+    assert "sent" not in cli("send", server.url, photo).err
 
 
 def test_what_a_server_says_cannot_command_the_terminal(cli, server, photo):
@@ -556,16 +635,36 @@ def test_ctrl_c_while_standard_input_is_silent():
     assert (result.status, result.err) == (130, "aborted\n")
 
 
-# The live bar
+@posix_only
+def test_ctrl_c_ends_the_wait_for_a_retry(server, photo):
+    """Ctrl-C while the command waits to try again ends it as at any other time."""
+    server.answer = lambda _: (503, b"", "Retry-After: 30")
+    with started("send", server.url, photo, "--retries", 1) as process:
+        while "attempt 1 of 2" not in (line := process.stderr.readline()):
+            assert line
+        result = interrupt(process)
+
+    assert result == (130, "", "aborted\n")
 
 
-def on_a_terminal(args: list[str]) -> tuple[int, str]:
+# The live bars
+
+
+def on_a_terminal(args: list[str], rows: int = 24, columns: int = 100) -> tuple[int, str]:
     """Run it on a pseudo-terminal, and return its status and what was drawn, with a line end as on a pipe."""
+    with pseudo_terminal(rows, columns) as (terminal, drawn):
+        done = subprocess.run(args, stdout=terminal, stderr=terminal, timeout=PROCESS_PATIENCE, check=False)
+    return done.returncode, drawn.decode().replace("\r\n", "\n")
+
+
+@contextlib.contextmanager
+def pseudo_terminal(rows: int = 24, columns: int = 100) -> Iterator[tuple[int, bytearray]]:
+    """A terminal's descriptor, and what was drawn on it: all of it, after the block."""
     import pty
     import termios
 
     main_end, terminal = pty.openpty()
-    termios.tcsetwinsize(terminal, (24, 100))
+    termios.tcsetwinsize(terminal, (rows, columns))
     drawn = bytearray()
 
     def watch() -> None:
@@ -576,12 +675,28 @@ def on_a_terminal(args: list[str]) -> tuple[int, str]:
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        done = subprocess.run(args, stdout=terminal, stderr=terminal, timeout=PROCESS_PATIENCE, check=False)
+        yield terminal, drawn
     finally:
         os.close(terminal)
         watcher.join()
         os.close(main_end)
-    return done.returncode, drawn.decode().replace("\r\n", "\n")
+
+
+def screens(drawn: str) -> Iterator[list[str]]:
+    """What stood on the terminal after each movement of its cursor."""
+    lines, row, column = [""], 0, 0
+    for text, movement in re.findall(r"([^\r\n\x1b]*)(\r|\n|\x1b\[A|$)", drawn):
+        line = lines[row].ljust(column)
+        lines[row] = (line[:column] + text + line[column + len(text) :]).rstrip()
+        yield [line for line in lines if line]
+        column += len(text)
+        if movement == "\x1b[A":
+            row -= 1
+        else:
+            column = 0
+        if movement == "\n":
+            row += 1
+            lines += [""] * (row == len(lines))
 
 
 @posix_only
@@ -600,20 +715,113 @@ def test_a_terminal_gets_a_live_bar(server, tmp_path):
 
 
 @posix_only
-def test_one_bar_for_all_files(server, tmp_path):
-    """Several files share one bar, whose total is all of them; a failed one gets its line."""
-    files = [tmp_path / f"{number}.bin" for number in range(3)]
+@pytest.mark.parametrize(("rows", "columns"), [(24, 100), (24, 40), (4, 40)])
+def test_each_running_file_has_a_bar_above_the_one_for_all(server, tmp_path, rows, columns):
+    """Bars come and go with their files, each on a line of its own; the lines, the total and the summary stay."""
+    files = [tmp_path / f"{number}.bin" for number in range(5)]
     for file in files:
         file.write_bytes(bytes(1_000_000))
     missing = tmp_path / "missing"
-    status, drawn = on_a_terminal(command("send", server.url, *files, missing, "--concurrency", 2))
+    meeting = threading.Barrier(2, timeout=PATIENCE)
+    server.answer = lambda number: (200, b"stored") if number > 2 or meeting.wait() >= 0 else None
+    args = command("send", server.url, *files, missing, "--concurrency", 2)
+    status, drawn = on_a_terminal(args, rows, columns)
 
     assert status == 1
-    assert "4 files:   0%|" in drawn
-    assert "3.00M/3.00M" in drawn
-    assert f"{missing}: No such file or directory\n" in drawn
-    for file in files:
-        assert f"{file}: 200 Status\nstored\n" in drawn
+    *_, last = seen = list(screens(drawn))
+    titles = [f"{number}.bin:" for number in range(5)]
+    bars = [[line.split()[0] for line in screen if line.startswith(tuple(titles))] for screen in seen]
+    assert max(map(len, bars)) == (2 if rows == 24 else 1)
+    assert all(len(set(each)) == len(each) for each in bars)
+    assert all(sum(line.startswith("6 files:") for line in screen) <= 1 for screen in seen)
+    for screen in seen:
+        kinds = ["6 files:" if line.startswith("6 files:") else line.split()[0] for line in screen]
+        if "6 files:" in kinds:
+            assert not set(titles) & set(kinds[kinds.index("6 files:") :]), "the total is not at the bottom"
+    *outcomes, total, summary = last
+    assert sorted(outcomes) == sorted(
+        [*(f"{file}: 200 Status" for file in files), *["stored"] * 5, f"{missing}: No such file or directory"]
+    )
+    assert re.match(r"6 files: 100%\|.*5\.00M/5\.00M", total)
+    assert re.fullmatch(r"5 of 6 files sent, 5\.0 MB in .* s", summary)
+
+
+@posix_only
+@pytest.mark.parametrize("rows", [0, 2])
+def test_a_terminal_without_room_gets_plain_lines(server, photo, rows):
+    """Where there is no room for bars, or nobody knows how much, there are the plain lines."""
+    status, drawn = on_a_terminal(command("send", server.url, photo), rows)
+
+    assert status == 0
+    assert drawn == f"{photo}: 0.0 MB (100 %)\n{photo}: 200 Status\nstored\n"
+
+
+@posix_only
+def test_three_rows_are_room_for_one_bar(server, photo):
+    """On a terminal of three rows the files share one bar."""
+    status, drawn = on_a_terminal(command("send", server.url, photo, photo), rows=3)
+
+    assert status == 0
+    assert "2 files: 100%|" in drawn
+    assert "beach.jpg:  " not in drawn
+
+
+@posix_only
+def test_a_long_name_leaves_room_for_its_bar(server, tmp_path):
+    """A name is cut in the middle in front of its bar, and whole in the line that stays."""
+    file = tmp_path / f"{'x' * 100}.tar.gz"
+    file.write_bytes(b"data")
+    _, drawn = on_a_terminal(command("send", server.url, file))
+
+    assert "\rxxxxxxxxxxx..xxxx.tar.gz: 100%|█" in drawn
+    assert f"{file}: 200 Status\n" in drawn
+
+
+@posix_only
+def test_a_retry_starts_the_bar_again(server, tmp_path):
+    """What a new attempt sends again is taken off the bar."""
+    server.answer = lambda number: (503 if number == 1 else 200, b"")
+    file = tmp_path / "large.bin"
+    file.write_bytes(bytes(2_000_000))
+    code = """
+import functools, sys
+from rxupload import _cli
+_cli.retry_backoff = functools.partial(_cli.retry_backoff, wait_initial=0.2, wait_jitter=0)
+sys.exit(_cli.main())
+"""
+    args = [sys.executable, "-c", code, "send", server.url, str(file), str(file), "--retries", "1"]
+    status, drawn = on_a_terminal([*args, "--concurrency", "1"])
+
+    assert status == 0
+    again = drawn.partition(f"{file}: 503 Status (attempt 1 of 2)")[2].partition(f"{file}: 200 Status")[0]
+    assert "large.bin:   0%|" in again
+    assert "2 files:   0%|" in again
+    assert "4.00M/4.00M" in drawn
+
+
+@posix_only
+def test_ctrl_c_leaves_the_bar_for_all_where_it_stood():
+    """Ctrl-C takes the bars of the files away, and nothing is drawn below "aborted"."""
+    have_begun = threading.Barrier(3, timeout=PROCESS_PATIENCE)
+
+    def receive(connection: Connection) -> None:
+        connection.read_head()
+        connection.read(1)
+        have_begun.wait()
+        connection.wait_for_end()
+
+    file = Path(__file__)
+    with (
+        Server(receive) as server,
+        pseudo_terminal() as (terminal, drawn),
+        started("send", server.url, file, file, stdout=terminal, stderr=terminal) as process,
+    ):
+        have_begun.wait()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PROCESS_PATIENCE) == 130
+
+    *_, last = screens(drawn.decode().replace("\r\n", "\n"))
+    assert [line[:8] for line in last] == ["2 files:", "aborted"]
 
 
 @posix_only
@@ -641,7 +849,8 @@ def test_json_draws_no_bar(server, photo):
     status, drawn = on_a_terminal(command("send", server.url, photo, "--json"))
 
     assert status == 0
-    assert [json.loads(line)["event"] for line in drawn.splitlines()] == ["progress", "progress", "response"]
+    events = [json.loads(line)["event"] for line in drawn.splitlines()]
+    assert events == ["progress", "progress", "response", "summary"]
 
 
 # demo
@@ -803,7 +1012,7 @@ def test_help_of_send_documents_statuses_and_json(cli):
     """`send --help` lists every exit status, and each key that a JSON line can have."""
     text = cli("send", "--help").out
 
-    words = "exit status 130 event index file sent total attempt reason body type message"
+    words = "exit status 130 event index file sent total attempt reason body type message done failed seconds"
     for word in words.split():
         assert re.search(rf"\b{word}\b", text)
 
