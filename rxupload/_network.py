@@ -608,8 +608,12 @@ class _TLS:
         self.object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
 
     def __getattr__(self, name: str) -> Any:
-        """What has nothing to do with this layer: fileno, options, addresses, shutdown, close."""
+        """What has nothing to do with this layer: options, addresses, shutdown, close."""
         return getattr(self._beneath, name)
+
+    def fileno(self) -> int:
+        """The descriptor of the socket at the bottom."""
+        return self._beneath.fileno()
 
     @property
     def pending(self) -> int:

@@ -326,11 +326,10 @@ def test_each_failure_before_the_last_is_told_with_its_number(cli, server, photo
 
     assert result.status == 1
     assert result.out == f"{photo}: 500 Status\nsorry\n"
-    lines = [line for line in result.err.splitlines() if "attempt" in line]
-    assert lines == [
-        f"{photo}: The server closed the connection before it answered (attempt 1 of 3)",
-        f"{photo}: 503 Status (attempt 2 of 3)",
-    ]
+    first, second = [line for line in result.err.splitlines() if "attempt" in line]
+    assert first.startswith(f"{photo}: The server closed the connection before it answered")
+    assert first.endswith(" (attempt 1 of 3)")
+    assert second == f"{photo}: 503 Status (attempt 2 of 3)"
 
 
 @pytest.mark.parametrize("retries", [0, 2])
@@ -380,7 +379,8 @@ def test_standard_input_is_sent_once(server):
     server.answer = lambda _: None
     result = in_process_of_its_own(command("send", server.url, "-", "--retries", 3), input=b"from a pipe")
 
-    assert (result.status, result.err) == (1, "-: The server closed the connection before it answered\n")
+    assert result.status == 1
+    assert result.err.startswith("-: The server closed the connection before it answered;")
     assert len(server.requests) == 1
 
 
