@@ -1,0 +1,898 @@
+"""`rate_limit` and `pause`: how fast the body goes, when it is held, and who says so."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import sys
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+import reactivex
+from hypothesis import given
+from hypothesis import strategies as st
+from observing import Observed, observe
+from phases import LARGE, start, transport_client
+from reactivex import Observable
+from reactivex import operators as ops
+from reactivex.disposable import Disposable
+from reactivex.scheduler import (
+    CurrentThreadScheduler,
+    EventLoopScheduler,
+    ImmediateScheduler,
+    NewThreadScheduler,
+    ThreadPoolScheduler,
+    TimeoutScheduler,
+)
+from reactivex.scheduler.eventloop import AsyncIOScheduler
+from reactivex.subject import BehaviorSubject, Subject
+from reactivex.testing import TestScheduler
+from servers import PATIENCE, Connection, Server, header
+
+import rxupload
+from rxupload import ItemDone, Progress, UploadTimeout, _network, upload, upload_all
+from rxupload._delivery import is_closed
+from rxupload._throttle import BURST_SECONDS, Allowance, Throttle, throttles_of, with_throttle
+from rxupload.operators import of_type, retry_backoff
+
+KIB, MB = 1024, 1_000_000
+SHORT = 0.2  # seconds; a limit that a test lets pass
+
+both = pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+
+
+@pytest.fixture
+def client():
+    with transport_client() as made:
+        yield made
+
+
+@pytest.fixture(params=["UploadTransport", "plain"])
+def any_client(request):
+    """A client that paces what it writes, and one that is paced by the pieces that it gets."""
+    with transport_client() if request.param == "UploadTransport" else httpx.Client() as made:
+        yield made
+
+
+# A throttle by itself, with a clock of the test's
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.tuples(st.just("wait"), st.floats(0, 0.3)),
+            st.tuples(st.just("ask"), st.integers(1, 3), st.integers(1, 300)),
+            st.tuples(st.just("limit"), st.floats(10, 10_000)),
+        ),
+        max_size=60,
+    )
+)
+def test_any_flow_stays_below_the_limit(steps):
+    """In any span of time, no more bytes are granted than the limit allows in it and in 50 ms."""
+    clock = Clock()
+    throttle = Throttle(clock)
+    rate = 1000.0
+    throttle.limit(rate)
+    allowed = 0.0  # bytes, until now
+    granted = 0
+    spare_least = 0.0  # the smallest of allowed - granted until now
+    for step, *values in steps:
+        if step == "wait":
+            clock.now += values[0]
+            allowed += values[0] * rate
+        elif step == "limit":
+            throttle.limit(rate := values[0])
+        else:
+            who, wanted = values
+            count, seconds = throttle.ask(who, wanted)
+            assert (count == 0) == (seconds > 0)
+            assert count <= wanted
+            granted += count
+        spare_least = min(spare_least, allowed - granted)
+        assert granted <= allowed + 1e-6  # it begins with nothing to catch up on
+    assert spare_least >= -1e-6
+
+
+@given(
+    rate=st.floats(1, 1e7),
+    idle=st.floats(0, 10),
+    wanted=st.integers(1, 10_000_000),
+)
+def test_the_wait_is_the_right_one(rate, idle, wanted):
+    """Who waits for as long as it was told gets something, and after an idle time no more than 50 ms' worth."""
+    clock = Clock()
+    throttle = Throttle(clock)
+    throttle.limit(rate)
+    clock.now += idle
+    first, _ = throttle.ask(1, wanted)
+    assert first <= max(1, rate * BURST_SECONDS)
+    seconds = 0.0
+    while not seconds:
+        _, seconds = throttle.ask(1, wanted)
+    clock.now += seconds + 1e-9
+    again, none = throttle.ask(1, wanted)
+    assert again > 0
+    assert none == 0
+
+
+def test_shares_are_equal(clock):
+    """Those that share a limit are served in the order in which they asked, however much each wants."""
+    throttle = Throttle(clock)
+    throttle.limit(1 * MB)
+    got = dict.fromkeys("abc", 0)
+    for _ in range(3000):
+        clock.now += 0.001
+        for who, wanted in (("a", MB), ("b", 50_000), ("c", 25_000)):
+            got[who] += throttle.ask(who, wanted)[0]
+    assert sum(got.values()) > 2.9 * MB
+    assert max(got.values()) < 1.1 * min(got.values())
+
+
+def test_who_goes_away_keeps_nobody(clock):
+    """Who waited, and waits no more, is no longer waited for."""
+    throttle = Throttle(clock)
+    throttle.limit(1000)
+    assert throttle.ask("first", 100)[0] == 0
+    clock.now += 1
+    assert throttle.ask("second", 100)[0] == 0
+    throttle.forget("first")
+    assert throttle.ask("second", 100)[0] == 50
+
+
+def test_who_is_held_elsewhere_keeps_nobody(clock):
+    """An upload that its own pause holds loses its place in the batch's queue, and the batch's bytes."""
+    own, shared = Throttle(clock), Throttle(clock)
+    shared.limit(1000)
+    held, other = Allowance([own, shared]), Allowance([shared])
+    assert held.ask(100)[0] == 0
+    own.pause(is_paused=True)
+    assert held.ask(100)[0] == 0
+    clock.now += 1
+    assert other.ask(100)[0] == 50
+
+
+def test_the_least_of_all_limits(clock):
+    """An upload with several limits gets what the lowest leaves, and takes no more from the others."""
+    low, high = Throttle(clock), Throttle(clock)
+    low.limit(1000)
+    high.limit(10_000)
+    clock.now += 1
+    assert Allowance([low, high]).ask(1000)[0] == 50
+    assert high.ask("another", 1000)[0] == 450
+    clock.now += 1
+    assert Allowance([high, low]).ask(1000)[0] == 50
+    assert high.ask("another", 1000)[0] == 450
+
+
+def test_bytes_that_did_not_go(clock):
+    """What was granted and not taken by the system may go later."""
+    throttle = Throttle(clock)
+    throttle.limit(1000)
+    clock.now += 1
+    assert throttle.ask("a", 1000)[0] == 50
+    throttle.give_back(30)
+    assert throttle.ask("a", 30)[0] == 30
+
+
+def test_pause_of_a_throttle(clock):
+    """While it is paused nothing goes, not even what was encrypted before; it says for how long."""
+    throttle = Throttle(clock)
+    assert throttle.ask("a", 10) == (10, 0.0)
+    throttle.pause(is_paused=True)
+    clock.now += 2
+    throttle.pause(is_paused=True)
+    clock.now += 1
+    assert throttle.paused_for() == 3
+    assert throttle.ask("a", 10)[0] == 0
+    assert throttle.ask("a", 0)[1] > 0
+    throttle.pause(is_paused=False)
+    assert throttle.paused_for() == 0
+    assert throttle.ask("a", 0) == (0, 0.0)
+    assert throttle.ask("a", 10) == (10, 0.0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        NewThreadScheduler,
+        lambda: ThreadPoolScheduler(1),
+        EventLoopScheduler,
+        CurrentThreadScheduler,
+        TestScheduler,
+    ],
+)
+def test_scheduler_that_carries_a_throttle(make):
+    """It is the scheduler itself to whoever asks for its kind or schedules on it, and adds to what it carries."""
+    scheduler, first, second = make(), Throttle(), Throttle()
+    carrying = with_throttle(with_throttle(scheduler, first), second)
+    assert isinstance(carrying, type(scheduler))
+    assert throttles_of(carrying) == [first, second]
+    assert throttles_of(scheduler) == []
+    assert carrying.__dict__ is scheduler.__dict__
+    ran = threading.Event()
+    carrying.schedule(lambda *_: ran.set())
+    if isinstance(scheduler, TestScheduler):
+        scheduler.start()
+    assert ran.wait(PATIENCE)
+    if isinstance(scheduler, EventLoopScheduler):
+        scheduler.dispose()
+        assert is_closed(carrying)
+
+
+# Arguments
+
+
+@pytest.mark.parametrize(
+    "function", [lambda **kw: upload("http://x/", b"", **kw), lambda **kw: upload_all([], **kw)]
+)
+@pytest.mark.parametrize(
+    ("kwargs", "error", "text"),
+    [
+        (
+            {"rate_limit": 0},
+            ValueError,
+            "rate_limit: must be a finite number of bytes per second, more than 0",
+        ),
+        ({"rate_limit": -1.0}, ValueError, "rate_limit: must be"),
+        ({"rate_limit": float("inf")}, ValueError, "rate_limit: must be"),
+        ({"rate_limit": float("nan")}, ValueError, "rate_limit: must be"),
+        ({"rate_limit": "2M"}, TypeError, "rate_limit: expected a number of bytes per second, .* got str"),
+        ({"rate_limit": True}, TypeError, "rate_limit: .* got bool"),
+        ({"pause": True}, TypeError, "pause: expected an Observable of bool or None, got bool"),
+    ],
+)
+def test_wrong_arguments(function, kwargs, error, text):
+    """Wrong arguments raise at the call, with their name and what is right."""
+    with pytest.raises(error, match=text):
+        function(**kwargs)
+
+
+# One upload, against servers that keep a log
+
+
+@dataclass
+class Log:
+    """The script of one connection: take a body as fast as it comes, note what had come when, and answer."""
+
+    moments: list[float] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    reached: dict[int, threading.Event] = field(default_factory=dict)
+
+    def __call__(self, connection: Connection) -> None:
+        while head := connection.read_head():
+            length = int(header(head, b"content-length") or 0)
+            self.note(0)
+            while connection.received < length:
+                data = connection.recv(min(length - connection.received, 1 << 16))
+                if not data:
+                    return
+                connection.received += len(data)
+                self.note(connection.received)
+            connection.respond()
+
+    def note(self, count: int) -> None:
+        self.moments.append(time.monotonic())
+        self.counts.append(count)
+        for least, event in self.reached.items():
+            if count >= least:
+                event.set()
+
+    def at(self, count: int) -> threading.Event:
+        """Set once so many bytes have come."""
+        return self.reached.setdefault(count, threading.Event())
+
+    def count_by(self, moment: float) -> int:
+        place = bisect_right(self.moments, moment)
+        return self.counts[place - 1] if place else 0
+
+
+@contextmanager
+def logging_server(*, tls: bool = False) -> Iterator[tuple[str, Log]]:
+    log = Log()
+    with Server(log, tls=tls) as server:
+        yield server.url, log
+
+
+def settled(seconds: float = 0.15) -> None:
+    """Let time pass in which something would happen that must not."""
+    threading.Event().wait(seconds)
+
+
+@both
+def test_limit(client, tls):
+    """The body takes as long as its limit says."""
+    with logging_server(tls=tls) as (url, log):
+        began = time.monotonic()
+        upload(url, bytes(MB // 2), client=client, rate_limit=MB).run()
+        assert time.monotonic() - began > 0.44
+    assert log.counts[-1] > MB // 2
+
+
+def test_limit_of_a_plain_client():
+    """A plain client is held to the limit as well, piece by piece."""
+    with logging_server() as (url, _), httpx.Client() as client:
+        began = time.monotonic()
+        items = observe(upload(url, bytes(MB // 2), client=client, rate_limit=MB))[0].wait().items
+        assert time.monotonic() - began > 0.44
+    assert len(items) > 5
+
+
+def test_limit_of_a_chunked_body(client):
+    """So is a body of unknown length."""
+    with Server(lambda connection: connection.serve()) as server:
+        began = time.monotonic()
+        upload(server.url, lambda: iter([bytes(MB // 4)]), client=client, rate_limit=MB).run()
+        assert time.monotonic() - began > 0.2
+
+
+def test_redirect_continues_the_budget(client):
+    """A second pass over the body is held to what the first one left."""
+
+    def script(connection: Connection) -> None:
+        for status in (307, 200):
+            connection.read_body(connection.read_head())
+            connection.respond(status, b"", "Location: /again")
+
+    with Server(script) as server:
+        began = time.monotonic()
+        upload(server.url, bytes(MB // 4), client=client, rate_limit=MB, follow_redirects=True).run()
+        assert time.monotonic() - began > 0.44
+
+
+def in_a_thread(source: Any) -> Observed:
+    return observe(source)[0]
+
+
+def on_a_pool(source: Any) -> Observed:
+    return observe(source, scheduler=ThreadPoolScheduler(1))[0]
+
+
+def in_place(scheduler: Any) -> Callable[[Any], Observed]:
+    def start_it(source: Any) -> Observed:
+        observed = Observed()
+        threading.Thread(target=lambda: source.subscribe(observed, scheduler=scheduler)).start()
+        return observed
+
+    return start_it
+
+
+def in_a_trampoline(source: Any) -> Observed:
+    observed = Observed()
+
+    def outer(*_: Any) -> None:
+        rxupload.run(source.pipe(ops.do(observed)))
+
+    threading.Thread(target=lambda: CurrentThreadScheduler.singleton().schedule(outer)).start()
+    return observed
+
+
+def on_an_event_loop(source: Any) -> Observed:
+    return observe(source, scheduler=EventLoopScheduler())[0]
+
+
+def in_asyncio(source: Any) -> Observed:
+    observed = Observed()
+
+    async def main() -> None:
+        await source.pipe(ops.do(observed))
+
+    threading.Thread(target=lambda: asyncio.run(main())).start()
+    return observed
+
+
+EVERYWHERE = [
+    pytest.param(in_a_thread, id="thread"),
+    pytest.param(on_a_pool, id="pool"),
+    pytest.param(in_place(CurrentThreadScheduler()), id="current thread"),
+    pytest.param(in_place(ImmediateScheduler()), id="immediate"),
+    pytest.param(in_a_trampoline, id="trampoline"),
+    pytest.param(on_an_event_loop, id="event loop"),
+    pytest.param(in_asyncio, id="asyncio"),
+]
+
+
+class TestSettings:
+    @pytest.mark.parametrize("begin", EVERYWHERE)
+    def test_what_is_emitted_at_once(self, client, begin):
+        """On any scheduler, what a setting emits when it is subscribed to holds for the first byte already."""
+        go_on = Subject[bool]()
+        with logging_server() as (url, log):
+            observed = begin(
+                upload(url, b"x" * 1000, client=client, pause=reactivex.concat(reactivex.of(True), go_on))
+            )
+            assert log.at(0).wait(PATIENCE)
+            settled()
+            assert log.counts == [0]
+            go_on.on_next(False)
+            observed.wait()
+        assert observed.response.status_code == 200
+
+    @pytest.mark.parametrize("begin", EVERYWHERE)
+    def test_rate_that_is_emitted_at_once(self, client, begin):
+        """So does a rate, which goes on when its Observable has completed."""
+        with logging_server() as (url, _):
+            began = time.monotonic()
+            begin(upload(url, bytes(MB // 5), client=client, rate_limit=reactivex.of(MB))).wait()
+            assert time.monotonic() - began > 0.15
+
+    def test_before_the_first_value(self, client):
+        """Until a setting has said something, the body goes without limit and pause."""
+        with logging_server() as (url, _):
+            up = upload(url, LARGE, client=client, rate_limit=reactivex.never(), pause=reactivex.never())
+            assert up.run().status_code == 200
+
+    def test_no_limit_any_more(self, client):
+        """None as a value takes the limit away."""
+        rate = BehaviorSubject[float | None](1000.0)
+        with logging_server() as (url, log):
+            observed, _ = observe(upload(url, LARGE, client=client, rate_limit=rate))
+            assert log.at(1).wait(PATIENCE)
+            rate.on_next(None)
+            observed.wait()
+        assert observed.response.status_code == 200
+
+    @pytest.mark.parametrize("end", ["completed", "error", "disposed"])
+    def test_are_disposed_at_the_end(self, client, end):
+        """Each subscription subscribes to the settings once, and lets go of them before it ends, however it ends."""
+        subscriptions: list[str] = []
+        left_at_the_end: list[int] = []
+        rate, pause = BehaviorSubject(10.0 * MB), BehaviorSubject(end == "disposed")
+
+        def counted(subject: Subject[Any]) -> Observable[Any]:
+            def subscribe(observer: Any, _: Any = None) -> Any:
+                subscriptions.append("on")
+                inner = subject.subscribe(observer)
+                return Disposable(lambda: (subscriptions.append("off"), inner.dispose()))
+
+            return Observable(subscribe)
+
+        def script(connection: Connection) -> None:
+            head = connection.read_head()
+            if end == "completed":
+                connection.read_body(head)
+                connection.respond()
+
+        with Server(script) as server:
+            up = upload(
+                server.url, bytes(1000), client=client, rate_limit=counted(rate), pause=counted(pause)
+            )
+            for number in (1, 2):
+                observed = Observed()
+
+                def note(*_: Any) -> None:
+                    left_at_the_end.append(len(rate.observers) + len(pause.observers))
+
+                subscription = up.pipe(ops.do_action(on_error=note, on_completed=note)).subscribe(observed)
+                if end == "disposed":
+                    subscription.dispose()
+                else:
+                    observed.wait()
+                assert not rate.observers
+                assert not pause.observers
+                assert subscriptions.count("on") == subscriptions.count("off")
+                if end != "disposed":
+                    assert subscriptions.count("on") == 2 * number
+        assert not any(left_at_the_end)
+
+    @pytest.mark.parametrize("which", ["rate_limit", "pause"])
+    def test_their_error_is_the_uploads(self, client, which):
+        """An error of a setting aborts the upload and is its error."""
+        setting, ended = BehaviorSubject[Any](None if which == "rate_limit" else False), threading.Event()
+        lost = ConnectionError("the settings are lost")
+
+        def script(connection: Connection) -> None:
+            connection.read_head()
+            setting.on_error(lost)
+            connection.wait_for_reset()
+            ended.set()
+
+        with Server(script) as server:
+            observed, _ = observe(upload(server.url, LARGE, client=client, **{which: setting}))
+            observed.wait()
+            assert ended.wait(PATIENCE)
+        assert observed.error is lost
+
+    @pytest.mark.parametrize(
+        ("kwargs", "error", "text"),
+        [
+            ({"rate_limit": reactivex.of(0)}, ValueError, "rate_limit: must be"),
+            ({"rate_limit": reactivex.of("2M")}, TypeError, "rate_limit: expected .* got str"),
+            ({"rate_limit": reactivex.of(reactivex.of(1))}, TypeError, "rate_limit: expected"),
+            ({"pause": reactivex.of(1)}, TypeError, "pause: the Observable's items must be bool, got int"),
+        ],
+    )
+    def test_wrong_items(self, client, kwargs, error, text):
+        """A wrong item of a setting is the upload's error, with the argument's name."""
+        with logging_server() as (url, _), pytest.raises(error, match=text):
+            upload(url, b"x", client=client, **kwargs).run()
+
+    def test_that_raise_when_subscribed_to(self, client):
+        """So is what a setting raises when it is subscribed to."""
+
+        def subscribe(*_: Any) -> Any:
+            raise LookupError("no settings")
+
+        with logging_server() as (url, _), pytest.raises(LookupError, match="no settings"):
+            upload(url, b"x", client=client, pause=Observable(subscribe)).run()
+
+    def test_on_the_loop(self, client):
+        """Where the upload notifies on a loop, its settings are subscribed to on the loop, and with its scheduler."""
+        seen: list[Any] = []
+
+        def subscribe(observer: Any, scheduler: Any = None) -> Any:
+            seen.append((threading.get_ident(), scheduler))
+            return reactivex.of(False).subscribe(observer, scheduler=scheduler)
+
+        async def main(url: str) -> None:
+            await upload(url, b"x", client=client, pause=Observable(subscribe))
+            ((thread, scheduler),) = seen
+            assert thread == threading.get_ident()
+            assert isinstance(scheduler, AsyncIOScheduler)
+
+        with logging_server() as (url, _):
+            asyncio.run(main(url))
+
+
+class TestPause:
+    @both
+    def test_holds_and_goes_on(self, client, tls):
+        """No byte is written later than 100 ms after a pause; then it goes on where it was."""
+        pause = Subject[bool]()
+        with logging_server(tls=tls) as (url, log):
+            observed, _ = observe(upload(url, bytes(2 * MB), client=client, pause=pause, rate_limit=2 * MB))
+            assert log.at(200_000).wait(PATIENCE)
+            pause.on_next(True)
+            settled(0.1)
+            held_at = log.counts[-1]
+            settled(0.2)
+            assert log.counts[-1] == held_at
+            pause.on_next(False)
+            observed.wait()
+            assert log.count_by(time.monotonic()) == observed.progress[-1].sent
+        assert observed.response.status_code == 200
+
+    @both
+    @pytest.mark.skipif(sys.platform == "win32", reason="the system's buffers differ there")
+    def test_in_a_send_that_is_blocked(self, client, tls):
+        """A pause holds a send that waits for a slow server too: that gets no more than the system has taken."""
+        pause, go_on = Subject[bool](), threading.Event()
+        counts: list[int] = []
+
+        def script(connection: Connection) -> None:
+            length = int(header(connection.read_head(), b"content-length") or 0)
+            connection.read(1)
+            assert go_on.wait(PATIENCE)
+            connection.sock.settimeout(0.3)
+            with pytest.raises(TimeoutError):  # what there was, and then nothing for a while
+                while connection.read(1 << 16):
+                    pass
+            counts.append(connection.received)
+            pause.on_next(False)
+            connection.sock.settimeout(PATIENCE)
+            connection.read(length - connection.received)
+            connection.respond()
+
+        with Server(script, tls=tls, receive_buffer=64 * KIB) as server:
+            observed, _ = observe(upload(server.url, LARGE, client=client, pause=pause))
+            settled(0.3)  # until the buffers are full
+            pause.on_next(True)
+            settled(0.1)
+            go_on.set()
+            observed.wait()
+        assert observed.response.status_code == 200
+        # The receive buffer, twice as large as asked for; TCP_NOTSENT_LOWAT; and a piece of what was on its way.
+        assert counts[0] <= (128 + 128 + 256) * KIB
+
+    @pytest.mark.skipif(
+        not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="the system has no TCP_NOTSENT_LOWAT"
+    )
+    def test_queue_is_short_for_this_upload_alone(self, client, monkeypatch):
+        """The system's queue is bounded while an upload may be held, and as before for the next on the connection."""
+        values: list[int] = []
+
+        def seen(stream: Any, count: int) -> None:
+            bound(stream, count)
+            values.append(stream._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT))
+
+        bound = _network.Stream._bound_queue
+        monkeypatch.setattr(_network.Stream, "_bound_queue", seen)
+        with logging_server() as (url, _):
+            before = values.copy()
+            upload(url, b"x", client=client, pause=reactivex.never()).run()
+            upload(url, b"x", client=client).run()
+        assert values == [*before, 128 * KIB, 0]
+
+    @both
+    def test_is_no_stall(self, client, tls):
+        """The limit of standing still does not run during a pause."""
+        client.timeout = httpx.Timeout(None, write=SHORT)
+        pause = BehaviorSubject(True)
+        with logging_server(tls=tls) as (url, log):
+            observed, _ = observe(upload(url, LARGE, client=client, pause=pause))
+            assert log.at(0).wait(PATIENCE)
+            settled(2 * SHORT)
+            assert not observed.ended
+            pause.on_next(False)
+            observed.wait()
+        assert observed.response.status_code == 200
+
+    def test_a_low_rate_is_no_stall(self, client):
+        """Nor in the wait for a low rate's next byte."""
+        client.timeout = httpx.Timeout(None, write=SHORT)
+        rate = BehaviorSubject[float | None](2.0)  # half a second for the first
+        with logging_server() as (url, log):
+            observed, _ = observe(upload(url, b"x", client=client, rate_limit=rate))
+            assert log.at(1).wait(PATIENCE)
+            rate.on_next(None)
+            observed.wait()
+        assert observed.response.status_code == 200
+
+    def test_counts_for_the_whole(self, any_client):
+        """The limit of the whole upload runs on during a pause, and its error says that it was paused."""
+        with logging_server() as (url, _):
+            up = upload(url, b"x", client=any_client, timeout=SHORT, pause=reactivex.of(True))
+            message = r"0 of \d+ bytes of the body had gone, and it was paused for 0\.\d s"
+            with pytest.raises(UploadTimeout, match=message):
+                up.run()
+
+    @both
+    def test_server_that_closes(self, client, tls):
+        """A server that loses its patience ends the upload at once, in an error that says how long it was paused."""
+
+        def script(connection: Connection) -> None:
+            connection.read_head()
+
+        with Server(script, tls=tls) as server:
+            up = upload(server.url, b"x", client=client, pause=reactivex.of(True))
+            with pytest.raises(
+                httpx.ReadError, match=r"closed the connection .* it was paused for \d+\.\d s"
+            ):
+                up.run()
+
+    @both
+    @pytest.mark.parametrize("status", [408, 500])
+    def test_server_that_answers(self, client, tls, status):
+        """An answer in a pause, or in the wait for a low rate's next byte, is the response at once."""
+
+        def script(connection: Connection) -> None:
+            connection.read_head()
+            connection.respond(status, b"too slow", "Connection: close")
+            connection.wait_for_end()
+
+        with Server(script, tls=tls) as server:
+            for held in ({"pause": reactivex.of(True)}, {"rate_limit": 0.01}):
+                response = upload(server.url, b"x", client=client, **held).run()
+                assert (response.status_code, response.text) == (status, "too slow")
+
+    @both
+    def test_abort(self, client, tls):
+        """A dispose during a pause closes the connection at once, and ends the worker."""
+        there, ended = threading.Event(), threading.Event()
+
+        def script(connection: Connection) -> None:
+            connection.read_head()
+            there.set()
+            connection.wait_for_end()
+            ended.set()
+
+        with Server(script, tls=tls) as server:
+            running = start(upload(server.url, b"x", client=client, pause=reactivex.of(True)))
+            assert there.wait(PATIENCE)
+            running.subscription.dispose()
+            assert ended.wait(PATIENCE)
+            running.join()
+        assert not running.observed.ended
+
+    def test_abort_of_a_plain_client(self):
+        """With a plain client too, the worker notices the dispose in the pause."""
+        with logging_server() as (url, log), httpx.Client() as client:
+            running = start(upload(url, b"x", client=client, pause=reactivex.of(True)))
+            assert log.at(0).wait(PATIENCE)
+            running.subscription.dispose()
+            running.join()
+        assert log.counts == [0]
+
+
+# A batch
+
+
+def a_few(url: str, client: Any, count: int = 4, **kwargs: Any) -> list[Any]:
+    return [upload(url, bytes(MB // 8), client=client, **kwargs) for _ in range(count)]
+
+
+class TestBatch:
+    @pytest.mark.parametrize("begin", EVERYWHERE)
+    def test_limit_for_all_together(self, client, begin):
+        """On any scheduler, all uploads of a batch share its limit, those behind operators too."""
+        with logging_server() as (url, _):
+            uploads = [each.pipe(retry_backoff(), ops.retry(2)) for each in a_few(url, client)]
+            began = time.monotonic()
+            begin(upload_all(uploads, rate_limit=reactivex.of(MB))).wait()
+            assert time.monotonic() - began > 0.44
+
+    def test_attempts_after_a_wait(self, client):
+        """An attempt that an operator makes later, on another thread, is still of the batch."""
+        answers = iter([503, 503, 200])
+
+        def script(connection: Connection) -> None:
+            while head := connection.read_head():
+                connection.read_body(head)
+                connection.respond(next(answers))
+
+        with Server(script) as server:
+            up = upload(server.url, bytes(MB // 8), client=client)
+            began = time.monotonic()
+            batch = upload_all([up.pipe(retry_backoff(wait_initial=0, wait_jitter=0))], rate_limit=MB)
+            assert batch.run().statuses == {200: 1}
+            assert time.monotonic() - began > 0.33
+
+    def test_own_limit_holds_too(self, client):
+        """An upload's own limit holds within the batch's, and takes nothing from the others."""
+        with logging_server() as (url, _):
+            slow = upload(url, bytes(MB // 8), client=client, rate_limit=MB // 4)
+            fast = upload(url, bytes(MB // 8), client=client)
+            ended: dict[int, float] = {}
+            began = time.monotonic()
+            upload_all([slow, fast], rate_limit=10 * MB).pipe(
+                of_type(ItemDone),
+                ops.do_action(lambda item: ended.setdefault(item.index, time.monotonic() - began)),
+            ).run()
+        assert ended[0] > 0.44
+        assert ended[1] < ended[0]
+
+    def test_pause_holds_all(self, client):
+        """A pause holds every body of the batch; going on, all arrive."""
+        pause, begun = BehaviorSubject(True), threading.Semaphore(0)
+        bodies: list[int] = []
+
+        def script(connection: Connection) -> None:
+            head = connection.read_head()
+            begun.release()
+            bodies.append(len(connection.read_body(head)))
+            connection.respond()
+
+        with Server(script) as server:
+            observed, _ = observe(upload_all(a_few(server.url, client), pause=pause))
+            for _ in range(4):
+                assert begun.acquire(timeout=PATIENCE)
+            settled()
+            assert not bodies
+            assert not [item for item in observed.items if isinstance(item, Progress) and item.sent]
+            pause.on_next(False)
+            observed.wait()
+        assert len(bodies) == 4
+
+    def test_error_of_a_setting(self, client):
+        """An error of a setting aborts all that run, and is the batch's."""
+        pause = BehaviorSubject(True)
+        with logging_server() as (url, log):
+            observed, _ = observe(upload_all(a_few(url, client), pause=pause))
+            assert log.at(0).wait(PATIENCE)
+            pause.on_error(LookupError("lost"))
+            observed.wait()
+        assert isinstance(observed.error, LookupError)
+
+    @pytest.mark.parametrize("end", ["completed", "disposed", "error"])
+    def test_settings_are_let_go(self, client, end):
+        """The batch subscribes to its settings once, and lets go of them at its end."""
+        pause = BehaviorSubject(end != "completed")
+        at_the_end: list[int] = []
+
+        def note(*_: Any) -> None:
+            at_the_end.append(len(pause.observers))
+
+        def uploads() -> Iterator[Any]:
+            yield from a_few(url, client, 1)
+            pause.on_next(False)
+            if end == "error":
+                raise LookupError("no more")
+
+        with logging_server() as (url, log):
+            observed = Observed()
+            batch = upload_all(uploads(), pause=pause)
+            subscription = batch.pipe(ops.do_action(on_error=note, on_completed=note)).subscribe(observed)
+            assert log.at(0).wait(PATIENCE)
+            if end == "disposed":
+                subscription.dispose()
+            else:
+                observed.wait()
+            assert not pause.observers
+        assert not any(at_the_end)
+
+    def test_nobody_starves(self, client):
+        """Uploads that share a limit end together, if they are of the same size."""
+        with logging_server() as (url, _):
+            ends: list[float] = []
+            upload_all(a_few(url, client), rate_limit=MB).pipe(
+                of_type(ItemDone), ops.do_action(lambda _: ends.append(time.monotonic()))
+            ).run()
+        assert max(ends) - min(ends) < 0.25
+
+    def test_leaves_nothing(self, client):
+        """The schedulers that carry a batch's throttle go with the batch."""
+        with logging_server() as (url, _):
+            upload_all(a_few(url, client), rate_limit=100 * MB).run(TimeoutScheduler.singleton())
+        gc.collect()
+        assert [
+            kind for kind in TimeoutScheduler.__subclasses__() if kind.__module__ == "rxupload._throttle"
+        ] == []
+
+
+# What takes longer
+
+
+@pytest.mark.slow
+class TestTruth:
+    @both
+    @pytest.mark.parametrize("rate", [1 * MB, 5 * MB, 20 * MB])
+    def test_rate(self, client, tls, rate):
+        """Over 10 s the rate is within 5 % of the limit, and no second differs by more than 15 %."""
+        with logging_server(tls=tls) as (url, log):
+            upload(url, bytes(10 * rate), client=client, rate_limit=rate).run()
+        began = next(moment for moment, count in zip(log.moments, log.counts, strict=True) if count)
+        seconds = [log.count_by(began + second + 1) - log.count_by(began + second) for second in range(9)]
+        measured = log.counts[-1] / (log.moments[-1] - began)
+        print(f"{measured / rate:.3f} of {rate} B/s, {min(seconds) / rate:.3f} to {max(seconds) / rate:.3f}")
+        assert abs(measured / rate - 1) < 0.05
+        assert all(abs(each / rate - 1) < 0.15 for each in seconds)
+
+    @both
+    def test_change(self, client, tls):
+        """A change of the limit takes effect within 200 ms, up and down."""
+        rate = BehaviorSubject(2.0 * MB)
+        changes: list[tuple[float, float]] = []
+        with logging_server(tls=tls) as (url, log):
+            observed, subscription = observe(upload(url, bytes(100 * MB), client=client, rate_limit=rate))
+            for value in (20.0 * MB, 1.0 * MB, 5.0 * MB):
+                settled(1)
+                rate.on_next(value)
+                changes.append((time.monotonic(), value))
+            settled(1)
+            subscription.dispose()
+        assert not observed.ended
+        for moment, value in changes:
+            measured = (log.count_by(moment + 0.9) - log.count_by(moment + 0.2)) / 0.7
+            print(f"{measured / value:.3f} of {value} B/s from 200 ms on")
+            assert abs(measured / value - 1) < 0.15
+
+    @both
+    def test_pauses(self, client, tls):
+        """Again and again: no byte comes later than 100 ms after a pause, and each time it goes on."""
+        pause = Subject[bool]()
+        pauses: list[tuple[float, float]] = []
+        with logging_server(tls=tls) as (url, log):
+            observed, _ = observe(upload(url, bytes(30 * MB), client=client, rate_limit=20 * MB, pause=pause))
+            for number in range(1, 6):
+                assert log.at(number * 4 * MB).wait(PATIENCE)
+                pause.on_next(True)
+                moment = time.monotonic()
+                settled(0.4)
+                pauses.append((moment, time.monotonic()))
+                pause.on_next(False)
+            observed.wait()
+        assert observed.response.status_code == 200
+        for held, on in pauses:
+            late = max([moment - held for moment in log.moments if held < moment < on], default=0)
+            print(f"last byte {1000 * late:.1f} ms after the pause")
+            assert late < 0.1
