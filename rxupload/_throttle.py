@@ -12,7 +12,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable
 from reactivex.scheduler import CurrentThreadScheduler, NewThreadScheduler
 
-RateLimit: TypeAlias = float | Observable[float] | Observable[float | None] | None
+RateLimit: TypeAlias = float | Observable[float | None] | None
 Pause: TypeAlias = Observable[bool] | None
 
 BURST_SECONDS = 0.05  # of unused time, the most that may be caught up on

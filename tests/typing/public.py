@@ -6,11 +6,13 @@ from typing import Any, assert_type
 
 import httpx
 import httpx2
+import reactivex
 from reactivex import Observable
 from reactivex import operators as ops
+from reactivex.subject import BehaviorSubject, Subject
 
 import rxupload
-from rxupload import File, Progress, Upload, upload
+from rxupload import File, Progress, Upload, upload, upload_all
 
 up = upload("https://example.org/", Path("beach.jpg"))
 
@@ -49,3 +51,10 @@ upload("https://example.org/", File(iter([b"abc"]), size=3), headers=httpx.Heade
 upload("https://example.org/", Path("a").open("rb"), client=httpx.Client())
 upload("https://example.org/", bytearray(b"a"), client=httpx2.Client())
 upload("https://example.org/", memoryview(b"a"), client=None)
+upload("https://example.org/", "a", rate_limit=2e6, pause=Subject[bool]())
+upload("https://example.org/", "a", rate_limit=reactivex.of(1, 2), pause=reactivex.of(True))
+upload("https://example.org/", "a", rate_limit=Subject[float]())
+upload_all(
+    [up, retried], rate_limit=BehaviorSubject[float | None](None), pause=up.progress.pipe(ops.map(bool))
+)
+upload_all([up], concurrency=2, rate_limit=1)
