@@ -21,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from threading import Lock
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
@@ -271,7 +272,9 @@ else:
 
 
 _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-_CAN_MEASURE = sys.platform in ("linux", "darwin")
+_USUAL_LOWAT = (
+    0 if sys.platform in ("linux", "darwin") else NOTSENT_LOWAT
+)  # bytes; 0 for the system's default
 
 
 class Stream(httpcore.NetworkStream):
@@ -280,8 +283,8 @@ class Stream(httpcore.NetworkStream):
     def __init__(self, sock: Socket, *, multiplexed: bool = False) -> None:
         sock.setblocking(False)
         self._sock = sock
-        if not _CAN_MEASURE:
-            self._bound_queue(NOTSENT_LOWAT)
+        if _USUAL_LOWAT:
+            self._bound_queue(_USUAL_LOWAT)
         self._multiplexed = multiplexed  # several uploads share it, so none may stop, measure or hear it
         self._transfer: Transfer | None = None
         self._used = False  # a request has been answered on it
@@ -297,7 +300,7 @@ class Stream(httpcore.NetworkStream):
         self._write_limit: float | None = None
         self._cut_short = False
         if self._is_bounded:
-            self._bound_queue(0)
+            self._bound_queue(_USUAL_LOWAT)
         self._is_bounded = False
 
     # httpcore's interface
@@ -633,6 +636,10 @@ class _TLS:
             self._flush()
         except _WOULD_BLOCK:
             return False
+        except ssl.SSLError:
+            with suppress(OSError):  # the alert by which the server learns why
+                self._flush()
+            raise
         return True
 
     def send(self, data: bytes | memoryview) -> int:
@@ -643,7 +650,7 @@ class _TLS:
                 self._flush()
                 while count < len(data):
                     part = data[count : count + TLS_SLICE]
-                    count += self._with_input(lambda part=part: self.object.write(part))  # type: ignore[misc]
+                    count += self._with_input(partial(self.object.write, part))
                     self._flush()
             except _WOULD_BLOCK:
                 if not count:
@@ -655,7 +662,7 @@ class _TLS:
         with self._lock, suppress(ssl.SSLEOFError, ssl.SSLZeroReturnError):
             with suppress(OSError):
                 self._flush()
-            return self._with_input(lambda: self.object.read(max_bytes))
+            return self._with_input(partial(self.object.read, max_bytes))
         return b""
 
     def _with_input(self, action: Callable[[], T]) -> T:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 
 import httpcore
 import httpx
@@ -91,6 +92,21 @@ class TestConnecting:
 
         with Server(script) as server, pytest.raises(httpx.ConnectError, match="TLS with localhost: "):
             upload(f"https://localhost:{server.port}/", b"x", client=client).run()
+
+    def test_certificate_that_is_not_trusted(self):
+        """A certificate that cannot be verified is a ConnectError that says why, and the server is told as well."""
+        told: SimpleQueue[str] = SimpleQueue()
+
+        def script(connection: Connection) -> None:
+            try:
+                connection.start_tls()
+            except OSError as error:
+                told.put(str(error))
+
+        with Server(script) as server, httpx.Client(transport=UploadTransport()) as client:
+            with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
+                upload(f"https://localhost:{server.port}/", b"x", client=client).run()
+            assert "UNKNOWN_CA" in told.get(timeout=PATIENCE)
 
     def test_tls_that_does_not_come(self, client):
         """A TLS handshake that the server leaves unanswered is a ConnectTimeout that says so."""
