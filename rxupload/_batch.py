@@ -135,8 +135,8 @@ def upload_all(
 
     Args:
         uploads: Uploads, or uploads with operators, in any number: they are drawn from the iterable one at a time, when
-            there is room for one more. It may block; the uploads that run go on meanwhile. An iterator, such as a
-            generator, can be gone through once, so it makes one batch.
+            there is room for one more. It may block; the uploads that run go on meanwhile, and disposing does not wait
+            for it (nor wake it). An iterator, such as a generator, can be gone through once, so it makes one batch.
         concurrency: The most uploads that run at once.
         rate_limit: Body bytes per second of all uploads together, or an Observable of that, as for `upload()`. They
             get their shares in turn; an upload's own limit holds too. An upload finds it through the scheduler that it

@@ -1,5 +1,7 @@
 """How true the progress of each client is: `python tests/benchmarks/progress.py` (Linux).
 
+It needs two more of the clients: `pip install pycurl requests-toolbelt`.
+
 Each sends 20 MB to a server that reads 2.5 MB/s in steady small steps, with a receive buffer of 64 KiB. In the table:
 
 - ahead: bytes by which a client's count was ahead of what the server had read, at worst;
