@@ -139,9 +139,11 @@ def _gather(chunks: Generator[bytes]) -> Generator[bytes]:
     with closing(chunks):
         since = monotonic()
         for chunk in chunks:
-            pending.append(chunk)
-            size += len(chunk)
-            if size >= ENOUGH or monotonic() - since >= PATIENCE:
+            if chunk:
+                pending.append(chunk)
+                size += len(chunk)
+            is_enough = size >= ENOUGH or not chunk  # an empty one: nothing more comes for now
+            if pending and (is_enough or monotonic() - since >= PATIENCE):
                 yield b"".join(pending)  # a lone chunk is not copied
                 pending.clear()
                 size = 0

@@ -48,6 +48,7 @@ class Transfer:
         self._interrupt: Callable[[], None] | None = None
         self._listen: Callable[[], None] | None = None
         self.is_abandoned: Callable[[], bool] = lambda: False  # whether whom it would notify is gone
+        self.is_on_loop: Callable[[], bool] = lambda: False  # whether it would notify on the thread that asks
         self._meter: Meter | None = None
 
         # The worker's thread alone uses these.

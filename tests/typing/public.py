@@ -6,8 +6,10 @@ from typing import Any, assert_type
 
 import httpx
 import httpx2
+import reactivex
 from reactivex import Observable
 from reactivex import operators as ops
+from reactivex.subject import Subject
 
 import rxupload
 from rxupload import File, Progress, Upload, upload
@@ -49,3 +51,10 @@ upload("https://example.org/", File(iter([b"abc"]), size=3), headers=httpx.Heade
 upload("https://example.org/", Path("a").open("rb"), client=httpx.Client())
 upload("https://example.org/", bytearray(b"a"), client=httpx2.Client())
 upload("https://example.org/", memoryview(b"a"), client=None)
+
+chunks: Observable[bytes] = reactivex.of(b"a", b"b")
+views: Subject[memoryview] = Subject()
+upload("https://example.org/", chunks)
+upload("https://example.org/", (views, File(chunks, size=2), "a"))
+text: Observable[str] = reactivex.of("a")
+upload("https://example.org/", text)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
