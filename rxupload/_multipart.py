@@ -139,11 +139,10 @@ def _gather(chunks: Generator[bytes]) -> Generator[bytes]:
     with closing(chunks):
         since = monotonic()
         for chunk in chunks:
-            if chunk:
+            if chunk:  # an empty one is but an occasion to look at the clock
                 pending.append(chunk)
                 size += len(chunk)
-            is_enough = size >= ENOUGH or not chunk  # an empty one: nothing more comes for now
-            if pending and (is_enough or monotonic() - since >= PATIENCE):
+            if pending and (size >= ENOUGH or monotonic() - since >= PATIENCE):
                 yield b"".join(pending)  # a lone chunk is not copied
                 pending.clear()
                 size = 0

@@ -18,6 +18,7 @@ from hand_cranked import HandCrankedClient, ScriptedClient, answer, refuse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from observing import PATIENCE, check_grammar, observe
+from reactivex import abc
 from reactivex import operators as ops
 from reactivex.disposable import Disposable
 from reactivex.scheduler import (
@@ -29,7 +30,7 @@ from reactivex.scheduler import (
 from reactivex.subject import ReplaySubject, Subject
 from servers import Server, client_context
 
-from rxupload import File, Progress, SourceChanged, UploadTimeout, UploadTransport, upload
+from rxupload import File, Progress, SourceChanged, UploadTimeout, UploadTransport, _stream, upload
 from rxupload._source import CHUNK, make_source
 from rxupload._stream import LIMIT, Stream
 from rxupload._transfer import Disposed
@@ -408,6 +409,17 @@ class TestSubscription:
         assert observed.progress[-1].sent > 3 * LIMIT
 
 
+class Foreign(abc.ObservableBase):
+    """An Observable that is not reactivex's own: nothing stands between it and its observer."""
+
+    def __init__(self):
+        self.disposed = threading.Event()
+
+    def subscribe(self, on_next=None, on_error=None, on_completed=None, *, scheduler=None):
+        self.observer = on_next
+        return Disposable(self.disposed.set)
+
+
 class TestErrors:
     @pytest.mark.parametrize("item", ["text", 5, None])
     def test_items_that_are_no_bytes(self, item):
@@ -512,6 +524,33 @@ class TestErrors:
             assert observed.wait().error is error
         assert not server.errors
 
+    def test_foreign_observable_after_the_pass(self):
+        """One that goes on after its subscription was disposed does nothing to the upload, and is not stored."""
+        foreign = Foreign()
+        up, client = cranked(foreign)
+        observed, _ = observe(up)
+        exchange = client.next_request()
+        foreign.observer.on_next(b"all")
+        foreign.observer.on_completed()
+        assert content_of(exchange.take_all()) == b"all"
+        assert foreign.disposed.is_set()
+        for _ in range(3):
+            foreign.observer.on_next(bytes(LIMIT))
+        assert not foreign.observer._buffer
+        foreign.observer.on_next("text")
+        foreign.observer.on_error(KeyError("late"))
+        exchange.respond()
+        assert observed.wait().response.status_code == 200
+
+    def test_opening(self):
+        """What is wrong at once shows when the source is opened, and its subscription is disposed."""
+        error = KeyError("mine")
+        with pytest.raises(KeyError) as raised:
+            make_source(reactivex.throw(error)).open()
+        assert raised.value is error
+        with pytest.raises(TypeError, match="item 0 is str"):
+            make_source(reactivex.of("text").pipe(ops.concat(reactivex.never()))).open()
+
     def test_error_after_the_pass(self):
         """What it emits when a pass has ended does nothing, an error too."""
         subject = Subject()
@@ -529,8 +568,9 @@ class TestErrors:
 class TestWaiting:
     """The producer waits in on_next while the buffer is full."""
 
-    def test_producer_waits_for_room(self, full, threads):
-        """While nothing is sent no more than the limit is taken, and all of it arrives once there is room."""
+    def test_producer_waits_for_room(self, full, threads, monkeypatch):
+        """While nothing is sent no more than the limit is taken, and each side is woken as soon as it can go on."""
+        monkeypatch.setattr(_stream, "LOOK_SECONDS", 3600)
         subject = Subject()
         taken = []
 
@@ -943,6 +983,26 @@ class TestSilence:
         assert exchange.take_all().endswith(b"--\r\n")
         exchange.respond()
         observed.wait()
+
+    def test_no_empty_piece(self, threads, monkeypatch):
+        """However long nothing comes, the client is given no piece of the body without a byte in it."""
+        looks = queue.SimpleQueue()
+        monkeypatch.setattr(Stream, "_look", lambda stream: looks.put(stream))
+        hand = Hand()
+        up, client = cranked(hand.observable)
+        observed, _ = observe(up)
+        exchange = client.next_request()
+        assert exchange.take().endswith(b"\r\n\r\n")  # the part's head
+        taken = threads.submit(exchange.take_all)
+        for _ in range(3):
+            looks.get(timeout=PATIENCE)
+        assert not taken.done()
+        observer = hand.next_observer()
+        observer.on_next(b"some")
+        observer.on_completed()
+        assert taken.result(PATIENCE).startswith(b"some\r\n--")
+        exchange.respond()
+        check_grammar(observed.wait().items, completed=True)
 
     @pytest.mark.parametrize("tls", [False, True])
     def test_progress_goes_on(self, tls):
