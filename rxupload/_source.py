@@ -194,7 +194,7 @@ class Reader:
         count = 0
         with closing(self._one_pass()) as items:
             for item in items:
-                if item is None:
+                if item is None:  # for now
                     yield b""
                     continue
                 for chunk in split(item):

@@ -986,21 +986,21 @@ class TestSilence:
 
     def test_no_empty_piece(self, threads, monkeypatch):
         """However long nothing comes, the client is given no piece of the body without a byte in it."""
-        looks = queue.SimpleQueue()
-        monkeypatch.setattr(Stream, "_look", lambda stream: looks.put(stream))
+        looked = threading.Semaphore(0)
+        monkeypatch.setattr(Stream, "_look", lambda _: looked.release())
         hand = Hand()
         up, client = cranked(hand.observable)
         observed, _ = observe(up)
         exchange = client.next_request()
         assert exchange.take().endswith(b"\r\n\r\n")  # the part's head
-        taken = threads.submit(exchange.take_all)
+        taken = threads.submit(exchange.take)
         for _ in range(3):
-            looks.get(timeout=PATIENCE)
-        assert not taken.done()
+            assert looked.acquire(timeout=PATIENCE)
         observer = hand.next_observer()
         observer.on_next(b"some")
         observer.on_completed()
-        assert taken.result(PATIENCE).startswith(b"some\r\n--")
+        assert taken.result(PATIENCE).startswith(b"some")
+        exchange.take_all()
         exchange.respond()
         check_grammar(observed.wait().items, completed=True)
 
