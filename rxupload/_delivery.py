@@ -7,7 +7,7 @@ is done. Its AutoDetachObserver, which every subscription gets, drops what comes
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Lock
+from threading import Lock, current_thread
 from typing import Any, Protocol, cast
 
 import httpx
@@ -185,6 +185,11 @@ def is_closed(scheduler: abc.SchedulerBase) -> bool:
     if isinstance(scheduler, AsyncIOScheduler):
         return scheduler._loop.is_closed()  # noqa: SLF001
     return isinstance(scheduler, EventLoopScheduler) and scheduler._is_disposed  # noqa: SLF001
+
+
+def is_loop_of_this_thread(scheduler: abc.SchedulerBase) -> bool:
+    """Whether the scheduler's loop runs on this thread, as far as that can be known; asyncio's own can tell itself."""
+    return isinstance(scheduler, EventLoopScheduler) and scheduler._thread is current_thread()  # noqa: SLF001
 
 
 def call_soon(scheduler: abc.SchedulerBase) -> Callable[[Callable[[], None]], object]:

@@ -139,9 +139,10 @@ def _gather(chunks: Generator[bytes]) -> Generator[bytes]:
     with closing(chunks):
         since = monotonic()
         for chunk in chunks:
-            pending.append(chunk)
-            size += len(chunk)
-            if size >= ENOUGH or monotonic() - since >= PATIENCE:
+            if chunk:  # an empty one is but an occasion to look at the clock
+                pending.append(chunk)
+                size += len(chunk)
+            if pending and (size >= ENOUGH or monotonic() - since >= PATIENCE):
                 yield b"".join(pending)  # a lone chunk is not copied
                 pending.clear()
                 size = 0

@@ -49,6 +49,7 @@ class Transfer:
         self._interrupt: Callable[[], None] | None = None
         self._listen: Callable[[], None] | None = None
         self.is_abandoned: Callable[[], bool] = lambda: False  # whether whom it would notify is gone
+        self.is_on_loop: Callable[[], bool] = lambda: False  # whether it would notify on the thread that asks
         self._meter: Meter | None = None
         self.allowance: Allowance | None = None  # how much may be sent; None for all of it
 

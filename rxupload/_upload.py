@@ -19,7 +19,16 @@ from reactivex.internal import SequenceContainsNoElementsError
 from reactivex.scheduler import CurrentThreadScheduler, NewThreadScheduler
 
 from . import _transport
-from ._delivery import Delivery, DirectDelivery, LoopDelivery, Observer, UploadEvent, is_closed, may_block
+from ._delivery import (
+    Delivery,
+    DirectDelivery,
+    LoopDelivery,
+    Observer,
+    UploadEvent,
+    is_closed,
+    is_loop_of_this_thread,
+    may_block,
+)
 from ._multipart import FieldValue, MultipartBody, Part, check_content_type, encode_fields, guess_content_type
 from ._progress import Meter, Progress
 from ._source import File, FileSource, Source, make_source
@@ -80,11 +89,11 @@ def upload(
 
     Args:
         url: Where to; http or https. Relative where the client has a `base_url`.
-        file: A path, bytes, a binary file object, an iterable of bytes, or a function that returns a fresh iterable
-            or file object; a `File` for a part with names of its own; a list or a tuple for several files. A path
-            is opened when the upload starts. (A tuple is never requests' `(filename, file, type)`; that is a `File`.) A
-            file object is read from where it stands now, and never closed. An
-            iterator can be read once, so it uploads once.
+        file: A path, bytes, a binary file object, an iterable of bytes, a function that returns a fresh iterable
+            or file object, or an Observable of bytes (see `File` for how that is heard); a `File` for a part with
+            names of its own; a list or a tuple for several files. A path is opened when the upload starts. (A tuple
+            is never requests' `(filename, file, type)`; that is a `File`.) A file object is read from where it
+            stands now, and never closed. An iterator can be read once, so it uploads once.
         name: The form field under which the server finds the file.
         filename: The name that the server is told; the path's base name, else "upload".
         content_type: The file's media type; guessed from the filename, else application/octet-stream.
@@ -230,6 +239,7 @@ class Upload(Observable[UploadEvent]):
             return disposable
         delivery = LoopDelivery(observer, transfer, scheduler)
         transfer.is_abandoned = partial(is_closed, scheduler)
+        transfer.is_on_loop = partial(is_loop_of_this_thread, scheduler)
         worker = threading.Thread(
             target=_work, args=(plan, transfer, delivery, throttling), name="rxupload", daemon=True
         )
@@ -370,6 +380,7 @@ def _exchange(plan: _Plan, transfer: Transfer, meter: Meter) -> httpx.Response:
             del request.headers["Expect"]
             response = client.send(request, stream=True, **follow)
             stack.callback(response.close)
+        content.close()  # before a slow response: an early one leaves a source that waits to be read on
         chunks = []
         for chunk in response.iter_bytes():
             transfer.check()

@@ -289,7 +289,11 @@ def test_size_that_is_none(size, error, message):
         (io.StringIO("text"), TypeError, "it is a file object in text mode; open it in binary mode"),
         (memoryview(b"abcd")[::2], ValueError, "it must be contiguous in memory; upload bytes(it) instead"),
         (None, TypeError, "or a function that returns one of the last two, not NoneType"),
-        (5, TypeError, "it must be a path (str or os.PathLike), bytes, a binary file object, an iterable"),
+        (
+            5,
+            TypeError,
+            "it must be a path (str or os.PathLike), bytes, an Observable of bytes, a binary file",
+        ),
         (1.5, TypeError, "not float"),
         ({b"a": b"b"}, TypeError, "not dict"),
         (object(), TypeError, "not object"),

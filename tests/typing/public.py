@@ -58,3 +58,10 @@ upload_all(
     [up, retried], rate_limit=BehaviorSubject[float | None](None), pause=up.progress.pipe(ops.map(bool))
 )
 upload_all([up], concurrency=2, rate_limit=1)
+
+chunks: Observable[bytes] = reactivex.of(b"a", b"b")
+views: Subject[memoryview] = Subject()
+upload("https://example.org/", chunks)
+upload("https://example.org/", (views, File(chunks, size=2), "a"))
+text: Observable[str] = reactivex.of("a")
+upload("https://example.org/", text)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
