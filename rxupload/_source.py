@@ -25,7 +25,7 @@ from weakref import WeakKeyDictionary
 from reactivex import abc
 
 from ._errors import SourceChanged
-from ._stream import Stream
+from ._stream import ObservableReader
 from ._transfer import Transfer
 
 if TYPE_CHECKING:
@@ -358,7 +358,7 @@ class _ObservableSource(Source):
         self._observable = observable
 
     def open(self) -> Reader:
-        begin = partial(Stream, self._observable, self._label, Transfer.current())
+        begin = partial(ObservableReader, self._observable, self._label, Transfer.current())
         with ExitStack() as opened:
             # Now, so that a hot one is heard from the first Progress on, and what is wrong with one that emits at once
             # shows before anything is sent. Its first item is not waited for: it may be that Progress that causes it.
@@ -367,7 +367,9 @@ class _ObservableSource(Source):
                 self._label, self._size(None), partial(self._pass, begin, [begun]), opened.pop_all()
             )
 
-    def _pass(self, begin: Callable[[], Stream], begun: list[Stream]) -> Generator[Buffer | None]:
+    def _pass(
+        self, begin: Callable[[], ObservableReader], begun: list[ObservableReader]
+    ) -> Generator[Buffer | None]:
         with closing(begun.pop() if begun else begin()) as stream:
             yield from stream.pieces()
 

@@ -21,7 +21,7 @@ from ._transfer import LOOK_SECONDS, Transfer
 LIMIT = 1024 * 1024  # bytes that may wait to be sent; a longer item waits alone
 
 
-class Stream(abc.ObserverBase[Any]):
+class ObservableReader(abc.ObserverBase[Any]):
     """One subscription to an Observable of bytes.
 
     The worker makes it, reads it with `pieces` and closes it. The producer calls the rest, from whatever thread.

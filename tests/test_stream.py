@@ -32,7 +32,7 @@ from servers import Server, client_context
 
 from rxupload import File, Progress, SourceChanged, UploadTimeout, UploadTransport, _stream, upload
 from rxupload._source import CHUNK, make_source
-from rxupload._stream import LIMIT, Stream
+from rxupload._stream import LIMIT, ObservableReader
 from rxupload._transfer import Disposed
 
 URL = "http://upload.test/"
@@ -89,13 +89,13 @@ class Endless:
 def full(monkeypatch):
     """Is set each time that a producer comes upon a full buffer, before it waits."""
     full = threading.Event()
-    reason_not_to_wait = Stream._reason_not_to_wait
+    reason_not_to_wait = ObservableReader._reason_not_to_wait
 
     def spy(stream):
         full.set()
         return reason_not_to_wait(stream)
 
-    monkeypatch.setattr(Stream, "_reason_not_to_wait", spy)
+    monkeypatch.setattr(ObservableReader, "_reason_not_to_wait", spy)
     return full
 
 
@@ -987,7 +987,7 @@ class TestSilence:
     def test_no_empty_piece(self, threads, monkeypatch):
         """However long nothing comes, the client is given no piece of the body without a byte in it."""
         looked = threading.Semaphore(0)
-        monkeypatch.setattr(Stream, "_look", lambda _: looked.release())
+        monkeypatch.setattr(ObservableReader, "_look", lambda _: looked.release())
         hand = Hand()
         up, client = cranked(hand.observable)
         observed, _ = observe(up)
