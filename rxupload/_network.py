@@ -36,7 +36,7 @@ Socket: TypeAlias = "socket.socket | _TLS"
 # Bytes that are encrypted at a time: seven full records (RFC 8446, section 5.1). Together they stay below the 128 KiB
 # from which on glibc asks the system for memory each time: so 1 GiB takes 0.33 s in the system, else 0.59 s.
 TLS_SLICE = 7 * 16 * 1024
-NOTSENT_LOWAT = 128 * 1024  # bytes
+NOTSENT_LOWAT = 128 * 1024  # bytes that the system holds ready to send, where it is to hold few
 CONTINUE_SECONDS = 1.0  # for the server's word after `Expect: 100-continue`
 _TOO_LONG = 100 * 1024  # bytes of a response head; h11's own limit
 _BLANK_LINE = re.compile(rb"\n\r?\n")
@@ -221,10 +221,8 @@ class _Waiting:
             so_far, left_in_all = self._transfer.so_far(), self._transfer.remaining()
         if left <= 0:
             raise self._timeout_error(f"{self._what} for {self._limit:g} s{so_far}")
-        seconds = max(
-            0.0, min(left, left_in_all, seconds, LOOK_SECONDS)
-        )  # negative, poll() would take as for ever
-        return _poll(self._sock, seconds, read=read, write=write)
+        seconds = min(left, left_in_all, seconds, LOOK_SECONDS)
+        return _poll(self._sock, max(0.0, seconds), read=read, write=write)  # negative would be for ever
 
 
 def _poll(sock: Socket, seconds: float, *, read: bool = False, write: bool = False) -> bool:
@@ -272,9 +270,8 @@ else:
 
 
 _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-_USUAL_LOWAT = (
-    0 if sys.platform in ("linux", "darwin") else NOTSENT_LOWAT
-)  # bytes; 0 for the system's default
+# Of an upload that is not held back: the system's own, but where nobody tells what is unacknowledged.
+_USUAL_LOWAT = 0 if sys.platform in ("linux", "darwin") else NOTSENT_LOWAT
 
 
 class Stream(httpcore.NetworkStream):
