@@ -226,17 +226,23 @@ class UploadAll(Observable[BatchEvent]):
                 )
             self._is_drawn_from = True
         throttling = Throttling(self._rate_limit, self._pause, lambda error: batch.fail(error))  # noqa: PLW0108 - it is made below
-        batch = _Batch(self._uploads, self._concurrency, throttling, observer, scheduler)
-        disposable = Disposable(lambda: batch.stop(Disposed()))
+        batch = _Batch(
+            self._uploads, self._concurrency, throttling, throttling.releasing(observer), scheduler
+        )
+        disposable = CompositeDisposable(Disposable(lambda: batch.stop(Disposed())))
         if scheduler is not None and works_in_place(scheduler):
-            return CompositeDisposable(disposable, scheduler.schedule(lambda *_: batch.work()))
-        work = batch.work
-        if scheduler is not None and not may_block(scheduler):
-            throttling.follow(
-                scheduler
-            )  # the loop comes to the uploads behind what the settings emit at once
-            work = batch.draw
-        threading.Thread(target=work, name="rxupload-batch", daemon=True).start()
+            disposable.add(scheduler.schedule(lambda *_: batch.work()))
+            return disposable
+        worker = threading.Thread(target=batch.work, name="rxupload-batch", daemon=True)
+        if scheduler is not None and not may_block(scheduler) and throttling.is_to_follow:
+
+            def begin(*_: object) -> None:
+                throttling.follow()
+                worker.start()
+
+            disposable.add(scheduler.schedule(begin))
+        else:
+            worker.start()
         return disposable
 
 
@@ -472,7 +478,6 @@ class _Batch:
         if self._stopped or self._running or not (self._exhausted or self._error):
             return
         self._stopped = True
-        self._throttling.dispose()
         if self._error is not None:
             self._tell.error(self._error)
             return

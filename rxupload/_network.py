@@ -37,6 +37,7 @@ Socket: TypeAlias = "socket.socket | _TLS"
 # from which on glibc asks the system for memory each time: so 1 GiB takes 0.33 s in the system, else 0.59 s.
 TLS_SLICE = 7 * 16 * 1024
 NOTSENT_LOWAT = 128 * 1024  # bytes that the system holds ready to send, where it is to hold few
+HEAR = 64 * 1024  # bytes of what the server says that are taken between two sends
 CONTINUE_SECONDS = 1.0  # for the server's word after `Expect: 100-continue`
 _TOO_LONG = 100 * 1024  # bytes of a response head; h11's own limit
 _BLANK_LINE = re.compile(rb"\n\r?\n")
@@ -203,17 +204,14 @@ class _Waiting:
         """Begin to wait anew if the state has changed."""
         if state != self._moved:
             self._moved = state
-            self.begin_anew()
+            self._since = time.monotonic()
 
-    def begin_anew(self) -> None:
-        """What was waited until now does not count."""
-        self._since = time.monotonic()
+    def leave_out(self, seconds: float) -> None:
+        """So many seconds of it do not count."""
+        self._since += seconds
 
-    def slice(self, *, read: bool = False, write: bool = False, seconds: float = LOOK_SECONDS) -> bool:
-        """Wait once, for so many seconds at most; whether the socket is ready.
-
-        Raises the timeout, and the reason to stop if there is one.
-        """
+    def slice(self, *, read: bool = False, write: bool = False) -> bool:
+        """Wait once; whether the socket is ready. Raises the timeout, and the reason to stop if there is one."""
         left = self._limit - (time.monotonic() - self._since)
         so_far, left_in_all = "", math.inf
         if self._transfer is not None:
@@ -221,7 +219,7 @@ class _Waiting:
             so_far, left_in_all = self._transfer.so_far(), self._transfer.remaining()
         if left <= 0:
             raise self._timeout_error(f"{self._what} for {self._limit:g} s{so_far}")
-        seconds = min(left, left_in_all, seconds, LOOK_SECONDS)
+        seconds = min(left, left_in_all, LOOK_SECONDS)
         return _poll(self._sock, max(0.0, seconds), read=read, write=write)  # negative would be for ever
 
 
@@ -497,44 +495,48 @@ class Stream(httpcore.NetworkStream):
             self._await_continue()
 
     def _send_all(self, view: memoryview, waiting: _Waiting) -> None:
-        allowance: Allowance | None = None
         if self._body is not None and view:  # h11 writes an empty end
             self._hear()
-            allowance = self._transfer.allowance if self._transfer is not None else None
         done = 0
         while done < len(view) or self._pending():
-            size = len(view) - done
-            if allowance is not None:
-                size = self._await_leave(allowance, size, waiting)
-            count = 0
-            try:
-                count = self._sock.send(view[done : done + size])
-            except _WOULD_BLOCK:
-                waiting.moved((self._written, self._report()))
-                self._wait_to_send(waiting)
-                if self._body is not None:
-                    self._hear()
-            except OSError as error:
-                self._break_off(f"The connection broke while sending: {error}", error)
-            finally:
-                if allowance is not None:
-                    allowance.give_back(size - count)
+            count = self._send_some(view[done:], waiting)
             done += count
             self._written += count
             if self._body is not None and self._body.is_due():
                 self._report()
 
+    def _send_some(self, data: memoryview, waiting: _Waiting) -> int:
+        """Send what may go and the system takes; where that is nothing, wait for it."""
+        allowance = (
+            self._transfer.allowance if self._body is not None and self._transfer is not None else None
+        )
+        size = len(data) if allowance is None else self._await_leave(allowance, len(data), waiting)
+        count, is_blocked = 0, False
+        try:
+            count = self._sock.send(data[:size])
+        except _WOULD_BLOCK:
+            is_blocked = True
+        except OSError as error:
+            self._break_off(f"The connection broke while sending: {error}", error)
+        finally:
+            if allowance is not None:
+                allowance.give_back(size - count)
+        while is_blocked:
+            self._wait_to_send(waiting)
+            # Who has to ask for leave, and perhaps to share, does so when it can use it.
+            is_blocked = allowance is not None and not _poll(self._sock, 0, write=True)
+        return count
+
     def _await_leave(self, allowance: Allowance, wanted: int, waiting: _Waiting) -> int:
-        """Wait until some bytes may go, and say how many. Meanwhile it is not the server that stands still."""
-        while True:
-            granted, seconds = allowance.ask(wanted)
-            if not seconds:
-                return granted
-            waiting.begin_anew()
-            waiting.slice(read=not self._answer.is_final, seconds=seconds)
-            self._listen()
+        """Wait until some bytes may go, and return how many. Meanwhile it is not the server that stands still."""
+        assert self._transfer is not None
+        began = time.monotonic()
+        granted = self._transfer.await_leave(allowance, wanted)
+        waiting.leave_out(time.monotonic() - began)
+        return granted
 
     def _wait_to_send(self, waiting: _Waiting) -> None:
+        waiting.moved((self._written, self._report()))
         try:
             waiting.slice(read=self._body is not None and not self._answer.is_final, write=True)
             waiting.moved((self._written, self._report()))  # before the next send fills up what has gone
@@ -542,18 +544,23 @@ class Stream(httpcore.NetworkStream):
             if not self._answer.is_final:
                 raise
             self._break_off("The server has answered, and takes no more data")
+        if self._body is not None:
+            self._hear()
 
     def _hear(self) -> None:
         """Look at what the server says while the body is on its way."""
         if self._answer.is_final:
             return
-        try:
-            data = self._sock.recv(65536)
-        except _WOULD_BLOCK:
-            return
-        except OSError as error:
-            self._break_off(f"The connection broke while sending: {error}", error)
-        self._answer.hold(data)
+        heard = 0
+        while not self._answer.is_final and heard < HEAR:
+            try:
+                data = self._sock.recv(HEAR)
+            except _WOULD_BLOCK:
+                return
+            except OSError as error:
+                self._break_off(f"The connection broke while sending: {error}", error)
+            heard += len(data)
+            self._answer.hold(data)
         if self._answer.ends_the_request:
             self._break_off("The server answered before it had the whole body")
 
@@ -617,7 +624,7 @@ class _TLS:
 
     @property
     def pending(self) -> int:
-        """Bytes of records that are still to be sent: with the next `send`, or `recv`."""
+        """Bytes of records that are still to be sent, with the next `send`."""
         beneath = self._beneath.pending if isinstance(self._beneath, _TLS) else 0
         return len(self._records) + self._outgoing.pending + beneath
 
@@ -657,18 +664,18 @@ class _TLS:
     def recv(self, max_bytes: int) -> bytes:
         """Receive what there is; b"" at the end."""
         with self._lock, suppress(ssl.SSLEOFError, ssl.SSLZeroReturnError):
-            with suppress(OSError):
-                self._flush()
-            return self._with_input(partial(self.object.read, max_bytes))
+            # What is pending stays so: a pause may hold it, and a peer that takes no more is heard all the same.
+            return self._with_input(partial(self.object.read, max_bytes), flush=not self.pending)
         return b""
 
-    def _with_input(self, action: Callable[[], T]) -> T:
+    def _with_input(self, action: Callable[[], T], *, flush: bool = True) -> T:
         while True:
             try:
                 return action()
             except ssl.SSLWantReadError:
-                with suppress(OSError):  # a peer that takes nothing, or no more, may be heard all the same
-                    self._flush()
+                if flush:  # what the protocol itself has to say
+                    with suppress(OSError):
+                        self._flush()
                 data = self._beneath.recv(65536)
                 self._incoming.write(data) if data else self._incoming.write_eof()
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, TypeAlias, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable
 from reactivex.scheduler import CurrentThreadScheduler, NewThreadScheduler
+
+T = TypeVar("T")
 
 RateLimit: TypeAlias = float | Observable[float | None] | None
 Pause: TypeAlias = Observable[bool] | None
@@ -18,11 +23,14 @@ Pause: TypeAlias = Observable[bool] | None
 BURST_SECONDS = 0.05  # of unused time, the most that may be caught up on
 _SHARE_SECONDS = 0.02  # worth of bytes that go at a time: fewer would be a system call for next to nothing
 
+_logger = logging.getLogger("rxupload")
+
 
 class Throttle:
     """A token bucket that can be paused. Any number of uploads may share it, each on a thread of its own.
 
-    They are served in the order in which they asked, so each gets its share however fast it could send.
+    Those who wait are served by fair queueing: first comes whose bytes until now, with those that it would get, are the
+    fewest, counted from when it came. So each gets the same share, or as much of it as it wants.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -32,7 +40,9 @@ class Throttle:
         self._rate: float | None = None  # bytes per second
         self._tokens = 0.0  # bytes that may go
         self._filled_at = clock()
-        self._queue: dict[object, None] = {}  # who waits, in order
+        self._waiting: list[_Waiting] = []
+        self._start = 0.0  # where the bytes of those that are served begin, on a scale of what each has got
+        self._ends: dict[object, float] = {}  # where each one's have ended
 
     def limit(self, rate: float | None) -> None:
         """So many bytes per second from now on; None for no limit."""
@@ -40,12 +50,14 @@ class Throttle:
             self._fill()
             self._rate = rate
             self._tokens = min(self._tokens, self._burst())
+            self._wake(*self._waiting)
 
     def pause(self, is_paused: bool) -> None:  # noqa: FBT001 - an Observable's item
         """Hold everything, or let it go on."""
         with self._lock:
             if not is_paused:
                 self._paused_at = None
+                self._wake(*self._waiting)
             elif self._paused_at is None:
                 self._paused_at = self._clock()
 
@@ -54,38 +66,67 @@ class Throttle:
         with self._lock:
             return 0.0 if self._paused_at is None else self._clock() - self._paused_at
 
-    def ask(self, who: object, wanted: int) -> tuple[int, float]:
-        """How many of the wanted bytes may go now; if none, the seconds after which to ask again, else 0.0.
+    def take(self, who: object, wanted: int, seconds: float) -> int | None:
+        """How many of the wanted bytes may go; None if none may in so many seconds, which are waited for.
 
-        To want 0 bytes is to ask whether it is paused.
+        To want 0 bytes is to wait for the end of a pause.
         """
+        until = self._clock() + seconds
         with self._lock:
-            if self._paused_at is not None:
-                return 0, BURST_SECONDS
-            if self._rate is None or not wanted:
-                self._queue.pop(who, None)
-                return wanted, 0.0
-            self._fill()
-            share = min(wanted, max(1, int(self._rate * _SHARE_SECONDS)))
-            self._queue.setdefault(who)
-            if next(iter(self._queue)) is not who:
-                return 0, _SHARE_SECONDS
-            if self._tokens < share:
-                return 0, (share - self._tokens) / self._rate
-            granted = min(wanted, int(self._tokens))
-            self._tokens -= granted
-            del self._queue[who]
-            return granted, 0.0
+            waiting = _Waiting(
+                max(self._start, self._ends.get(who, 0.0)), wanted, threading.Condition(self._lock)
+            )
+            self._waiting.append(waiting)
+            try:
+                while (needed := self._seconds_until(waiting)) > 0:
+                    left = until - self._clock()
+                    if left <= 0:
+                        return None
+                    waiting.turn.wait(min(needed, left))
+                if self._rate is None or not wanted:
+                    return wanted
+                granted = min(wanted, int(self._tokens))
+                self._tokens -= granted
+                self._start = max(self._start, waiting.start)
+                self._ends[who] = waiting.start + granted
+                return granted
+            finally:
+                self._waiting.remove(waiting)
+                self._wake(*self._first())
 
-    def give_back(self, count: int) -> None:
+    def give_back(self, who: object, count: int) -> None:
         """So many of the bytes that were granted did not go."""
         with self._lock:
-            self._tokens = min(self._tokens + count, self._burst())
+            if count and self._rate is not None:
+                self._tokens = min(self._tokens + count, self._burst())
+                self._ends[who] = self._ends.get(who, 0.0) - count
+                self._wake(*self._first())
 
     def forget(self, who: object) -> None:
-        """Somebody waits no more."""
+        """It has ended."""
         with self._lock:
-            self._queue.pop(who, None)
+            self._ends.pop(who, None)
+
+    def _seconds_until(self, waiting: _Waiting) -> float:
+        if self._paused_at is not None:
+            return math.inf
+        if self._rate is None or not waiting.wanted:
+            return 0.0
+        if self._first() != [waiting]:
+            return math.inf
+        self._fill()
+        return (self._share(waiting) - self._tokens) / self._rate
+
+    def _first(self) -> list[_Waiting]:
+        return [min(self._waiting, key=lambda each: each.start + self._share(each))] if self._waiting else []
+
+    def _share(self, waiting: _Waiting) -> int:
+        return min(waiting.wanted, max(1, int((self._rate or 0) * _SHARE_SECONDS)))
+
+    @staticmethod
+    def _wake(*waiting: _Waiting) -> None:
+        for each in waiting:
+            each.turn.notify()
 
     def _fill(self) -> None:
         now = self._clock()
@@ -97,37 +138,43 @@ class Throttle:
         return 0.0 if self._rate is None else max(1.0, self._rate * BURST_SECONDS)
 
 
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    start: float
+    wanted: int
+    turn: threading.Condition
+
+
 class Allowance:
     """What one upload may send: as much as each of its throttles lets it. Its worker alone uses it."""
 
     def __init__(self, throttles: Sequence[Throttle]) -> None:
         self._throttles = throttles
 
-    def ask(self, wanted: int) -> tuple[int, float]:
-        """As of a throttle."""
+    def take(self, wanted: int, seconds: float) -> int | None:
+        """As from a throttle."""
+        until = time.monotonic() + seconds
         granted = wanted
         for place, throttle in enumerate(self._throttles):
-            leave, seconds = throttle.ask(self, granted)
+            leave = throttle.take(self, granted, until - time.monotonic())
             for earlier in self._throttles[:place]:
-                earlier.give_back(granted - leave)
-            if seconds:
-                for later in self._throttles[place + 1 :]:
-                    later.forget(self)  # who cannot go must not keep others waiting there
-                return 0, seconds
+                earlier.give_back(self, granted - (leave or 0))
+            if leave is None:
+                return None
             granted = leave
-        return granted, 0.0
+        return granted
+
+    def give_back(self, count: int) -> None:
+        """As to a throttle."""
+        for throttle in self._throttles:
+            throttle.give_back(self, count)
 
     def paused_for(self) -> float:
         """As of a throttle."""
         return max(throttle.paused_for() for throttle in self._throttles)
 
-    def give_back(self, count: int) -> None:
-        """As to a throttle."""
-        for throttle in self._throttles:
-            throttle.give_back(count)
-
     def forget(self) -> None:
-        """It sends no more."""
+        """The upload has ended."""
         for throttle in self._throttles:
             throttle.forget(self)
 
@@ -140,6 +187,7 @@ class Throttling(abc.DisposableBase):
 
     Attributes:
         throttle: The throttle; None where nothing is set.
+        is_to_follow: Whether a setting may change, and is not followed yet.
     """
 
     def __init__(self, rate_limit: RateLimit, pause: Pause, fail: Callable[[Exception], None]) -> None:
@@ -148,18 +196,17 @@ class Throttling(abc.DisposableBase):
         self._pause = pause
         self._fail = fail
         self._subscriptions = CompositeDisposable()
+        self.is_to_follow = isinstance(rate_limit, abc.ObservableBase) or pause is not None
         if rate_limit is not None or pause is not None:
             self.throttle = Throttle()
             if not isinstance(rate_limit, abc.ObservableBase):
                 self.throttle.limit(rate_limit)
 
-    def follow(self, scheduler: abc.SchedulerBase | None = None) -> bool:
-        """Begin to; whether there is anything to follow. What goes wrong with it goes to `fail`.
-
-        What they emit at once holds when this returns; with a scheduler, for what is scheduled there afterwards.
-        """
-        if self.throttle is None:
-            return False
+    def follow(self) -> None:
+        """Begin to, once: what the settings emit at once holds when this returns, and their errors go to `fail`."""
+        if not self.is_to_follow:
+            return
+        self.is_to_follow = False
         settings: list[tuple[Any, Callable[[Any], None]]] = []
         if isinstance(self._rate_limit, abc.ObservableBase):
             settings.append((self._rate_limit, self._limit))
@@ -168,19 +215,25 @@ class Throttling(abc.DisposableBase):
 
         def subscribe() -> None:
             for setting, on_next in settings:
-                self._subscriptions.add(setting.subscribe(on_next, self._fail, scheduler=scheduler))
+                self._subscriptions.add(setting.subscribe(on_next, self._fail))
 
-        if scheduler is not None or CurrentThreadScheduler.singleton().schedule_required():
+        if CurrentThreadScheduler.singleton().schedule_required():
             subscribe()
         else:  # behind this thread's trampoline, even reactivex.of() would have to wait for the upload's end
             thread = threading.Thread(target=subscribe)
             thread.start()
             thread.join()
-        return bool(settings)
 
     def dispose(self) -> None:
         """Follow them no more."""
-        self._subscriptions.dispose()
+        try:
+            self._subscriptions.dispose()
+        except Exception:
+            _logger.exception("A rate_limit or a pause failed when it was disposed")
+
+    def releasing(self, observer: abc.ObserverBase[T]) -> abc.ObserverBase[T]:
+        """The observer, before whose end this is disposed: there, for it may belong to the same loop."""
+        return observer if self.throttle is None else _Releasing(observer, self)
 
     def _limit(self, value: object) -> None:
         assert self.throttle is not None
@@ -199,29 +252,52 @@ class Throttling(abc.DisposableBase):
             self._fail(TypeError(f"pause: the Observable's items must be bool, got {type(value).__name__}"))
 
 
+class _Releasing(abc.ObserverBase[T]):
+    def __init__(self, observer: abc.ObserverBase[T], throttling: Throttling) -> None:
+        self._observer = observer
+        self._throttling = throttling
+
+    def on_next(self, value: T) -> None:
+        self._observer.on_next(value)
+
+    def on_error(self, error: Exception) -> None:
+        self._throttling.dispose()
+        self._observer.on_error(error)
+
+    def on_completed(self) -> None:
+        self._throttling.dispose()
+        self._observer.on_completed()
+
+
 def check_rate_limit(value: object) -> Any:
     """Return the value if it can be a `rate_limit`."""
     return value if value is None or isinstance(value, abc.ObservableBase) else _check_rate(value)
 
 
 def _check_rate(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(
             "rate_limit: expected a number of bytes per second, an Observable of them, or None, "
             f"got {type(value).__name__}"
         )
-    if not math.isfinite(value) or value <= 0:
+    try:
+        rate = float(value)
+    except OverflowError:
+        rate = math.inf
+    if not math.isfinite(rate) or rate <= 0:
         raise ValueError(
             "rate_limit: must be a finite number of bytes per second, more than 0 (None for no limit); "
             f"got {value!r}"
         )
-    return value
+    return rate
 
 
 def check_pause(value: object) -> Any:
     """Return the value if it can be a `pause`."""
     if value is not None and not isinstance(value, abc.ObservableBase):
-        raise TypeError(f"pause: expected an Observable of bool or None, got {type(value).__name__}")
+        raise TypeError(
+            f"pause: expected an Observable of bool, such as a BehaviorSubject, or None, got {type(value).__name__}"
+        )
     return value
 
 

@@ -20,6 +20,8 @@ from ._throttle import Allowance
 
 LOOK_SECONDS = 0.05  # between two looks at the transfer, in whatever wait
 
+_PACED_PIECE = 64 * 1024  # bytes, at most, that a client gets at a time whose transport cannot be paused
+
 
 class _Current(threading.local):
     transfer: Transfer | None = None
@@ -184,13 +186,15 @@ class Transfer:
             return
         done = 0
         while done < len(piece):
-            granted, seconds = self.allowance.ask(len(piece) - done)
-            if granted:
-                yield piece[done : done + granted]
-                done += granted
-            else:
-                time.sleep(max(0.0, min(seconds, LOOK_SECONDS, self.remaining())))
-                self.look()
+            granted = self.await_leave(self.allowance, min(len(piece) - done, _PACED_PIECE))
+            yield piece[done : done + granted]
+            done += granted
+
+    def await_leave(self, allowance: Allowance, wanted: int) -> int:
+        """Wait until some of the wanted bytes may go, looking around meanwhile, and return how many."""
+        while (granted := allowance.take(wanted, min(LOOK_SECONDS, self.remaining()))) is None:
+            self.look()
+        return granted
 
 
 class Pass:

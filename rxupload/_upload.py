@@ -113,13 +113,14 @@ def upload(
             iterator cannot make). A plain client sends the header and does not wait.
         rate_limit: Body bytes per second, more than 0; None for no limit. At most 50 ms' worth go at once. Or an
             Observable of such values, each of which holds from when it comes; none before the first, the last one
-            after the end, and its error is the upload's. Each subscription to the upload subscribes to it, and disposes
-            it at its end: on the loop, where the upload notifies on one, else on the upload's own thread.
+            after the end, and its error is the upload's. Each subscription to the upload subscribes to it when it
+            starts, and disposes it before its end: on the loop, where the upload notifies on one, else on the upload's
+            own thread. It must not block there. What it emits at once holds for the first byte.
         pause: An Observable of bool: True holds the body, False lets it go on; the same holds for it. The system may
             still send what it has taken, of which at most 128 KiB wait (TCP_NOTSENT_LOWAT) for a server that is slow to
             read. `timeout` runs on during a pause, the client's write timeout does not. Servers have a patience of
-            their own: what they say, or that they close the connection, ends the upload at once. With a plain client, a
-            pause takes effect at the next piece.
+            their own: what they say, or that they close the connection, ends the upload at once. With a plain client,
+            and over HTTP/2, what was handed over still goes: at most 64 KiB and what the client and the system hold.
         client: An `httpx.Client` or `httpx2.Client`, for its auth, headers, proxies, TLS settings and connections;
             it is not closed. None: a default client, shared by all uploads, that stores no cookies and honours the
             proxy environment variables. A plain client counts bytes as sent when the system has taken them, and an
@@ -223,19 +224,15 @@ class Upload(Observable[UploadEvent]):
         if throttling.throttle is not None:
             throttles.insert(0, throttling.throttle)
         transfer.allowance = Allowance(throttles) if throttles else None
-        disposable = CompositeDisposable(Disposable(lambda: transfer.stop(Disposed())), throttling)
+        observer = throttling.releasing(observer)
+        disposable = CompositeDisposable(throttling, Disposable(lambda: transfer.stop(Disposed())))
         scheduler = scheduler or NewThreadScheduler()
         if isinstance(scheduler, CurrentThreadScheduler):
             # Another's trampoline would run the upload here and now, before whoever subscribes can dispose it.
             scheduler = CurrentThreadScheduler.singleton()
         if may_block(scheduler):
             direct = DirectDelivery(observer, transfer)
-
-            def work(*_: object) -> None:
-                throttling.follow()
-                _work(plan, transfer, direct, throttling)
-
-            disposable.add(scheduler.schedule(work))
+            disposable.add(scheduler.schedule(lambda *_: _work(plan, transfer, direct, throttling)))
             return disposable
         delivery = LoopDelivery(observer, transfer, scheduler)
         transfer.is_abandoned = partial(is_closed, scheduler)
@@ -243,8 +240,15 @@ class Upload(Observable[UploadEvent]):
         worker = threading.Thread(
             target=_work, args=(plan, transfer, delivery, throttling), name="rxupload", daemon=True
         )
-        if throttling.follow(scheduler):
-            scheduler.schedule(lambda *_: worker.start())  # after what the settings emit at once
+
+        def begin(*_: object) -> None:
+            throttling.follow()
+            worker.start()
+
+        if throttling.is_to_follow:
+            disposable.add(
+                scheduler.schedule(begin)
+            )  # in a turn of the loop, and not inside this one's trampoline
         else:
             worker.start()
         return disposable
@@ -331,12 +335,12 @@ def _work(plan: _Plan, transfer: Transfer, delivery: Delivery, throttling: Throt
     failure: BaseException | None = None
     try:
         with transfer.bound():
+            throttling.follow()
             response = _exchange(plan, transfer, Meter(plan.progress_interval, delivery.next))
     except BaseException as error:  # noqa: BLE001 - the observer's, whatever it is
         failure = error
         transfer.expire()
     stopped = transfer.settle()
-    throttling.dispose()
     reason = stopped or failure
     if reason is None:
         try:
@@ -345,7 +349,9 @@ def _work(plan: _Plan, transfer: Transfer, delivery: Delivery, throttling: Throt
             reason = error
         else:
             delivery.completed()
-    if reason is not None and not isinstance(stopped, Disposed):
+    if isinstance(stopped, Disposed):
+        throttling.dispose()  # for a loop that has closed
+    elif reason is not None:
         delivery.error(cast("Exception", reason))
     if threading.current_thread() is threading.main_thread():
         for each in (reason, failure):
