@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard
 from weakref import WeakKeyDictionary
 
 from reactivex import abc
+from reactivex.subject import AsyncSubject, ReplaySubject, Subject
 
 from ._errors import SourceChanged
 from ._stream import ObservableReader
@@ -60,12 +61,15 @@ class File:
 
     An Observable of bytes as the source is subscribed to before anything is sent, and so before the first
     `Progress`, with no scheduler and on a thread of its own; and again for each further pass, which gets what it
-    emits from then on. The subscription is disposed when the pass ends. At most 1 MiB of what it emits (or one item
-    that is longer) waits to be sent, and `on_next` makes its producer wait while there is no room. Where that would
-    block an asyncio loop, the EventLoopScheduler that the upload notifies on, or the thread that uploads, the
-    upload ends with `BufferError` instead: in a coroutine, `await asyncio.to_thread(subject.on_next, data)` waits
-    for room and leaves the loop free. An error of the Observable is the upload's, at once. One that emits within
-    its own `subscribe` function gets `BrokenPipeError` there once the pass has ended.
+    emits from then on: only a cold one, or a `ReplaySubject`, gives the whole again, and a `Subject` that was read
+    before is an error, as an iterator is. The subscription is disposed when the pass ends.
+
+    At most 1 MiB of what it emits (or one item that is longer) waits to be sent, and `on_next` makes its producer
+    wait while there is no room. Where that would block an asyncio loop, the EventLoopScheduler that the upload
+    notifies on, or the thread that uploads, the upload ends with `BufferError` instead: in a coroutine,
+    `await asyncio.to_thread(subject.on_next, data)` waits for room and leaves the loop free. An error of the
+    Observable is the upload's, at once. One that emits within its own `subscribe` function gets `BrokenPipeError`
+    there once the pass has ended; any other producer is told nothing, and what it emits then is dropped.
 
     Attributes:
         source: A path, bytes-like, a binary file object, an iterable of bytes, a callable that returns a
@@ -119,6 +123,11 @@ def make_source(  # noqa: PLR0911 - one for each kind
         return _OnceSource("the iterator", size, file)
     if isinstance(file, Iterable) and not isinstance(file, Mapping | AsyncIterable):
         return _FreshSource("the iterable", size, lambda: file)
+    if isinstance(file, AsyncIterable):
+        raise TypeError(
+            f"{argument} is an asynchronous iterable; give a Subject, and feed it from a task with "
+            "`await asyncio.to_thread(subject.on_next, data)`"
+        )
     raise TypeError(
         f"{argument} must be a path (str or os.PathLike), bytes, an Observable of bytes, a binary file object, "
         f"an iterable of bytes, or a function that returns one of the last two, not {_type(file)}"
@@ -356,9 +365,12 @@ class _ObservableSource(Source):
     def __init__(self, label: str, declared: int | None, observable: abc.ObservableBase[Buffer]) -> None:
         super().__init__(label, declared)
         self._observable = observable
+        repeats = not isinstance(observable, Subject) or isinstance(observable, ReplaySubject | AsyncSubject)
+        self._repeats = repeats  # as far as that can be known
+        self._was_read = False
 
     def open(self) -> Reader:
-        begin = partial(ObservableReader, self._observable, self._label, Transfer.current())
+        begin = partial(self._begin, Transfer.current())
         with ExitStack() as opened:
             # Now, so that a hot one is heard from the first Progress on, and what is wrong with one that emits at once
             # shows before anything is sent. Its first item is not waited for: it may be that Progress that causes it.
@@ -371,7 +383,14 @@ class _ObservableSource(Source):
         self, begin: Callable[[], ObservableReader], begun: list[ObservableReader]
     ) -> Generator[Buffer | None]:
         with closing(begun.pop() if begun else begin()) as stream:
-            yield from stream.pieces()
+            for piece in stream.pieces():
+                self._was_read |= piece is not None
+                yield piece
+
+    def _begin(self, transfer: Transfer | None) -> ObservableReader:
+        if self._was_read and not self._repeats:
+            raise _used_up(self._label, "a ReplaySubject")
+        return ObservableReader(self._observable, self._label, transfer)
 
 
 @dataclass(slots=True)
@@ -401,10 +420,10 @@ class _Once:
             self._used = True
 
 
-def _used_up(label: str) -> RuntimeError:
+def _used_up(label: str, instead: str = "a function that returns a fresh iterable") -> RuntimeError:
     return RuntimeError(
         f"{label} was read before, and can be read only once; for a retry, a redirect or another upload, "
-        "give a path, bytes, or a function that returns a fresh iterable"
+        f"give a path, bytes, or {instead}"
     )
 
 
@@ -468,7 +487,7 @@ def _iterate(content: Any, label: str) -> Iterator[object]:
 def _checked(items: Iterable[object], label: str) -> Generator[Buffer]:
     for index, item in enumerate(items):
         if not _is_buffer(item):
-            raise TypeError(f"{label} must give bytes, and its item {index} is {_type(item)}")
+            raise TypeError(f"{label} must give bytes, and its item {index} is {_type(item)}{_hint(item)}")
         yield item
 
 
@@ -539,6 +558,10 @@ def _is_buffer(data: object) -> TypeGuard[Buffer]:
     except TypeError:
         return False
     return True
+
+
+def _hint(item: object) -> str:
+    return "; encode it: text.encode()" if isinstance(item, str) else ""
 
 
 def _type(value: object) -> str:

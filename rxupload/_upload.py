@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import threading
@@ -17,6 +18,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 from reactivex.internal import SequenceContainsNoElementsError
 from reactivex.scheduler import CurrentThreadScheduler, NewThreadScheduler
+from reactivex.scheduler.eventloop import AsyncIOScheduler
 
 from . import _transport
 from ._delivery import (
@@ -209,6 +211,7 @@ class Upload(Observable[UploadEvent]):
             scheduler: One with a loop, such as AsyncIOScheduler, on which the callbacks are to come; else they come
                 on threads of the library.
         """
+        _check_scheduler(scheduler)
         from .uploadtask import UploadTask  # noqa: PLC0415 - it knows this module, and most uploads do without it
 
         return UploadTask(self, scheduler=scheduler)
@@ -266,10 +269,13 @@ def run(source: Observable[T], scheduler: abc.SchedulerBase | None = None) -> T:
     Raises:
         Exception: What the source ended with.
         SequenceContainsNoElementsError: If it completed without an item.
+        RuntimeError: If the scheduler is that of the event loop which this would block.
     """
     if not isinstance(source, abc.ObservableBase):
         raise TypeError(f"source: expected an Observable, got {type(source).__name__}")
     _check_scheduler(scheduler)
+    if isinstance(scheduler, AsyncIOScheduler) and _runs_here(scheduler):
+        raise RuntimeError("run() would block the loop of its scheduler; await the Observable instead")
     ended = threading.Event()
     items: list[T] = []
     errors: list[Exception] = []
@@ -296,6 +302,13 @@ def run(source: Observable[T], scheduler: abc.SchedulerBase | None = None) -> T:
     if not items:
         raise SequenceContainsNoElementsError
     return items[0]
+
+
+def _runs_here(scheduler: AsyncIOScheduler) -> bool:
+    try:
+        return asyncio.get_running_loop() is scheduler._loop  # noqa: SLF001
+    except RuntimeError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -486,6 +499,8 @@ def _plan_part(
     argument: str, item: Any, name: object, filename: object, content_type: str | None
 ) -> _PlannedPart:
     file = item if isinstance(item, File) else File(item)
+    if isinstance(file.source, Upload):
+        raise TypeError(f"{argument}: an Upload is not a file; to run several uploads, use upload_all()")
     source = make_source(file.source, size=file.size, argument=argument)
     part_filename = file.filename if file.filename is not None else filename
     part_type = file.content_type if file.content_type is not None else content_type
@@ -540,8 +555,10 @@ def check_headers(headers: Any) -> list[tuple[bytes, bytes]]:
         items = httpx.Headers(headers).raw
     except (TypeError, AttributeError) as error:
         raise TypeError(f"headers: expected a mapping of str to str, or a list of pairs: {error}") from error
+    except UnicodeEncodeError as error:
+        raise ValueError(f"headers: only ASCII may stand in a str: {error.object!r}") from error
     except ValueError as error:
-        raise ValueError(f"headers: {error}") from error
+        raise ValueError(f"headers: expected a mapping, or a list of pairs: {error}") from error
     for key, value in items:
         if not _TOKEN.fullmatch(key):
             raise ValueError(f"headers: not a header name: {key!r}")

@@ -32,6 +32,7 @@ from reactivex.scheduler import (
     TrampolineScheduler,
 )
 
+from ._batch import BatchProgress
 from ._errors import UploadTimeout
 from ._progress import Progress
 
@@ -406,7 +407,7 @@ def _throughput(progress: Progress, sent: int, seconds: float) -> Throughput:
 
 
 def progress_bar(**tqdm_options: Any) -> Callable[[Observable[T]], Observable[T]]:
-    """Draw the Progress items as a bar, in a terminal or in Jupyter, and pass everything on.
+    """Draw the Progress items, or a batch's BatchProgress, as a bar in a terminal or in Jupyter; pass everything on.
 
     ::
 
@@ -436,7 +437,7 @@ def progress_bar(**tqdm_options: Any) -> Callable[[Observable[T]], Observable[T]
             bar = _Bar(lambda total: tqdm(**{**options, "total": total}))
 
             def on_next(item: T) -> None:
-                if isinstance(item, Progress):
+                if isinstance(item, Progress | BatchProgress):
                     try:
                         bar.show(item)
                     except Exception as error:  # noqa: BLE001 - an option that tqdm does not take
@@ -484,19 +485,22 @@ class _Bar:
         self._make = make
         self._lock = threading.Lock()
         self._bar: tqdm[Any] | None = None
-        self._shown: tuple[int, int | None] | None = None
+        self._attempt = 1
         self._closed = False
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: Progress | BatchProgress) -> None:
         with self._lock:
             if self._closed:
                 return
+            attempt = progress.attempt if isinstance(progress, Progress) else 1
             if self._bar is None:
                 self._bar = self._make(progress.total)
-            elif self._shown != (progress.attempt, progress.total):
+            elif attempt != self._attempt:
                 self._bar.total = progress.total  # reset() takes None for "as before"
                 self._bar.reset(progress.total)
-            self._shown = (progress.attempt, progress.total)
+            elif progress.total != self._bar.total:
+                self._bar.total = progress.total
+            self._attempt = attempt
             self._bar.update(progress.sent - self._bar.n)
 
     def close(self) -> None:

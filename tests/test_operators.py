@@ -36,7 +36,7 @@ from reactivex.testing import ReactiveTest, TestScheduler
 from servers import Server
 
 import rxupload
-from rxupload import Progress, SourceChanged, UploadTimeout, operators, upload
+from rxupload import BatchProgress, Progress, SourceChanged, UploadTimeout, operators, upload
 from rxupload.operators import Throughput, of_type, progress_bar, raise_for_status, retry_backoff, throughput
 
 on_next, on_error, on_completed = ReactiveTest.on_next, ReactiveTest.on_error, ReactiveTest.on_completed
@@ -836,6 +836,20 @@ class TestProgressBar:
         assert results.messages == [on_next(210, P1), *ends]
         assert " 50%" in drawn.getvalue()
         assert drawn.getvalue().endswith("\n")
+
+    def test_batch(self):
+        """Of a batch, the bar shows the bytes of all, with their total once it is known; a retry takes some back."""
+        drawn = io.StringIO()
+        source = Subject()
+        source.pipe(
+            progress_bar(file=drawn, ascii=True, mininterval=0, bar_format="<{n}/{total}>")
+        ).subscribe()
+        for sent, total in [(0, None), (30, None), (20, None), (60, 60)]:
+            source.on_next(BatchProgress(0, 0, 1, sent, total))
+        source.on_completed()
+        shown = [text.strip() for text in drawn.getvalue().replace("\n", "\r").split("\r") if text.strip()]
+        steps = [text.replace(".0", "").replace("0.00", "0") for text in shown]
+        assert list(dict.fromkeys(steps)) == ["<0/None>", "<30/None>", "<20/None>", "<60/60>"]
 
     def test_new_attempt(self):
         """A new attempt begins the same bar again, with its total."""

@@ -27,10 +27,10 @@ from reactivex.scheduler import (
     ImmediateScheduler,
     NewThreadScheduler,
 )
-from reactivex.subject import ReplaySubject, Subject
+from reactivex.subject import BehaviorSubject, ReplaySubject, Subject
 from servers import Server, client_context
 
-from rxupload import File, Progress, SourceChanged, UploadTimeout, UploadTransport, _stream, upload
+from rxupload import File, Progress, SourceChanged, UploadTimeout, UploadTransport, _stream, run, upload
 from rxupload._source import CHUNK, make_source
 from rxupload._stream import LIMIT, ObservableReader
 from rxupload._transfer import Disposed
@@ -369,6 +369,39 @@ class TestSubscription:
         assert observed.wait().response.status_code == 200
         assert client.requests == 2
 
+    @pytest.mark.parametrize("kind", [Subject, lambda: BehaviorSubject(b"one")])
+    def test_subject_that_was_read(self, kind):
+        """A Subject does not emit again what it has emitted: a second pass is an error, never an empty body."""
+        subject = kind()
+        up, client = cranked(subject)
+        observed, _ = observe(up.pipe(ops.retry(2)))
+        exchange = client.next_request()
+        with ThreadPoolExecutor(1) as thread:
+            taken = thread.submit(exchange.take_all)
+            subject.on_next(b"one")
+            subject.on_completed()
+            assert b"one" in taken.result()
+        exchange.fail(httpx.ReadError("lost"))
+        error = observed.wait().error
+        assert isinstance(error, RuntimeError)
+        assert "the Observable was read before, and can be read only once" in str(error)
+        assert "give a path, bytes, or a ReplaySubject" in str(error)
+
+    def test_replay_subject(self):
+        """A ReplaySubject gives the whole again."""
+        subject = ReplaySubject()
+        subject.on_next(b"one")
+        subject.on_completed()
+        bodies = []
+
+        def lose(request):
+            bodies.append(content_of(b"".join(request.stream)))
+            raise httpx.ReadError("lost")
+
+        client = ScriptedClient(lose, answer())
+        assert run(upload(URL, subject, client=client).pipe(ops.retry(2))).status_code == 200
+        assert bodies == [b"one"]
+
     def test_disposed_when_the_connection_fails(self):
         """An upload that sends nothing of it disposes the subscription nonetheless."""
         hand = Hand()
@@ -442,9 +475,11 @@ class TestErrors:
         assert exchange.end() is observed.error
 
     def test_upload_of_an_upload(self):
-        """An Upload is an Observable too; what is wrong with its items is said, and it is aborted."""
+        """An Upload is refused at once; behind an operator its items are what is wrong, and it is aborted."""
         inner, inner_client = cranked(b"data")
-        up, _ = cranked(inner)
+        with pytest.raises(TypeError, match=r"file: an Upload is not a file; .* use upload_all"):
+            upload("http://127.0.0.1/", inner)
+        up, _ = cranked(inner.progress)
         observed, _ = observe(up)
         exchange = inner_client.next_request()
         with pytest.raises(Disposed):

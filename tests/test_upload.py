@@ -1042,6 +1042,23 @@ class TestArguments:
         with pytest.raises(TypeError, match="scheduler"):
             call(upload(URL, b"data", client=ScriptedClient(answer())))
 
+    @pytest.mark.parametrize(
+        "call", [lambda up, loop: up.run(loop), lambda up, loop: rxupload.run(up.progress, loop)]
+    )
+    def test_run_on_the_loop_that_it_would_block(self, call):
+        """run() with the scheduler of the running loop is an error, and not a wait without end."""
+
+        async def main() -> None:
+            with pytest.raises(RuntimeError, match=r"run\(\) would block the loop .*; await"):
+                call(upload(URL, b"data"), AsyncIOScheduler(asyncio.get_running_loop()))
+
+        asyncio.run(main())
+
+    def test_start_with_what_is_no_scheduler(self):
+        """start(scheduler=loop), which would notify on other threads, is an error."""
+        with pytest.raises(TypeError, match="scheduler: expected a reactivex scheduler"):
+            upload(URL, b"data").start(scheduler="loop")
+
     def test_run_of_what_is_no_observable(self):
         """rxupload.run() names its argument."""
         with pytest.raises(TypeError, match="source: expected an Observable, got str"):
