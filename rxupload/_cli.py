@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 from dataclasses import asdict
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, Self, TextIO, cast
 
@@ -136,12 +137,12 @@ def _demo(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="rxupload-", ignore_cleanup_errors=True) as directory:
         if args.file is None:
             path = Path(directory, "random.bin")
-            print(f"File      {path}, {_megabytes(args.size)} of random bytes, removed at the end")
+            print(f"File      {path}, {_amount(args.size)} of random bytes, removed at the end")
             sha256 = _write_random(path, args.size)
         else:
             path = Path(args.file)
             with path.open("rb") as file:
-                print(f"File      {_printable(args.file)}, {_megabytes(path.stat().st_size)}")
+                print(f"File      {_printable(args.file)}, {_amount(path.stat().st_size)}")
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         with receiver.running() as url:
             print(f"Receiver  {url}")
@@ -256,7 +257,7 @@ def _upload_and_compare(url: str, path: Path, sha256: str) -> int:
     seconds = time.perf_counter() - started
     if response.is_error:
         return _fail(f"the receiver answered {_status(response)}: {response.text[:1000]}")
-    rate = _megabytes(path.stat().st_size / seconds)
+    rate = _amount(path.stat().st_size / seconds)
     print(f"Response  {_status(response)} after {seconds:.2f} s, {rate}/s")
     received = response.json()["files"][0]["sha256"]
     print(f"SHA-256   {sha256} sent")
@@ -360,18 +361,22 @@ class _Lines(_Report):
     def __init__(self, files: list[str]) -> None:
         super().__init__(files)
         self._tenths = [0] * len(files)
+        self._failed: list[int] = []
 
     def _progress(self, index: int, progress: Progress) -> None:
         tenth = progress.sent // 10_000_000 if progress.percent is None else progress.percent // 10
         if tenth > self._tenths[index]:
             share = "" if progress.percent is None else f" ({progress.percent} %)"
-            self._say(index, f"{_megabytes(progress.sent)}{share}", sys.stderr)
+            self._say(index, f"{_amount(progress.sent)}{share}", sys.stderr)
         self._tenths[index] = tenth
 
     def _response(self, index: int, response: httpx.Response) -> None:
+        if response.is_error:
+            self._failed.append(index)
         self._say(index, f"{_status(response)}{_excerpt(response)}", sys.stdout)
 
     def _error(self, index: int, error: Exception) -> None:
+        self._failed.append(index)
         self._say(index, _sentence(error), sys.stderr)
 
     def _again(self, index: int, error: Exception, attempt: str) -> None:
@@ -382,7 +387,10 @@ class _Lines(_Report):
         count = len(self._files)
         if count > 1:
             sent = f"{count - _failures(summary)} of {count} files sent"
-            print(f"{sent}, {_megabytes(summary.sent)} in {summary.seconds:.1f} s", file=sys.stderr)
+            print(f"{sent}, {_amount(summary.sent)} in {summary.seconds:.1f} s", file=sys.stderr)
+        if count > 1 and self._failed:
+            names = [_printable(self._files[index]) for index in sorted(self._failed)]
+            print(f"failed: {', '.join(names)}", file=sys.stderr)
 
     def _say(self, index: int, text: str, stream: TextIO) -> None:
         self._print(f"{_printable(self._files[index])}: {text}", stream)
@@ -473,6 +481,9 @@ class _Bars(_Lines):
         super()._response(index, response)
 
     def _error(self, index: int, error: Exception) -> None:
+        if len(self._files) > 1:  # the rest of it will not come
+            self._totals[index] = self._sent[index]
+            self._all.total = self._total()
         self._end(index)
         super()._error(index, error)
 
@@ -525,8 +536,11 @@ def _excerpt(response: httpx.Response) -> str:
     return "".join(f"\n{_printable(line)}" for line in lines)
 
 
-def _megabytes(size: float) -> str:
-    return f"{size / 1e6:.1f} MB"
+def _amount(size: float) -> str:
+    for least, unit in ((1e6, "MB"), (1e3, "kB")):
+        if size >= least:
+            return f"{size / least:.1f} {unit}"
+    return f"{size:.0f} bytes"
 
 
 def _one_line(text: str) -> str:
@@ -547,8 +561,9 @@ def _size_on_disk(file: str) -> int | None:
     """A first guess at how much FILE will be; None if it has no size (standard input)."""
     if file == "-":
         return None
+    path = Path(file)
     with contextlib.suppress(OSError):
-        return Path(file).stat().st_size
+        return path.stat().st_size if path.is_file() else 0
     return 0
 
 
@@ -563,6 +578,9 @@ def _prepare_output() -> None:
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)  # an abbreviation may mean something else tomorrow
+
     def error(self, message: str) -> NoReturn:
         super().error(_one_line(message))
 
@@ -611,7 +629,7 @@ def _send_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="bytes per second, all FILEs together: 2M (2000000), 2MiB (2097152) ... (any)",
     )
-    add("--timeout", type=float, metavar="SECONDS", help="limit for each upload as a whole (none)")
+    add("--timeout", type=_seconds, metavar="SECONDS", help="limit for each upload as a whole (none)")
     add("--insecure", action="store_true", help="accept any TLS certificate")
     add("--json", action="store_true", help="report in JSON lines, see below")
     parser.set_defaults(run=_send)
@@ -650,14 +668,19 @@ def _pair(separator: str) -> Callable[[str], tuple[str, str]]:
 
 def _whole(least: int, most: float = math.inf) -> Callable[[str], int]:
     def whole(text: str) -> int:
-        number = int(text)
-        if not least <= number <= most:
-            raise ValueError
-        return number
-
-    whole.__name__ = "number"  # argparse tells it to the user
+        if text.isascii() and text.isdigit() and least <= int(text) <= most:
+            return int(text)
+        limits = f"of {least} or more" if most == math.inf else f"from {least} to {most}"
+        raise argparse.ArgumentTypeError(f"expected a whole number {limits}, got {text!r}")
 
     return whole
+
+
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < (seconds := float(text)) < math.inf:
+            return seconds
+    raise argparse.ArgumentTypeError(f"expected a number of seconds, more than 0, got {text!r}")
 
 
 def _rate(text: str) -> int:
@@ -668,8 +691,8 @@ def _rate(text: str) -> int:
 
 
 def _size(text: str) -> int:
-    match = re.fullmatch(r"([0-9]+) ?(?:([KMGT])(I?))?B?", text.upper())
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(?:([KMGT])(I?))?B?", text.upper())
     if match is None:
-        raise argparse.ArgumentTypeError("expected a size such as 4096, 10MB or 256MiB")
+        raise argparse.ArgumentTypeError(f"expected a size such as 4096, 1.5M or 256MiB, got {text!r}")
     number, prefix, binary = match.groups()
-    return int(number) * int((1024 if binary else 1000) ** " KMGT".index(prefix or " "))
+    return int(Decimal(number) * (1024 if binary else 1000) ** " KMGT".index(prefix or " "))

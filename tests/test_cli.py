@@ -416,19 +416,26 @@ def test_a_named_pipe_is_sent_once(cli, server, tmp_path, no_waits):
         (["send", "http://h/", "f", "--name", ""], "name"),
         (["send", "http://h/", ""], "file"),
         (["send", "http://h/", "-", "-"], "only once"),
-        (["send", "http://h/", "f", "--concurrency", "0"], "--concurrency"),
+        (
+            ["send", "http://h/", "f", "--concurrency", "0"],
+            "--concurrency: expected a whole number of 1 or more",
+        ),
         (["send", "http://h/", "f", "--concurrency", "many"], "--concurrency"),
         (["send", "http://h/", "f", "--retries", "-1"], "--retries"),
         (["send", "http://h/", "f", "--limit-rate", "0"], "--limit-rate: must be more than 0"),
         (["send", "http://h/", "f", "--limit-rate", "0MB"], "--limit-rate: must be more than 0"),
         (["send", "http://h/", "f", "--limit-rate", "-1"], "--limit-rate"),
         (["send", "http://h/", "f", "--limit-rate", "fast"], "256MiB"),
-        (["send", "http://h/", "f", "--timeout", "0"], "timeout"),
-        (["send", "http://h/", "f", "--timeout", "nan"], "timeout"),
-        (["send", "http://h/", "f", "--timeout", "soon"], "--timeout"),
+        (
+            ["send", "http://h/", "f", "--timeout", "0"],
+            "--timeout: expected a number of seconds, more than 0",
+        ),
+        (["send", "http://h/", "f", "--timeout", "nan"], "--timeout: expected a number of seconds"),
+        (["send", "http://h/", "f", "--timeout", "soon"], "--timeout: expected a number of seconds"),
+        (["send", "http://h/", "f", "--limit", "2M"], "--limit"),
         (["demo", "--size", "big"], "256MiB"),
         (["demo", "--size", "-1"], "--size"),
-        (["receive", "--port", "65536"], "--port"),
+        (["receive", "--port", "65536"], "--port: expected a whole number from 0 to 65535"),
         (["receive", "--max-size", "1.5.2"], "256MiB"),
     ],
 )
@@ -456,7 +463,7 @@ def test_plain_lines_tell_each_tenth(capsys):
         for sent in range(0, 1_000_001, 1000):
             lines.show(progress(sent, 1_000_000, attempt))
 
-    told = [f"a.jpg: {tenth / 10} MB ({tenth}0 %)" for tenth in range(1, 11)]
+    told = [f"a.jpg: {tenth}00.0 kB ({tenth}0 %)" for tenth in range(1, 10)] + ["a.jpg: 1.0 MB (100 %)"]
     assert capsys.readouterr() == ("", "\n".join([*told, *told, ""]))
 
 
@@ -526,12 +533,13 @@ def test_json_lines_tell_errors_and_which_file(cli, server, photo, tmp_path):
 
 
 def test_several_files_end_with_a_summary(cli, server, photo, tmp_path):
-    """The last line says how many of several FILEs were answered below 400; one FILE needs no such line."""
+    """At last it says how many of several FILEs were answered below 400, and which were not; one needs none."""
     server.answer = lambda number: (200 if number < 3 else 404, b"")
     files = [photo, photo, photo, tmp_path / "missing"]
 
-    summary = cli("send", server.url, *files).err.splitlines()[-1]
-    assert re.fullmatch(r"2 of 4 files sent, 0\.0 MB in [0-9]+\.[0-9] s", summary)
+    *_, summary, failed = cli("send", server.url, *files, "--concurrency", 1).err.splitlines()
+    assert re.fullmatch(r"2 of 4 files sent, [0-9]+ bytes in [0-9]+\.[0-9] s", summary)
+    assert failed == f"failed: {photo}, {files[-1]}"
     assert "sent" not in cli("send", server.url, photo).err
 
 
@@ -738,12 +746,13 @@ def test_each_running_file_has_a_bar_above_the_one_for_all(server, tmp_path, row
         kinds = ["6 files:" if line.startswith("6 files:") else line.split()[0] for line in screen]
         if "6 files:" in kinds:
             assert not set(titles) & set(kinds[kinds.index("6 files:") :]), "the total is not at the bottom"
-    *outcomes, total, summary = last
+    *outcomes, total, summary, failed = last
     assert sorted(outcomes) == sorted(
         [*(f"{file}: 200 Status" for file in files), *["stored"] * 5, f"{missing}: No such file or directory"]
     )
     assert re.match(r"6 files: 100%\|.*5\.00M/5\.00M", total)
     assert re.fullmatch(r"5 of 6 files sent, 5\.0 MB in .* s", summary)
+    assert failed == f"failed: {missing}"
 
 
 @posix_only
@@ -753,7 +762,7 @@ def test_a_terminal_without_room_gets_plain_lines(server, photo, rows):
     status, drawn = on_a_terminal(command("send", server.url, photo), rows)
 
     assert status == 0
-    assert drawn == f"{photo}: 0.0 MB (100 %)\n{photo}: 200 Status\nstored\n"
+    assert drawn == f"{photo}: 181 bytes (100 %)\n{photo}: 200 Status\nstored\n"
 
 
 @posix_only
@@ -840,7 +849,7 @@ def test_a_terminal_without_tqdm_gets_plain_lines(server, photo):
     status, drawn = on_a_terminal(command("send", server.url, photo, without="tqdm"))
 
     assert status == 0
-    assert drawn == f"{photo}: 0.0 MB (100 %)\n{photo}: 200 Status\nstored\n"
+    assert drawn == f"{photo}: 181 bytes (100 %)\n{photo}: 200 Status\nstored\n"
 
 
 @posix_only
