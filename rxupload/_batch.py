@@ -139,8 +139,9 @@ def upload_all(
             for it (nor wake it). An iterator, such as a generator, can be gone through once, so it makes one batch.
         concurrency: The most uploads that run at once.
         rate_limit: Body bytes per second of all uploads together, or an Observable of that, as for `upload()`. They
-            get their shares in turn; an upload's own limit holds too. An upload finds it through the scheduler that it
-            is subscribed to on: an operator that does not hand that down (`subscribe_on`) frees it.
+            get the same share, or less if they want less; an upload's own limit holds too. An upload finds it through
+            the scheduler that it is subscribed to on: an operator that hands down another (`subscribe_on`, `timeout`
+            with a second source, `on_error_resume_next`) frees it.
         pause: An Observable of bool: True holds all bodies, False lets them go on.
 
     Raises:

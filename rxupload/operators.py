@@ -147,7 +147,8 @@ def retry_backoff(
         wait_max: The longest wait, in seconds.
         wait_jitter: The most seconds of jitter, so that clients that failed together do not come back together.
         on: What to try again, instead of the default: an exception type, a tuple of them, or a function of the
-            exception.
+            exception. Of responses it is asked for those statuses alone; with `raise_for_status()` before this
+            operator, for all of 400 or more.
 
     Raises:
         TypeError: If an argument is not of its type; the message names it.
