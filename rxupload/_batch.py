@@ -226,24 +226,20 @@ class UploadAll(Observable[BatchEvent]):
                     "uploads: an iterator can be gone through once; pass a list for a second batch"
                 )
             self._is_drawn_from = True
-        throttling = Throttling(self._rate_limit, self._pause, lambda error: batch.fail(error))  # noqa: PLW0108 - it is made below
-        batch = _Batch(
-            self._uploads, self._concurrency, throttling, throttling.releasing(observer), scheduler
-        )
+
+        def fail(error: Exception) -> None:
+            batch.fail(error)
+
+        throttling = Throttling(self._rate_limit, self._pause, fail)
+        observer = throttling.releasing(observer)
+        batch = _Batch(self._uploads, self._concurrency, throttling, observer, scheduler)
         disposable = CompositeDisposable(Disposable(lambda: batch.stop(Disposed())))
         if scheduler is not None and works_in_place(scheduler):
             disposable.add(scheduler.schedule(lambda *_: batch.work()))
             return disposable
         worker = threading.Thread(target=batch.work, name="rxupload-batch", daemon=True)
-        if scheduler is not None and not may_block(scheduler) and throttling.is_to_follow:
-
-            def begin(*_: object) -> None:
-                throttling.follow()
-                worker.start()
-
-            disposable.add(scheduler.schedule(begin))
-        else:
-            worker.start()
+        loop = None if scheduler is None or may_block(scheduler) else scheduler
+        disposable.add(throttling.start(worker, loop))
         return disposable
 
 

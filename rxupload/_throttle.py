@@ -187,7 +187,6 @@ class Throttling(abc.DisposableBase):
 
     Attributes:
         throttle: The throttle; None where nothing is set.
-        is_to_follow: Whether a setting may change, and is not followed yet.
     """
 
     def __init__(self, rate_limit: RateLimit, pause: Pause, fail: Callable[[Exception], None]) -> None:
@@ -196,7 +195,7 @@ class Throttling(abc.DisposableBase):
         self._pause = pause
         self._fail = fail
         self._subscriptions = CompositeDisposable()
-        self.is_to_follow = isinstance(rate_limit, abc.ObservableBase) or pause is not None
+        self._is_to_follow = isinstance(rate_limit, abc.ObservableBase) or pause is not None
         if rate_limit is not None or pause is not None:
             self.throttle = Throttle()
             if not isinstance(rate_limit, abc.ObservableBase):
@@ -204,9 +203,9 @@ class Throttling(abc.DisposableBase):
 
     def follow(self) -> None:
         """Begin to, once: what the settings emit at once holds when this returns, and their errors go to `fail`."""
-        if not self.is_to_follow:
+        if not self._is_to_follow:
             return
-        self.is_to_follow = False
+        self._is_to_follow = False
         settings: list[tuple[Any, Callable[[Any], None]]] = []
         if isinstance(self._rate_limit, abc.ObservableBase):
             settings.append((self._rate_limit, self._limit))
@@ -223,6 +222,21 @@ class Throttling(abc.DisposableBase):
             thread = threading.Thread(target=subscribe)
             thread.start()
             thread.join()
+
+    def start(self, worker: threading.Thread, loop: abc.SchedulerBase | None) -> abc.DisposableBase:
+        """Start a worker that will follow the settings; where there is a loop, they are followed from there first.
+
+        That is in a turn of its own: behind the trampoline of this one, even reactivex.of() would come too late.
+        """
+        if loop is None or not self._is_to_follow:
+            worker.start()
+            return CompositeDisposable()
+
+        def begin(*_: object) -> None:
+            self.follow()
+            worker.start()
+
+        return loop.schedule(begin)
 
     def dispose(self) -> None:
         """Follow them no more."""

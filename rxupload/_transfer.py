@@ -179,9 +179,7 @@ class Transfer:
         one_pass.end()
 
     def _paced(self, piece: bytes) -> Iterator[bytes]:
-        if (
-            self.allowance is None or self._listen is not None
-        ):  # a transport that listens asks for leave itself
+        if self.allowance is None or self._listen is not None:  # who listens asks for leave as well
             yield piece
             return
         done = 0

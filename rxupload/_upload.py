@@ -243,17 +243,7 @@ class Upload(Observable[UploadEvent]):
         worker = threading.Thread(
             target=_work, args=(plan, transfer, delivery, throttling), name="rxupload", daemon=True
         )
-
-        def begin(*_: object) -> None:
-            throttling.follow()
-            worker.start()
-
-        if throttling.is_to_follow:
-            disposable.add(
-                scheduler.schedule(begin)
-            )  # in a turn of the loop, and not inside this one's trampoline
-        else:
-            worker.start()
+        disposable.add(throttling.start(worker, scheduler))
         return disposable
 
 
