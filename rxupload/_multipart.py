@@ -19,7 +19,7 @@ from ._source import Reader, split
 
 FieldValue: TypeAlias = str | bytes | int | float | bool
 
-ENOUGH = 256 * 1024  # bytes: httpx reaches its full rate with pieces of this size
+ENOUGH = 128 * 1024  # bytes, from which on pieces go out as they are
 PATIENCE = 0.05  # seconds for which a slow source is collected before what is there goes out
 
 _NEWLINE = re.compile(r"\r\n|\r|\n")

@@ -549,7 +549,7 @@ class Stream(httpcore.NetworkStream):
 
     def _hear(self) -> None:
         """Look at what the server says while the body is on its way."""
-        if self._answer.is_final:
+        if self._answer.is_final or not self._is_readable():
             return
         heard = 0
         while not self._answer.is_final and heard < HEAR:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 else:  # collections.abc has Buffer from Python 3.12 on
     Buffer = bytes | bytearray | memoryview
 
-CHUNK = 768 * 1024  # bytes; with the 256 KiB that the body may hold back, no piece of it exceeds 1 MiB
+CHUNK = 896 * 1024  # bytes; with the 128 KiB that the body may hold back, no piece of it exceeds 1 MiB
 
 
 class BinaryFile(Protocol):
