@@ -348,7 +348,10 @@ class Stream(httpcore.NetworkStream):
                 unacknowledged = self._report() if self._body is not None and not self._answer.is_final else 0
                 if unacknowledged:
                     draining.moved(unacknowledged)
+                    began = time.monotonic()
                     draining.slice(read=True)
+                    if self._is_paused():
+                        draining.leave_out(time.monotonic() - began)
                 else:
                     waiting = waiting or self._waiting(httpcore.ReadTimeout, "No response", timeout)
                     waiting.slice(read=True)
@@ -465,6 +468,10 @@ class Stream(httpcore.NetworkStream):
 
     def _so_far(self) -> str:
         return "" if self._transfer is None else self._transfer.so_far()
+
+    def _is_paused(self) -> bool:
+        allowance = None if self._transfer is None else self._transfer.allowance
+        return allowance is not None and allowance.paused_for() > 0
 
     def _raise_if_stopped(self) -> None:
         if self._transfer is not None:

@@ -700,6 +700,28 @@ class TestPause:
             observed.wait()
         assert observed.response.status_code == 200
 
+    @both
+    def test_is_no_stall_when_all_was_handed_over(self, client, tls):
+        """Nor does it when the system has the whole body, and the server takes none of it."""
+        client.timeout = httpx.Timeout(None, write=SHORT)
+        pause, go_on = BehaviorSubject(False), threading.Event()
+
+        def script(connection: Connection) -> None:
+            head = connection.read_head()
+            pause.on_next(True)
+            assert go_on.wait(PATIENCE)
+            connection.read_body(head)
+            connection.respond()
+
+        with Server(script, tls=tls, receive_buffer=4 * KIB) as server:
+            observed, _ = observe(upload(server.url, bytes(60_000), client=client, pause=pause))
+            settled(3 * SHORT)
+            assert not observed.ended
+            go_on.set()
+            pause.on_next(False)
+            observed.wait()
+        assert observed.response.status_code == 200
+
     def test_a_low_rate_is_no_stall(self, client):
         """Nor in the wait for a low rate's next byte."""
         client.timeout = httpx.Timeout(None, write=SHORT)
