@@ -667,6 +667,49 @@ class TestPause:
         # The receive buffer, twice as large as asked for; TCP_NOTSENT_LOWAT; and a piece of what was on its way.
         assert counts[0] <= (128 + 128 + 256) * KIB
 
+    @both
+    @pytest.mark.skipif(sys.platform == "win32", reason="the system's buffers differ there")
+    def test_of_what_is_encrypted(self, client, tls, monkeypatch):
+        """When the server reads again during a pause nothing is written, not even what was encrypted before."""
+        pause, go_on, gone = Subject[bool](), threading.Event(), threading.Event()
+        writes: list[float] = []
+
+        def script(connection: Connection) -> None:
+            length = int(header(connection.read_head(), b"content-length") or 0)
+            assert go_on.wait(PATIENCE)
+            connection.sock.settimeout(0.3)
+            with pytest.raises(TimeoutError):  # all that the system had, so that it has room again
+                while connection.read(1 << 16):
+                    pass
+            connection.send(b"HTTP/1.1 102 Processing\r\n\r\n")  # which is heard, in the pause too
+            gone.set()
+            connection.sock.settimeout(PATIENCE)
+            connection.read(length - connection.received)
+            connection.respond()
+
+        class Recorder(socket.socket):
+            def send(self, *args: Any) -> int:
+                count = super().send(*args)
+                writes.append(time.monotonic())
+                return count
+
+        with Server(script, tls=tls, receive_buffer=64 * KIB) as server:
+            with monkeypatch.context() as patched:
+                patched.setattr(socket, "socket", Recorder)
+                observed, _ = observe(upload(server.url, LARGE, client=client, pause=pause))
+                settled(0.3)  # until the buffers are full
+            pause.on_next(True)
+            settled(0.1)
+            paused = time.monotonic()
+            go_on.set()
+            assert gone.wait(PATIENCE)
+            settled(0.2)
+            assert writes
+            assert max(writes) < paused
+            pause.on_next(False)
+            observed.wait()
+        assert observed.response.status_code == 200
+
     @pytest.mark.skipif(
         not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="the system has no TCP_NOTSENT_LOWAT"
     )
