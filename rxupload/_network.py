@@ -529,7 +529,10 @@ class Stream(httpcore.NetworkStream):
             if allowance is not None:
                 allowance.give_back(size - count)
         while is_blocked:
+            began = time.monotonic()
             self._wait_to_send(waiting)
+            if allowance is not None and allowance.paused_for():
+                waiting.leave_out(time.monotonic() - began)
             # Who has to ask for leave, and perhaps to share, does so when it can use it.
             is_blocked = allowance is not None and not _poll(self._sock, 0, write=True)
         return count

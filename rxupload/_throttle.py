@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import threading
@@ -35,13 +36,15 @@ class Throttle:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._paused_at: float | None = None
         self._rate: float | None = None  # bytes per second
         self._tokens = 0.0  # bytes that may go
         self._filled_at = clock()
         self._waiting: list[_Waiting] = []
         self._start = 0.0  # where the bytes of those that are served begin, on a scale of what each has got
+        self._places: dict[object, tuple[float, int]] = {}  # of those whose time was up
+        self._numbers = itertools.count()
         self._ends: dict[object, float] = {}  # where each one's have ended
 
     def limit(self, rate: float | None) -> None:
@@ -73,21 +76,22 @@ class Throttle:
         """
         until = self._clock() + seconds
         with self._lock:
-            waiting = _Waiting(
-                max(self._start, self._ends.get(who, 0.0)), wanted, threading.Condition(self._lock)
-            )
+            anew = (max(self._start, self._ends.get(who, 0.0)), next(self._numbers))
+            start, number = self._places.pop(who, anew)
+            waiting = _Waiting(start, number, wanted, threading.Condition(self._lock))
             self._waiting.append(waiting)
             try:
                 while (needed := self._seconds_until(waiting)) > 0:
                     left = until - self._clock()
                     if left <= 0:
+                        self._places[who] = (waiting.start, waiting.number)
                         return None
                     waiting.turn.wait(min(needed, left))
                 if self._rate is None or not wanted:
                     return wanted
                 granted = min(wanted, int(self._tokens))
                 self._tokens -= granted
-                self._start = max(self._start, waiting.start)
+                self._start += granted / len(self._waiting)
                 self._ends[who] = waiting.start + granted
                 return granted
             finally:
@@ -106,6 +110,7 @@ class Throttle:
         """It has ended."""
         with self._lock:
             self._ends.pop(who, None)
+            self._places.pop(who, None)
 
     def _seconds_until(self, waiting: _Waiting) -> float:
         if self._paused_at is not None:
@@ -118,7 +123,8 @@ class Throttle:
         return (self._share(waiting) - self._tokens) / self._rate
 
     def _first(self) -> list[_Waiting]:
-        return [min(self._waiting, key=lambda each: each.start + self._share(each))] if self._waiting else []
+        order = sorted(self._waiting, key=lambda each: (each.start + self._share(each), each.number))
+        return order[:1]
 
     def _share(self, waiting: _Waiting) -> int:
         return min(waiting.wanted, max(1, int((self._rate or 0) * _SHARE_SECONDS)))
@@ -141,6 +147,7 @@ class Throttle:
 @dataclass(slots=True, eq=False)
 class _Waiting:
     start: float
+    number: int
     wanted: int
     turn: threading.Condition
 

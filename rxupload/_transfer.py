@@ -192,6 +192,7 @@ class Transfer:
         """Wait until some of the wanted bytes may go, looking around meanwhile, and return how many."""
         while (granted := allowance.take(wanted, min(LOOK_SECONDS, self.remaining()))) is None:
             self.look()
+        self.look()
         return granted
 
 
