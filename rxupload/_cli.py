@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from abc import ABC, abstractmethod
 from dataclasses import asdict
 from decimal import Decimal
 from pathlib import Path
@@ -271,7 +272,7 @@ def _upload_and_compare(url: str, path: Path, sha256: str) -> int:
 # What the user sees
 
 
-class _Report:
+class _Report(ABC):
     """What becomes of each FILE, told while it happens.
 
     Uploads tell it on their own threads. Once it is closed it is silent, for Python aborts when it ends while a thread
@@ -314,22 +315,22 @@ class _Report:
             if self._is_open:
                 self._again(index, error, attempt)
 
-    def _progress(self, index: int, progress: Progress) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _progress(self, index: int, progress: Progress) -> None: ...
 
-    def _response(self, index: int, response: httpx.Response) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _response(self, index: int, response: httpx.Response) -> None: ...
 
-    def _error(self, index: int, error: Exception) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _error(self, index: int, error: Exception) -> None: ...
 
-    def _summary(self, summary: BatchSummary) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _summary(self, summary: BatchSummary) -> None: ...
 
-    def _again(self, index: int, error: Exception, attempt: str) -> None:
+    def _again(self, index: int, error: Exception, attempt: str) -> None:  # noqa: B027 - as most have it
         """Nothing to tell."""
 
-    def _close(self) -> None:
+    def _close(self) -> None:  # noqa: B027
         """Nothing to put away."""
 
 

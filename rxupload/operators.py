@@ -496,11 +496,9 @@ class _Bar:
             attempt = progress.attempt if isinstance(progress, Progress) else 1
             if self._bar is None:
                 self._bar = self._make(progress.total)
-            elif attempt != self._attempt:
-                self._bar.total = progress.total  # reset() takes None for "as before"
+            self._bar.total = progress.total  # reset() takes None for "as before"
+            if attempt != self._attempt:
                 self._bar.reset(progress.total)
-            elif progress.total != self._bar.total:
-                self._bar.total = progress.total
             self._attempt = attempt
             self._bar.update(progress.sent - self._bar.n)
 

@@ -793,6 +793,18 @@ class TestThroughput:
             throughput(window)
 
 
+def steps_drawn(items):
+    """What a bar shows for these items, one after the other."""
+    drawn = io.StringIO()
+    source = Subject()
+    source.pipe(progress_bar(file=drawn, ascii=True, mininterval=0, bar_format="<{n}/{total}>")).subscribe()
+    for item in items:
+        source.on_next(item)
+    source.on_completed()
+    shown = [text.strip() for text in drawn.getvalue().replace("\n", "\r").split("\r") if text.strip()]
+    return list(dict.fromkeys(text.replace(".0", "").replace("0.00", "0") for text in shown))
+
+
 class TestProgressBar:
     def test_draws_and_passes_on(self):
         """Everything passes at its time, and the bar shows the bytes and is closed before the end is told."""
@@ -839,31 +851,14 @@ class TestProgressBar:
 
     def test_batch(self):
         """Of a batch, the bar shows the bytes of all, with their total once it is known; a retry takes some back."""
-        drawn = io.StringIO()
-        source = Subject()
-        source.pipe(
-            progress_bar(file=drawn, ascii=True, mininterval=0, bar_format="<{n}/{total}>")
-        ).subscribe()
-        for sent, total in [(0, None), (30, None), (20, None), (60, 60)]:
-            source.on_next(BatchProgress(0, 0, 1, sent, total))
-        source.on_completed()
-        shown = [text.strip() for text in drawn.getvalue().replace("\n", "\r").split("\r") if text.strip()]
-        steps = [text.replace(".0", "").replace("0.00", "0") for text in shown]
-        assert list(dict.fromkeys(steps)) == ["<0/None>", "<30/None>", "<20/None>", "<60/60>"]
+        counts = [(0, None), (30, None), (20, None), (60, 60)]
+        steps = steps_drawn([BatchProgress(0, 0, 1, sent, total) for sent, total in counts])
+        assert steps == ["<0/None>", "<30/None>", "<20/None>", "<60/60>"]
 
     def test_new_attempt(self):
         """A new attempt begins the same bar again, with its total."""
-        drawn = io.StringIO()
-        source = Subject()
-        source.pipe(
-            progress_bar(file=drawn, ascii=True, mininterval=0, bar_format="<{n}/{total}>")
-        ).subscribe()
-        for item in [P0, P1, Progress(0, 20, 2), Progress(20, 20, 2), Progress(3, None, 3)]:
-            source.on_next(item)
-        source.on_completed()
-        shown = [text for text in drawn.getvalue().replace("\n", "\r").split("\r") if text.strip()]
-        steps = [text.strip().replace(".0", "").replace("0.00", "0") for text in shown]
-        assert [step for n, step in enumerate(steps) if step not in steps[:n]] == [
+        steps = steps_drawn([P0, P1, Progress(0, 20, 2), Progress(20, 20, 2), Progress(3, None, 3)])
+        assert steps == [
             "<0/10>",
             "<5/10>",
             "<0/20>",
