@@ -238,8 +238,7 @@ class UploadAll(Observable[BatchEvent]):
             disposable.add(scheduler.schedule(lambda *_: batch.work()))
             return disposable
         worker = threading.Thread(target=batch.work, name="rxupload-batch", daemon=True)
-        loop = None if scheduler is None or may_block(scheduler) else scheduler
-        disposable.add(throttling.start(worker, loop))
+        throttling.start(worker, batch.call_soon)
         return disposable
 
 
@@ -278,14 +277,14 @@ class _Batch:
         )
         self._clock = scheduler or TimeoutScheduler.singleton()
         self._in_place = scheduler is not None and works_in_place(scheduler)
-        self._call_soon: Callable[[Callable[[], None]], object] | None = None
+        self.call_soon: Callable[[Callable[[], None]], object] | None = None  # where there is a loop
         self._tell: Delivery = _OneAtATime(observer, self)
         if scheduler is not None and not may_block(scheduler):
-            self._call_soon = call_soon(scheduler)
+            self.call_soon = call_soon(scheduler)
             self._tell = LoopDelivery(observer, self, scheduler)
 
         self._stopped = False
-        self._subscriptions = CompositeDisposable(throttling)
+        self._subscriptions = CompositeDisposable()
         self._iterator: Iterator[Observable[UploadEvent]] | None = None
 
         self._room = threading.Condition()
@@ -308,12 +307,14 @@ class _Batch:
     def _now(self) -> float:
         return self._clock.now.timestamp()
 
-    def stop(self, reason: BaseException) -> None:  # noqa: ARG002 - it makes no difference
+    def stop(self, reason: BaseException) -> None:
         """Abort all that run, and draw no more. From any thread; waits for nothing."""
         self._stopped = True
         with self._room:
             self._slots += 1
             self._room.notify()
+        if isinstance(reason, Disposed):  # else before the observer's end, which may be on another thread
+            self._throttling.dispose()
         self._subscriptions.dispose()
 
     def fail(self, error: Exception) -> None:
@@ -342,6 +343,7 @@ class _Batch:
                 return False
             while not self._room.wait_for(lambda: self._slots, _LOOK):
                 if self._scheduler is not None and is_closed(self._scheduler):
+                    self._throttling.dispose()
                     return False
             self._slots -= 1
             return True
@@ -388,11 +390,11 @@ class _Batch:
         with self._lock:
             running = self._running[self._drawn] = _Running(self._drawn, upload)
             self._drawn += 1
-        if self._call_soon is None:
+        if self.call_soon is None:
             self._subscribe(running)
             return
         try:
-            self._call_soon(lambda: self._subscribe(running))
+            self.call_soon(lambda: self._subscribe(running))
         except Exception:  # noqa: BLE001 - the loop is closed, in whatever words its scheduler says so
             self.stop(Disposed())
 

@@ -6,6 +6,7 @@ is done. Its AutoDetachObserver, which every subscription gets, drops what comes
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from threading import Lock, current_thread
 from typing import Any, Protocol, cast
@@ -188,7 +189,9 @@ def is_closed(scheduler: abc.SchedulerBase) -> bool:
 
 
 def is_loop_of_this_thread(scheduler: abc.SchedulerBase) -> bool:
-    """Whether the scheduler's loop runs on this thread, as far as that can be known; asyncio's own can tell itself."""
+    """Whether the scheduler's loop runs on this thread, as far as that can be known."""
+    if isinstance(scheduler, AsyncIOScheduler):
+        return asyncio._get_running_loop() is scheduler._loop  # noqa: SLF001 - get_running_loop() raises where none is
     return isinstance(scheduler, EventLoopScheduler) and scheduler._thread is current_thread()  # noqa: SLF001
 
 

@@ -20,7 +20,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from threading import Lock
 from typing import Any, NoReturn, TypeAlias, TypeVar
@@ -206,18 +206,22 @@ class _Waiting:
             self._moved = state
             self._since = time.monotonic()
 
-    def leave_out(self, seconds: float) -> None:
-        """So many seconds of it do not count."""
-        self._since += seconds
+    @contextmanager
+    def left_out(self) -> Iterator[None]:
+        """Inside this with block no time counts."""
+        began = time.monotonic()
+        yield
+        self._since += time.monotonic() - began
 
     def slice(self, *, read: bool = False, write: bool = False) -> bool:
         """Wait once; whether the socket is ready. Raises the timeout, and the reason to stop if there is one."""
         left = self._limit - (time.monotonic() - self._since)
-        so_far, left_in_all = "", math.inf
+        left_in_all = math.inf
         if self._transfer is not None:
             self._transfer.check()
-            so_far, left_in_all = self._transfer.so_far(), self._transfer.remaining()
+            left_in_all = self._transfer.remaining()
         if left <= 0:
+            so_far = "" if self._transfer is None else self._transfer.so_far()
             raise self._timeout_error(f"{self._what} for {self._limit:g} s{so_far}")
         seconds = min(left, left_in_all, LOOK_SECONDS)
         return _poll(self._sock, max(0.0, seconds), read=read, write=write)  # negative would be for ever
@@ -348,10 +352,8 @@ class Stream(httpcore.NetworkStream):
                 unacknowledged = self._report() if self._body is not None and not self._answer.is_final else 0
                 if unacknowledged:
                     draining.moved(unacknowledged)
-                    began = time.monotonic()
-                    draining.slice(read=True)
-                    if self._is_paused():
-                        draining.leave_out(time.monotonic() - began)
+                    with self._unless_paused(draining):
+                        draining.slice(read=True)
                 else:
                     waiting = waiting or self._waiting(httpcore.ReadTimeout, "No response", timeout)
                     waiting.slice(read=True)
@@ -469,9 +471,14 @@ class Stream(httpcore.NetworkStream):
     def _so_far(self) -> str:
         return "" if self._transfer is None else self._transfer.so_far()
 
-    def _is_paused(self) -> bool:
-        allowance = None if self._transfer is None else self._transfer.allowance
-        return allowance is not None and allowance.paused_for() > 0
+    @property
+    def _allowance(self) -> Allowance | None:
+        return None if self._transfer is None else self._transfer.allowance
+
+    def _unless_paused(self, waiting: _Waiting) -> AbstractContextManager[None]:
+        """Inside this with block time counts, but not in a pause: then nobody knows what the server would take."""
+        is_paused = self._allowance is not None and self._allowance.paused_for() > 0
+        return waiting.left_out() if is_paused else nullcontext()
 
     def _raise_if_stopped(self) -> None:
         if self._transfer is not None:
@@ -492,7 +499,7 @@ class Stream(httpcore.NetworkStream):
 
     def _begin_piece(self, body: Pass, length: int, *, asking: bool) -> None:
         """What is sent next, so many bytes, has the next piece of the body in it."""
-        if self._body is None and self._transfer is not None and self._transfer.allowance is not None:
+        if self._body is None and self._allowance is not None:
             self._is_bounded = True
             self._bound_queue(NOTSENT_LOWAT)
         self._body = body
@@ -514,9 +521,7 @@ class Stream(httpcore.NetworkStream):
 
     def _send_some(self, data: memoryview, waiting: _Waiting) -> int:
         """Send what may go and the system takes; where that is nothing, wait for it."""
-        allowance = (
-            self._transfer.allowance if self._body is not None and self._transfer is not None else None
-        )
+        allowance = None if self._body is None else self._allowance
         size = len(data) if allowance is None else self._await_leave(allowance, len(data), waiting)
         count, is_blocked = 0, False
         try:
@@ -529,10 +534,7 @@ class Stream(httpcore.NetworkStream):
             if allowance is not None:
                 allowance.give_back(size - count)
         while is_blocked:
-            began = time.monotonic()
             self._wait_to_send(waiting)
-            if allowance is not None and allowance.paused_for():
-                waiting.leave_out(time.monotonic() - began)
             # Who has to ask for leave, and perhaps to share, does so when it can use it.
             is_blocked = allowance is not None and not _poll(self._sock, 0, write=True)
         return count
@@ -540,15 +542,14 @@ class Stream(httpcore.NetworkStream):
     def _await_leave(self, allowance: Allowance, wanted: int, waiting: _Waiting) -> int:
         """Wait until some bytes may go, and return how many. Meanwhile it is not the server that stands still."""
         assert self._transfer is not None
-        began = time.monotonic()
-        granted = self._transfer.await_leave(allowance, wanted)
-        waiting.leave_out(time.monotonic() - began)
-        return granted
+        with waiting.left_out():
+            return self._transfer.await_leave(allowance, wanted)
 
     def _wait_to_send(self, waiting: _Waiting) -> None:
         waiting.moved((self._written, self._report()))
         try:
-            waiting.slice(read=self._body is not None and not self._answer.is_final, write=True)
+            with self._unless_paused(waiting):
+                waiting.slice(read=self._body is not None and not self._answer.is_final, write=True)
             waiting.moved((self._written, self._report()))  # before the next send fills up what has gone
         except httpcore.WriteTimeout:
             if not self._answer.is_final:

@@ -161,13 +161,11 @@ class ObservableReader(abc.ObserverBase[Any]):
     def _reason_not_to_wait(self) -> str | None:
         if threading.get_ident() == self._worker:
             return "it is the upload's own; emit on another"
+        if asyncio._get_running_loop() is not None:  # noqa: SLF001 - get_running_loop() raises where none is
+            return "it runs an event loop; emit with `await asyncio.to_thread(observer.on_next, data)`"
         if self._transfer is not None and self._transfer.is_on_loop():
             return "it is the loop of the upload's scheduler; emit on another"
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return None
-        return "it runs an event loop; emit with `await asyncio.to_thread(observer.on_next, data)`"
+        return None
 
     def _begin(self) -> None:
         with self._changed:

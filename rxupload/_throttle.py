@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import math
@@ -9,11 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from numbers import Real
 from typing import Any, TypeAlias, TypeVar
 
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable
+from reactivex.disposable import CompositeDisposable, Disposable
 from reactivex.scheduler import CurrentThreadScheduler, NewThreadScheduler
 
 T = TypeVar("T")
@@ -53,14 +55,14 @@ class Throttle:
             self._fill()
             self._rate = rate
             self._tokens = min(self._tokens, self._burst())
-            self._wake(*self._waiting)
+            self._wake_all()
 
     def pause(self, is_paused: bool) -> None:  # noqa: FBT001 - an Observable's item
         """Hold everything, or let it go on."""
         with self._lock:
             if not is_paused:
                 self._paused_at = None
-                self._wake(*self._waiting)
+                self._wake_all()
             elif self._paused_at is None:
                 self._paused_at = self._clock()
 
@@ -96,7 +98,7 @@ class Throttle:
                 return granted
             finally:
                 self._waiting.remove(waiting)
-                self._wake(*self._first())
+                self._wake_first()
 
     def give_back(self, who: object, count: int) -> None:
         """So many of the bytes that were granted did not go."""
@@ -104,7 +106,7 @@ class Throttle:
             if count and self._rate is not None:
                 self._tokens = min(self._tokens + count, self._burst())
                 self._ends[who] = self._ends.get(who, 0.0) - count
-                self._wake(*self._first())
+                self._wake_first()
 
     def forget(self, who: object) -> None:
         """It has ended."""
@@ -117,21 +119,25 @@ class Throttle:
             return math.inf
         if self._rate is None or not waiting.wanted:
             return 0.0
-        if self._first() != [waiting]:
+        if self._first() is not waiting:
             return math.inf
         self._fill()
         return (self._share(waiting) - self._tokens) / self._rate
 
-    def _first(self) -> list[_Waiting]:
-        order = sorted(self._waiting, key=lambda each: (each.start + self._share(each), each.number))
-        return order[:1]
+    def _first(self) -> _Waiting | None:
+        return min(
+            self._waiting, key=lambda each: (each.start + self._share(each), each.number), default=None
+        )
 
     def _share(self, waiting: _Waiting) -> int:
         return min(waiting.wanted, max(1, int((self._rate or 0) * _SHARE_SECONDS)))
 
-    @staticmethod
-    def _wake(*waiting: _Waiting) -> None:
-        for each in waiting:
+    def _wake_first(self) -> None:
+        if (first := self._first()) is not None:
+            first.turn.notify()
+
+    def _wake_all(self) -> None:
+        for each in self._waiting:
             each.turn.notify()
 
     def _fill(self) -> None:
@@ -221,7 +227,8 @@ class Throttling(abc.DisposableBase):
 
         def subscribe() -> None:
             for setting, on_next in settings:
-                self._subscriptions.add(setting.subscribe(on_next, self._fail))
+                subscription = setting.subscribe(on_next, self._fail)
+                self._subscriptions.add(Disposable(partial(_dispose, subscription)))
 
         if CurrentThreadScheduler.singleton().schedule_required():
             subscribe()
@@ -230,27 +237,29 @@ class Throttling(abc.DisposableBase):
             thread.start()
             thread.join()
 
-    def start(self, worker: threading.Thread, loop: abc.SchedulerBase | None) -> abc.DisposableBase:
+    def start(
+        self, worker: threading.Thread, call_soon: Callable[[Callable[[], None]], object] | None
+    ) -> None:
         """Start a worker that will follow the settings; where there is a loop, they are followed from there first.
 
-        That is in a turn of its own: behind the trampoline of this one, even reactivex.of() would come too late.
+        That is in a turn of its own: behind the trampoline of this one, even reactivex.of() would come too late. Of a
+        loop that is closed, nobody will hear anything.
         """
-        if loop is None or not self._is_to_follow:
+        if call_soon is None or not self._is_to_follow:
             worker.start()
-            return CompositeDisposable()
+            return
 
-        def begin(*_: object) -> None:
-            self.follow()
-            worker.start()
+        def begin() -> None:
+            if not self._subscriptions.is_disposed:
+                self.follow()
+                worker.start()
 
-        return loop.schedule(begin)
+        with contextlib.suppress(Exception):  # in whatever words its scheduler says that it is closed
+            call_soon(begin)
 
     def dispose(self) -> None:
         """Follow them no more."""
-        try:
-            self._subscriptions.dispose()
-        except Exception:
-            _logger.exception("A rate_limit or a pause failed when it was disposed")
+        self._subscriptions.dispose()
 
     def releasing(self, observer: abc.ObserverBase[T]) -> abc.ObserverBase[T]:
         """The observer, before whose end this is disposed: there, for it may belong to the same loop."""
@@ -271,6 +280,13 @@ class Throttling(abc.DisposableBase):
             self.throttle.pause(value)
         else:
             self._fail(TypeError(f"pause: the Observable's items must be bool, got {type(value).__name__}"))
+
+
+def _dispose(subscription: abc.DisposableBase) -> None:
+    try:
+        subscription.dispose()
+    except Exception:
+        _logger.exception("A rate_limit or a pause failed when it was disposed")
 
 
 class _Releasing(abc.ObserverBase[T]):

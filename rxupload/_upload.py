@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import re
 import threading
@@ -18,7 +17,6 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 from reactivex.internal import SequenceContainsNoElementsError
 from reactivex.scheduler import CurrentThreadScheduler, NewThreadScheduler
-from reactivex.scheduler.eventloop import AsyncIOScheduler
 
 from . import _transport
 from ._delivery import (
@@ -27,6 +25,7 @@ from ._delivery import (
     LoopDelivery,
     Observer,
     UploadEvent,
+    call_soon,
     is_closed,
     is_loop_of_this_thread,
     may_block,
@@ -243,7 +242,7 @@ class Upload(Observable[UploadEvent]):
         worker = threading.Thread(
             target=_work, args=(plan, transfer, delivery, throttling), name="rxupload", daemon=True
         )
-        disposable.add(throttling.start(worker, scheduler))
+        throttling.start(worker, call_soon(scheduler))
         return disposable
 
 
@@ -264,7 +263,7 @@ def run(source: Observable[T], scheduler: abc.SchedulerBase | None = None) -> T:
     if not isinstance(source, abc.ObservableBase):
         raise TypeError(f"source: expected an Observable, got {type(source).__name__}")
     _check_scheduler(scheduler)
-    if isinstance(scheduler, AsyncIOScheduler) and _runs_here(scheduler):
+    if scheduler is not None and is_loop_of_this_thread(scheduler):
         raise RuntimeError("run() would block the loop of its scheduler; await the Observable instead")
     ended = threading.Event()
     items: list[T] = []
@@ -292,13 +291,6 @@ def run(source: Observable[T], scheduler: abc.SchedulerBase | None = None) -> T:
     if not items:
         raise SequenceContainsNoElementsError
     return items[0]
-
-
-def _runs_here(scheduler: AsyncIOScheduler) -> bool:
-    try:
-        return asyncio.get_running_loop() is scheduler._loop  # noqa: SLF001
-    except RuntimeError:
-        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from reactivex.scheduler import (
     ThreadPoolScheduler,
     TimeoutScheduler,
 )
+from reactivex.scheduler.eventloop import AsyncIOScheduler
 from reactivex.subject import BehaviorSubject, Subject
 from reactivex.testing import TestScheduler
 from servers import PATIENCE, Connection, Server, header
@@ -170,6 +171,32 @@ def test_who_wants_little_gets_it():
         takers.start(f"much {number}", MB)
     takers.start("little", 500, every=0.025)  # at most 40 times; in turn with the others it would be 6
     assert takers.join()["little"] > 15 * 500
+
+
+def test_who_wants_much_gets_it_beside_any_number_that_come_and_go():
+    """An endless row of small ones, each for the first time, takes no more than one share from a large one."""
+    throttle = Throttle()
+    throttle.limit(MB)
+    takers = Takers(throttle, 1)
+    takers.start("large", MB)
+    until = time.monotonic() + 1
+    number = 0
+    while time.monotonic() < until:
+        left = 10_000
+        while left and time.monotonic() < until:
+            left -= throttle.take(number, left, 0.05) or 0
+        throttle.forget(number)
+        number += 1
+    assert takers.join()["large"] > 0.3 * MB
+
+
+def test_may_be_set_by_a_signal(clock):
+    """A signal's handler may set the pause while its own thread is in the throttle."""
+    throttle = Throttle(clock)
+    throttle.limit(1000)
+    throttle._clock = lambda: throttle.pause(is_paused=False) or clock()  # it is asked under the lock
+    clock.now += 1
+    assert throttle.take("a", 100, 0) == 50
 
 
 def test_who_waits_is_woken(clock):
@@ -396,6 +423,22 @@ def test_redirect_continues_the_budget(client):
         assert time.monotonic() - began > 0.44
 
 
+@both
+@pytest.mark.parametrize("rate", [1000, 100_000])
+def test_early_answer(client, tls, rate):
+    """A server that reads along and then answers is heard at once, however much of the piece is still to go."""
+
+    def script(connection: Connection) -> None:
+        connection.read_head()
+        connection.read(100)
+        connection.respond(413, b"too large", "Connection: close")
+        connection.wait_for_end()
+
+    with Server(script, tls=tls) as server:
+        response = upload(server.url, bytes(MB), client=client, rate_limit=rate, timeout=5).run()
+    assert (response.status_code, response.text) == (413, "too large")
+
+
 def in_a_thread(source: Any) -> Observed:
     return observe(source)[0]
 
@@ -602,6 +645,49 @@ class TestSettings:
         with logging_server() as (url, _):
             asyncio.run(main(url), debug=True)
 
+    def test_on_a_loop_of_another_thread(self, client):
+        """Subscribed to from another thread, an idle loop follows the settings and begins; a closed one is quiet."""
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        with logging_server() as (url, log):
+            for source in (
+                upload(url, b"x", client=client, pause=reactivex.of(False)),
+                upload_all([upload(url, b"x", client=client)], pause=reactivex.of(False)),
+            ):
+                observe(source, scheduler=AsyncIOScheduler(loop))[0].wait()
+                log.counts.clear()
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(PATIENCE)
+            loop.close()
+            observed, _ = observe(source, scheduler=AsyncIOScheduler(loop))
+            settled()
+            assert not observed.ended
+            assert not log.counts
+
+    def test_of_a_batch_where_one_fails_elsewhere(self, client):
+        """Where a setting of a batch fails on another thread, the other one is disposed on the loop nonetheless."""
+        threads: list[int] = []
+        rate = BehaviorSubject(1000.0)
+
+        async def main(url: str) -> None:
+            pause = Observable(lambda *_: Disposable(lambda: threads.append(threading.get_ident())))
+            threading.Timer(0.1, lambda: rate.on_error(LookupError("lost"))).start()
+            with pytest.raises(LookupError):
+                await upload_all([upload(url, bytes(MB), client=client)], rate_limit=rate, pause=pause)
+            assert threads == [threading.get_ident()]
+
+        with logging_server() as (url, _):
+            asyncio.run(main(url), debug=True)
+
+    def test_one_that_raises_when_disposed_keeps_no_other(self, client):
+        """The other setting is let go of all the same."""
+        pause = BehaviorSubject(False)
+        rate = Observable(lambda *_: Disposable([].pop))
+        with logging_server() as (url, _):
+            upload(url, b"x", client=client, rate_limit=rate, pause=pause).run()
+        assert not pause.observers
+
     @pytest.mark.parametrize("begin", EVERYWHERE)
     def test_dispose_that_raises(self, client, begin, caplog):
         """A setting that fails when it is disposed is logged, and harms nobody."""
@@ -739,6 +825,29 @@ class TestPause:
             assert log.at(0).wait(PATIENCE)
             settled(2 * SHORT)
             assert not observed.ended
+            pause.on_next(False)
+            observed.wait()
+        assert observed.response.status_code == 200
+
+    @both
+    def test_is_no_stall_of_a_send_that_is_blocked(self, client, tls):
+        """Nor does it where the send was blocked already when the pause began."""
+        client.timeout = httpx.Timeout(None, write=4 * SHORT)
+        pause, go_on = Subject[bool](), threading.Event()
+
+        def script(connection: Connection) -> None:
+            length = int(header(connection.read_head(), b"content-length") or 0)
+            assert go_on.wait(PATIENCE)
+            connection.read(length)
+            connection.respond()
+
+        with Server(script, tls=tls, receive_buffer=64 * KIB) as server:
+            observed, _ = observe(upload(server.url, LARGE, client=client, pause=pause))
+            settled(SHORT)  # until the buffers are full
+            pause.on_next(True)
+            settled(6 * SHORT)
+            assert not observed.ended
+            go_on.set()
             pause.on_next(False)
             observed.wait()
         assert observed.response.status_code == 200
