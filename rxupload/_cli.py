@@ -125,7 +125,11 @@ def _send(args: argparse.Namespace) -> int:
         with _JsonLines(args.files) if args.json else _report(args.files) as report:
             sources = [_retried(args, index, each, report) for index, each in enumerate(uploads)]
             batch = upload_all(sources, concurrency=args.concurrency, rate_limit=args.limit_rate)
-            summary = cast("BatchSummary", run(batch.pipe(ops.do_action(report.show))))
+            try:
+                summary = cast("BatchSummary", run(batch.pipe(ops.do_action(report.show))))
+            except KeyboardInterrupt:
+                report.aborted()
+                raise
     return 1 if _failures(summary) else 0
 
 
@@ -315,6 +319,11 @@ class _Report(ABC):
             if self._is_open:
                 self._again(index, error, attempt)
 
+    def aborted(self) -> None:
+        """Tell that the rest of the FILEs will not be sent."""
+        with self._lock:
+            self._aborted()
+
     @abstractmethod
     def _progress(self, index: int, progress: Progress) -> None: ...
 
@@ -328,6 +337,9 @@ class _Report(ABC):
     def _summary(self, summary: BatchSummary) -> None: ...
 
     def _again(self, index: int, error: Exception, attempt: str) -> None:  # noqa: B027 - as most have it
+        """Nothing to tell."""
+
+    def _aborted(self) -> None:  # noqa: B027
         """Nothing to tell."""
 
     def _close(self) -> None:  # noqa: B027
@@ -362,6 +374,7 @@ class _Lines(_Report):
     def __init__(self, files: list[str]) -> None:
         super().__init__(files)
         self._tenths = [0] * len(files)
+        self._done = 0
         self._failed: list[int] = []
 
     def _progress(self, index: int, progress: Progress) -> None:
@@ -374,6 +387,8 @@ class _Lines(_Report):
     def _response(self, index: int, response: httpx.Response) -> None:
         if response.is_error:
             self._failed.append(index)
+        else:
+            self._done += 1
         self._say(index, f"{_status(response)}{_excerpt(response)}", sys.stdout)
 
     def _error(self, index: int, error: Exception) -> None:
@@ -385,11 +400,16 @@ class _Lines(_Report):
         self._say(index, f"{failure} ({attempt})", sys.stderr)
 
     def _summary(self, summary: BatchSummary) -> None:
-        count = len(self._files)
-        if count > 1:
-            sent = f"{count - _failures(summary)} of {count} files sent"
-            print(f"{sent}, {_amount(summary.sent)} in {summary.seconds:.1f} s", file=sys.stderr)
-        if count > 1 and self._failed:
+        self._conclude(f", {_amount(summary.sent)} in {summary.seconds:.1f} s")
+
+    def _aborted(self) -> None:
+        self._conclude("")
+
+    def _conclude(self, how: str) -> None:
+        if len(self._files) == 1:
+            return
+        print(f"{self._done} of {len(self._files)} files sent{how}", file=sys.stderr)
+        if self._failed:
             names = [_printable(self._files[index]) for index in sorted(self._failed)]
             print(f"failed: {', '.join(names)}", file=sys.stderr)
 
@@ -494,9 +514,9 @@ class _Bars(_Lines):
         elif index in self._bars:
             self._take_away(index)
 
-    def _summary(self, summary: BatchSummary) -> None:
+    def _conclude(self, how: str) -> None:
         self._close()
-        super()._summary(summary)
+        super()._conclude(how)
 
     def _print(self, line: str, stream: TextIO) -> None:
         self._all.write(line, file=stream)

@@ -233,7 +233,7 @@ class Throttling(abc.DisposableBase):
         if CurrentThreadScheduler.singleton().schedule_required():
             subscribe()
         else:  # behind this thread's trampoline, even reactivex.of() would have to wait for the upload's end
-            thread = threading.Thread(target=subscribe)
+            thread = threading.Thread(target=subscribe, name="rxupload-settings", daemon=True)
             thread.start()
             thread.join()
 

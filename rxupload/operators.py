@@ -126,7 +126,8 @@ def retry_backoff(
 
     The n-th wait is `min(wait_max, wait_initial * 2**(n-1) + uniform(0, wait_jitter))` seconds. Where the response
     has a `Retry-After` header (RFC 9110, section 10.2.3), it is the header's time or the wait without jitter,
-    whichever is longer; a header that asks for more than wait_max ends the retries at once.
+    whichever is longer; a header that asks for more than wait_max ends the retries at once, and a note of the error
+    says so.
 
     A response of 408, 425, 429, 500, 502, 503 or 504 becomes an `httpx.HTTPStatusError`; other responses pass.
     Tried again, unless `on` says otherwise: that error, `httpx.NetworkError`, `RemoteProtocolError` and httpx's
@@ -171,7 +172,10 @@ def retry_backoff(
         asked_for = _retry_after(error, now)
         if asked_for is None:
             return min(wait_max, backoff + random.uniform(0, wait_jitter))  # noqa: S311 - not a secret
-        return max(min(wait_max, backoff), asked_for) if asked_for <= wait_max else None
+        if asked_for <= wait_max:
+            return max(min(wait_max, backoff), asked_for)
+        error.add_note(f"Not tried again: Retry-After is {asked_for:.0f} s, and wait_max {wait_max:g} s")
+        return None
 
     def operator(source: Observable[T]) -> Observable[T]:
         def subscribe(

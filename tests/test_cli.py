@@ -624,6 +624,32 @@ def test_ctrl_c_aborts_and_says_so(stalled, tmp_path):
 
 
 @posix_only
+def test_ctrl_c_tells_what_was_sent(tmp_path):
+    """Ctrl-C among several FILEs tells how many of them the server has, and which ones it refused."""
+    files = [tmp_path / name for name in ("taken", "refused", "held")]
+    for file in files:
+        file.write_text(file.name)
+
+    def receive(connection: Connection) -> None:
+        while head := connection.read_head():
+            body = connection.read_body(head)
+            if b"held" in body:
+                connection.wait_for_end()
+                return
+            connection.respond(500 if b"refused" in body else 200)
+
+    with Server(receive) as server, started("send", server.url, *files, "--concurrency", 1) as process:
+        while "refused: 500" not in (line := process.stdout.readline()):
+            assert line
+        result = interrupt(process)
+
+    assert (result.status, result.err.splitlines()[-3:]) == (
+        130,
+        ["1 of 3 files sent", f"failed: {files[1]}", "aborted"],
+    )
+
+
+@posix_only
 def test_ctrl_c_while_standard_input_is_silent():
     """Ctrl-C ends the command even while it waits for more to come in on standard input."""
     has_begun = threading.Event()
@@ -810,7 +836,7 @@ sys.exit(_cli.main())
 
 @posix_only
 def test_ctrl_c_leaves_the_bar_for_all_where_it_stood():
-    """Ctrl-C takes the bars of the files away, and nothing is drawn below "aborted"."""
+    """Ctrl-C takes the bars of the files away, and nothing is drawn below what is said then."""
     have_begun = threading.Barrier(3, timeout=PROCESS_PATIENCE)
 
     def receive(connection: Connection) -> None:
@@ -830,7 +856,7 @@ def test_ctrl_c_leaves_the_bar_for_all_where_it_stood():
         assert process.wait(PROCESS_PATIENCE) == 130
 
     *_, last = screens(drawn.decode().replace("\r\n", "\n"))
-    assert [line[:8] for line in last] == ["2 files:", "aborted"]
+    assert [line[:8] for line in last] == ["2 files:", "0 of 2 f", "aborted"]
 
 
 @posix_only

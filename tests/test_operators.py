@@ -6,6 +6,7 @@ import asyncio
 import errno
 import io
 import random
+import re
 import ssl
 import subprocess
 import sys
@@ -473,13 +474,16 @@ class TestRetryBackoff:
         "value", ["31", "9" * 5000, "Thu, 01 Jan 1970 00:10:00 GMT"], ids=lambda v: v[:9]
     )
     def test_retry_after_is_too_long(self, value):
-        """A header that asks for more than wait_max ends the retries with the status's error."""
+        """A header that asks for more than wait_max ends the retries with the status's error, which says why."""
         scheduler = TestScheduler()
         refusal = response(503, Retry_After=value)
         source = scheduler.create_cold_observable(on_next(1, refusal))
         results = scheduler.start(lambda: source.pipe(retry_backoff()))
         assert [each.time for each in results.messages] == [201]
-        assert results.messages[0].value.exception.response is refusal
+        error = results.messages[0].value.exception
+        assert error.response is refusal
+        (note,) = error.__notes__
+        assert re.fullmatch(r"Not tried again: Retry-After is \w+ s, and wait_max 30 s", note)
 
     @pytest.mark.parametrize("value", ["", "soon", "-5", "1.5", "²", "Mon, 99 Foo 2020", "1e3"])
     def test_retry_after_that_says_nothing(self, no_jitter, value):
