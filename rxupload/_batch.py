@@ -10,6 +10,7 @@ import math
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -19,7 +20,16 @@ from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignme
 from reactivex.notification import Notification, OnCompleted, OnError, OnNext
 from reactivex.scheduler import TimeoutScheduler
 
-from ._delivery import Delivery, LoopDelivery, UploadEvent, call_soon, is_closed, may_block, works_in_place
+from ._delivery import (
+    Delivery,
+    LoopDelivery,
+    UploadEvent,
+    call_soon,
+    is_closed,
+    is_loop_of_this_thread,
+    may_block,
+    works_in_place,
+)
 from ._progress import Progress
 from ._throttle import Pause, RateLimit, Throttling, check_pause, check_rate_limit, with_throttle
 from ._transfer import Disposed
@@ -137,6 +147,8 @@ def upload_all(
         uploads: Uploads, or uploads with operators, in any number: they are drawn from the iterable one at a time, when
             there is room for one more. It may block; the uploads that run go on meanwhile, and disposing does not wait
             for it (nor wake it). An iterator, such as a generator, can be gone through once, so it makes one batch.
+            Each has to end with its response. Its Progress items make the totals, which miss what an operator such as
+            `throughput` or `of_type` takes away.
         concurrency: The most uploads that run at once.
         rate_limit: Body bytes per second of all uploads together, or an Observable of that, as for `upload()`. They
             get the same share, or less if they want less; an upload's own limit holds too. An upload finds it through
@@ -185,6 +197,8 @@ class UploadAll(Observable[BatchEvent]):
     iterable is drawn from on a thread of its own. In place (ImmediateScheduler, CurrentThreadScheduler, virtual time):
     all of it in place, the iterable too, so uploads that block run one after the other.
     """
+
+    __iter__ = None  # see Upload
 
     def __init__(
         self,
@@ -250,7 +264,7 @@ class _Running:
     upload: Observable[UploadEvent]
     subscription: SingleAssignmentDisposable = field(default_factory=SingleAssignmentDisposable)
     progress: Progress | None = None
-    response: httpx.Response | None = None
+    last: object = None  # of its items, Progress aside
 
 
 class _Batch:
@@ -258,7 +272,7 @@ class _Batch:
 
     `_room` guards who may draw, `_lock` what the events are made of. Neither is held while the iterable is drawn
     from or an upload subscribed to. On threads, `_lock` is held while the observer is called: so its notifications
-    come one at a time, in the order of what they tell. `stop` takes no lock that an observer could hold.
+    come one at a time, in the order of what they tell. `stop` and `fail` wait for no lock that an observer could hold.
     """
 
     def __init__(
@@ -297,6 +311,7 @@ class _Batch:
         self._drawn = 0
         self._exhausted = False
         self._error: Exception | None = None  # of the iterable
+        self._failure: Exception | None = None  # of a setting, until it is told
         self._running: dict[int, _Running] = {}
         self._done = 0
         self._statuses: Counter[int] = Counter()
@@ -313,16 +328,51 @@ class _Batch:
         with self._room:
             self._slots += 1
             self._room.notify()
+        self._subscriptions.dispose()
         if isinstance(reason, Disposed):  # else before the observer's end, which may be on another thread
             self._throttling.dispose()
-        self._subscriptions.dispose()
 
     def fail(self, error: Exception) -> None:
-        """Abort all that run, and end the batch with this error."""
-        with self._lock:
+        """Abort all that run, and end the batch with this error. From any thread; where there is a loop, on that."""
+
+        def end() -> None:
             if not self._stopped:
+                self._failure = error
                 self.stop(error)
-                self._tell.error(error)
+                self._tell_failure()
+
+        if self._scheduler is None or is_loop_of_this_thread(self._scheduler):
+            end()
+        else:
+            self._soon(end)
+
+    def _soon(self, action: Callable[[], None]) -> None:
+        """In a turn of the loop, or at once where there is none."""
+        if self.call_soon is None:
+            action()
+            return
+        try:
+            self.call_soon(action)
+        except Exception:  # noqa: BLE001 - the loop is closed, in whatever words its scheduler says so
+            self.stop(Disposed())
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Hold `_lock`, and tell a failure that came meanwhile: whoever brought it did not wait."""
+        try:
+            with self._lock:
+                yield
+        finally:
+            self._tell_failure()
+
+    def _tell_failure(self) -> None:
+        while self._failure is not None and self._lock.acquire(blocking=False):
+            try:
+                error, self._failure = self._failure, None
+                if error is not None:
+                    self._tell.error(error)
+            finally:
+                self._lock.release()
 
     # Drawing
 
@@ -381,22 +431,16 @@ class _Batch:
         return upload
 
     def _no_more(self, error: Exception | None) -> None:
-        with self._lock:
+        with self._telling():
             self._exhausted = error is None
             self._error = error
             self._end_if_over()
 
     def _start(self, upload: Observable[UploadEvent]) -> None:
-        with self._lock:
+        with self._telling():
             running = self._running[self._drawn] = _Running(self._drawn, upload)
             self._drawn += 1
-        if self.call_soon is None:
-            self._subscribe(running)
-            return
-        try:
-            self.call_soon(lambda: self._subscribe(running))
-        except Exception:  # noqa: BLE001 - the loop is closed, in whatever words its scheduler says so
-            self.stop(Disposed())
+        self._soon(lambda: self._subscribe(running))
 
     def _subscribe(self, running: _Running) -> None:
         if self._stopped:
@@ -417,11 +461,11 @@ class _Batch:
     # What the uploads tell
 
     def _on_next(self, running: _Running, item: UploadEvent) -> None:
-        with self._lock:
+        with self._telling():
             if self._stopped or running.index not in self._running:
                 return
             if not isinstance(item, Progress):
-                running.response = item
+                running.last = item
                 return
             running.progress = item
             self._tell.next(ItemProgress(running.index, running.upload, item))
@@ -429,16 +473,25 @@ class _Batch:
                 self._tell_progress()
 
     def _on_error(self, running: _Running, error: Exception) -> None:
+        if self._in_place and not isinstance(error, Exception):
+            self.fail(error)  # Ctrl-C, which goes on to whoever subscribed
+            return
         self._on_end(running, ItemFailed(running.index, running.upload, error))
 
     def _on_completed(self, running: _Running) -> None:
-        if running.response is None:
+        last = running.last
+        if isinstance(getattr(last, "status_code", None), int):  # httpx2's, too
+            self._on_end(running, ItemDone(running.index, running.upload, cast("httpx.Response", last)))
+        elif last is None:
             self._on_error(running, RuntimeError("The upload completed without a response"))
         else:
-            self._on_end(running, ItemDone(running.index, running.upload, running.response))
+            message = (
+                f"uploads: [{running.index}] ended with a {type(last).__name__}, and not with its response"
+            )
+            self._on_error(running, TypeError(message))
 
     def _on_end(self, running: _Running, outcome: ItemDone | ItemFailed) -> None:
-        with self._lock:
+        with self._telling():
             if self._stopped or self._running.pop(running.index, None) is None:
                 return
             self._count(running.progress, outcome)

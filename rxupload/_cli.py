@@ -85,6 +85,7 @@ and, depending on the event:
   error:    type (the exception's name), message
   summary:  done, failed (how many FILEs were answered below 400, and how many not), sent (bytes of
             all request bodies), seconds
+Ctrl-C is the end of the lines: no summary, and nothing of the FILEs that were not done.
 """
 
 
@@ -306,8 +307,9 @@ class _Report(ABC):
                     self._progress(index, progress)
                 case ItemDone(index, _, response):
                     self._response(index, response)
-                case ItemFailed(index, _, httpx.HTTPStatusError() as error):  # the retries are used up
+                case ItemFailed(index, _, httpx.HTTPStatusError() as error):  # it is not tried again
                     self._response(index, error.response)
+                    self._notes(index, error)
                 case ItemFailed(index, _, error):
                     self._error(index, error)
                 case BatchSummary():
@@ -337,6 +339,9 @@ class _Report(ABC):
     def _summary(self, summary: BatchSummary) -> None: ...
 
     def _again(self, index: int, error: Exception, attempt: str) -> None:  # noqa: B027 - as most have it
+        """Nothing to tell."""
+
+    def _notes(self, index: int, error: Exception) -> None:  # noqa: B027
         """Nothing to tell."""
 
     def _aborted(self) -> None:  # noqa: B027
@@ -398,6 +403,10 @@ class _Lines(_Report):
     def _again(self, index: int, error: Exception, attempt: str) -> None:
         failure = _status(error.response) if isinstance(error, httpx.HTTPStatusError) else _sentence(error)
         self._say(index, f"{failure} ({attempt})", sys.stderr)
+
+    def _notes(self, index: int, error: Exception) -> None:
+        for note in getattr(error, "__notes__", ()):
+            self._say(index, note, sys.stderr)
 
     def _summary(self, summary: BatchSummary) -> None:
         self._conclude(f", {_amount(summary.sent)} in {summary.seconds:.1f} s")
@@ -706,8 +715,8 @@ def _seconds(text: str) -> float:
 
 def _rate(text: str) -> int:
     rate = _size(text)
-    if not rate:
-        raise argparse.ArgumentTypeError("must be more than 0")
+    if not 0 < rate < sys.float_info.max:
+        raise argparse.ArgumentTypeError("must be more than 0, and finite")
     return rate
 
 

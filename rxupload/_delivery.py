@@ -25,7 +25,7 @@ from reactivex.scheduler import (
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 
 from ._progress import Progress
-from ._transfer import Disposed, Transfer, users_code
+from ._transfer import Abandoned, Transfer, users_code
 
 UploadEvent = Progress | httpx.Response
 Observer = abc.ObserverBase[UploadEvent]
@@ -142,7 +142,7 @@ class LoopDelivery:
         try:
             self._call_soon(self._turn)
         except Exception:  # noqa: BLE001 - the loop is closed, in whatever words its scheduler says so
-            self._transfer.stop(Disposed())
+            self._transfer.stop(Abandoned())
 
     def _turn(self) -> None:
         # Only what was there when the turn began: a worker that is faster than the observer must not keep the loop.

@@ -62,7 +62,8 @@ class File:
     An Observable of bytes as the source is subscribed to before anything is sent, and so before the first
     `Progress`, with no scheduler and on a thread of its own; and again for each further pass, which gets what it
     emits from then on: only a cold one, or a `ReplaySubject`, gives the whole again, and a `Subject` that was read
-    before is an error, as an iterator is. The subscription is disposed when the pass ends.
+    before is an error, as an iterator is, and one that has already completed. The subscription is disposed when the
+    pass ends.
 
     At most 1 MiB of what it emits (or one item that is longer) waits to be sent, and `on_next` makes its producer
     wait while there is no room. Where that would block an asyncio loop, the EventLoopScheduler that the upload
@@ -365,8 +366,11 @@ class _ObservableSource(Source):
     def __init__(self, label: str, declared: int | None, observable: abc.ObservableBase[Buffer]) -> None:
         super().__init__(label, declared)
         self._observable = observable
-        repeats = not isinstance(observable, Subject) or isinstance(observable, ReplaySubject | AsyncSubject)
-        self._repeats = repeats  # as far as that can be known
+        self._hot: Subject[Buffer] | None = (
+            None  # if it gives only what comes from then on, as far as can be known
+        )
+        if isinstance(observable, Subject) and not isinstance(observable, ReplaySubject | AsyncSubject):
+            self._hot = observable
         self._was_read = False
 
     def open(self) -> Reader:
@@ -388,8 +392,14 @@ class _ObservableSource(Source):
                 yield piece
 
     def _begin(self, transfer: Transfer | None) -> ObservableReader:
-        if self._was_read and not self._repeats:
-            raise _used_up(self._label, "a ReplaySubject")
+        if self._hot is not None:
+            if self._was_read:
+                raise _used_up(self._label, "a ReplaySubject")
+            if self._hot.is_stopped and self._hot.exception is None:
+                raise RuntimeError(
+                    f"{self._label} completed before the upload listened, and what it had given is lost; give a "
+                    "ReplaySubject, or begin to feed it with the first Progress"
+                )
         return ObservableReader(self._observable, self._label, transfer)
 
 

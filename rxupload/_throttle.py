@@ -159,7 +159,11 @@ class _Waiting:
 
 
 class Allowance:
-    """What one upload may send: as much as each of its throttles lets it. Its worker alone uses it."""
+    """What one upload may send: as much as each of its throttles lets it. Its worker alone uses it.
+
+    The first of them is asked first, so it should be the one that fewest share: who waits at a later one holds what it
+    was granted by those before.
+    """
 
     def __init__(self, throttles: Sequence[Throttle]) -> None:
         self._throttles = throttles
@@ -227,8 +231,12 @@ class Throttling(abc.DisposableBase):
 
         def subscribe() -> None:
             for setting, on_next in settings:
-                subscription = setting.subscribe(on_next, self._fail)
-                self._subscriptions.add(Disposable(partial(_dispose, subscription)))
+                try:
+                    subscription = setting.subscribe(on_next, self._fail)
+                except Exception as error:  # noqa: BLE001 - reactivex lets it through where the end came before
+                    self._fail(error)
+                else:
+                    self._subscriptions.add(Disposable(partial(_dispose, subscription)))
 
         if CurrentThreadScheduler.singleton().schedule_required():
             subscribe()
@@ -350,14 +358,14 @@ def with_throttle(scheduler: abc.SchedulerBase | None, throttle: Throttle) -> ab
     """
     scheduler = scheduler or NewThreadScheduler()
     kind = type(scheduler)
-    throttles = [*throttles_of(scheduler), throttle]
+    throttles = [throttle, *throttles_of(scheduler)]
     same: Any = object.__new__(type(kind.__name__, (kind,), {_ATTRIBUTE: throttles}))
     same.__dict__ = scheduler.__dict__
     return same  # type: ignore[no-any-return]
 
 
 def throttles_of(scheduler: abc.SchedulerBase | None) -> list[Throttle]:
-    """The throttles that a scheduler carries."""
+    """The throttles that a scheduler carries, the innermost first."""
     return list(getattr(scheduler, _ATTRIBUTE, ()))
 
 

@@ -34,6 +34,10 @@ class Disposed(Exception):  # noqa: N818
     """Why a transfer stopped: its subscription was disposed. Nobody hears of it."""
 
 
+class Abandoned(Disposed):
+    """Why a transfer stopped: the loop on which it would notify has closed."""
+
+
 class Transfer:
     """The state of one upload that more than one party touches.
 
@@ -98,7 +102,7 @@ class Transfer:
         """Raise the reason to stop, if there is one by now; the time limit is one."""
         self.expire()
         if self.is_abandoned():
-            self.stop(Disposed())
+            self.stop(Abandoned())
         if self._reason is not None:
             raise self._reason
 
@@ -192,7 +196,11 @@ class Transfer:
         """Wait until some of the wanted bytes may go, looking around meanwhile, and return how many."""
         while (granted := allowance.take(wanted, min(LOOK_SECONDS, self.remaining()))) is None:
             self.look()
-        self.look()
+        try:
+            self.look()
+        except BaseException:
+            allowance.give_back(granted)  # those who share it may need it
+            raise
         return granted
 
 

@@ -42,7 +42,7 @@ from ._throttle import (
     check_rate_limit,
     throttles_of,
 )
-from ._transfer import Disposed, Transfer
+from ._transfer import Abandoned, Disposed, Transfer
 
 if TYPE_CHECKING:
     from .uploadtask import UploadTask
@@ -121,7 +121,9 @@ def upload(
             still send what it has taken, of which at most 128 KiB wait (TCP_NOTSENT_LOWAT) for a server that is slow to
             read. `timeout` runs on during a pause, the client's write timeout does not. Servers have a patience of
             their own: what they say, or that they close the connection, ends the upload at once. With a plain client,
-            and over HTTP/2, what was handed over still goes: at most 64 KiB and what the client and the system hold.
+            and over HTTP/2, what was handed over still goes: at most 64 KiB and what the client and the system hold;
+            and what the server says is heard when the body goes on. An auth with `requires_request_body` makes httpx
+            read the body first, whole: then the limit and the pause hold for that reading.
         client: An `httpx.Client` or `httpx2.Client`, for its auth, headers, proxies, TLS settings and connections;
             it is not closed. None: a default client, shared by all uploads, that stores no cookies and honours the
             proxy environment variables. A plain client counts bytes as sent when the system has taken them, and an
@@ -169,6 +171,8 @@ class Upload(Observable[UploadEvent]):
     EventLoopScheduler) has a loop that is never blocked: the upload runs on a new thread, and notifications come on
     the loop; such a scheduler's `schedule` must be safe to call from another thread, as theirs are.
     """
+
+    __iter__ = None  # else Observable's __getitem__ would make a `for` over it one without an end
 
     def __init__(self, plan: _Plan) -> None:
         super().__init__()
@@ -227,7 +231,7 @@ class Upload(Observable[UploadEvent]):
             throttles.insert(0, throttling.throttle)
         transfer.allowance = Allowance(throttles) if throttles else None
         observer = throttling.releasing(observer)
-        disposable = CompositeDisposable(throttling, Disposable(lambda: transfer.stop(Disposed())))
+        disposable = CompositeDisposable(Disposable(lambda: transfer.stop(Disposed())), throttling)
         scheduler = scheduler or NewThreadScheduler()
         if isinstance(scheduler, CurrentThreadScheduler):
             # Another's trampoline would run the upload here and now, before whoever subscribes can dispose it.
@@ -344,9 +348,9 @@ def _work(plan: _Plan, transfer: Transfer, delivery: Delivery, throttling: Throt
             reason = error
         else:
             delivery.completed()
-    if isinstance(stopped, Disposed):
-        throttling.dispose()  # for a loop that has closed
-    elif reason is not None:
+    if isinstance(stopped, Abandoned):
+        throttling.dispose()
+    elif reason is not None and not isinstance(stopped, Disposed):
         delivery.error(cast("Exception", reason))
     if threading.current_thread() is threading.main_thread():
         for each in (reason, failure):
@@ -455,8 +459,12 @@ def _check_url(url: object, client: object) -> str:
         raise ValueError(f"url: {error}") from error
     relative_to_client = parsed.is_relative_url and str(getattr(client, "base_url", ""))
     if not relative_to_client and (parsed.scheme not in ("http", "https") or not parsed.host):
-        found = f"the scheme is {parsed.scheme!r}" if parsed.scheme else "there is none"
+        found = (
+            "there is no host" if parsed.scheme in ("http", "https") else f"the scheme is {parsed.scheme!r}"
+        )
         raise ValueError(f"url: must begin with http:// or https:// and a host; {found}")
+    if parsed.port is not None and not 0 < parsed.port < 1 << 16:
+        raise ValueError(f"url: a port is a number from 1 to 65535, not {parsed.port}")
     return str(url)
 
 

@@ -262,6 +262,20 @@ class TestContract:
         assert last.failed == 2
         assert all("response" in str(each.error) for each in last.errors)
 
+    @pytest.mark.parametrize("scheduler", [None, "loop", "in place"])
+    def test_upload_that_ends_with_something_else(self, scheduler):
+        """An item whose last item is no response has failed, a batch among them, and the others go on."""
+        scheduler = {"loop": EventLoopScheduler(), "in place": ImmediateScheduler()}.get(scheduler)
+        inner = upload_all([scripted(answer())])
+        items = [scripted(answer()).pipe(ops.map(str)), inner, scripted(answer())]
+        observed, _ = observe(upload_all(items, concurrency=1), scheduler=scheduler)
+        last = summary(observed.wait())
+        assert last.statuses == {200: 1}
+        assert [str(failed.error) for failed in last.errors] == [
+            "uploads: [0] ended with a str, and not with its response",
+            "uploads: [1] ended with a BatchSummary, and not with its response",
+        ]
+
     def test_iterable_that_raises(self):
         """When the iterable raises, what runs finishes, and then that is the error; no summary."""
         client = HandCrankedClient()
@@ -314,6 +328,23 @@ class TestContract:
 
         with pytest.raises(KeyboardInterrupt):
             observe(upload_all(uploads()), scheduler=ImmediateScheduler())
+
+    @pytest.mark.parametrize("scheduler", [ImmediateScheduler(), CurrentThreadScheduler()])
+    def test_interrupt_of_an_upload_in_place(self, scheduler):
+        """Ctrl-C while an upload runs in place ends the batch: nothing more is drawn, and the settings are let go."""
+
+        def interrupted(_: httpx.Request) -> httpx.Response:
+            raise KeyboardInterrupt
+
+        setting = Subject[Any]()
+        drawn = Drawn(scripted(interrupted) for _ in range(3))
+        observed = Observed()
+        with pytest.raises(KeyboardInterrupt):
+            upload_all(drawn, concurrency=1, pause=setting).subscribe(observed, scheduler=scheduler)
+        assert "KeyboardInterrupt" in repr(observed.wait().error)
+        assert drawn.count == 1
+        assert not of(observed, ItemFailed)
+        assert not setting.observers
 
     def test_iterable_that_exits(self):
         """Whatever the iterable raises is the end of the batch, which never waits for ever."""

@@ -424,6 +424,10 @@ def test_a_named_pipe_is_sent_once(cli, server, tmp_path, no_waits):
         (["send", "http://h/", "f", "--retries", "-1"], "--retries"),
         (["send", "http://h/", "f", "--limit-rate", "0"], "--limit-rate: must be more than 0"),
         (["send", "http://h/", "f", "--limit-rate", "0MB"], "--limit-rate: must be more than 0"),
+        (
+            ["send", "http://h/", "f", "--limit-rate", "9" * 400],
+            "--limit-rate: must be more than 0, and finite",
+        ),
         (["send", "http://h/", "f", "--limit-rate", "-1"], "--limit-rate"),
         (["send", "http://h/", "f", "--limit-rate", "fast"], "256MiB"),
         (
@@ -541,6 +545,19 @@ def test_several_files_end_with_a_summary(cli, server, photo, tmp_path):
     assert re.fullmatch(r"2 of 4 files sent, [0-9]+ bytes in [0-9]+\.[0-9] s", summary)
     assert failed == f"failed: {photo}, {files[-1]}"
     assert "sent" not in cli("send", server.url, photo).err
+
+
+def test_why_it_is_not_tried_again(cli, server, photo):
+    """A Retry-After beyond the longest wait is said to be the reason, in place of an attempt that will not come."""
+    server.answer = lambda _: (503, b"", "Retry-After: 3600")
+    result = cli("send", server.url, photo, "--retries", 4)
+
+    assert result.out == f"{photo}: 503 Status\n"
+    assert result.err.splitlines()[-1] == (
+        f"{photo}: Not tried again: Retry-After is 3600 s, and wait_max 30 s"
+    )
+    assert "attempt" not in result.err
+    assert "Not tried" not in cli("send", server.url, photo, "--retries", 4, "--json").out
 
 
 def test_what_a_server_says_cannot_command_the_terminal(cli, server, photo):

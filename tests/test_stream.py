@@ -387,6 +387,17 @@ class TestSubscription:
         assert "the Observable was read before, and can be read only once" in str(error)
         assert "give a path, bytes, or a ReplaySubject" in str(error)
 
+    def test_subject_that_has_completed(self):
+        """A Subject that completed before the upload listened is an error, and not an empty file."""
+        subject = Subject()
+        subject.on_next(b"one")
+        subject.on_completed()
+        up, client = cranked(subject)
+        error = observe(up)[0].wait().error
+        assert isinstance(error, RuntimeError)
+        assert "the Observable completed before the upload listened" in str(error)
+        assert client.no_request()
+
     def test_replay_subject(self):
         """A ReplaySubject gives the whole again."""
         subject = ReplaySubject()

@@ -41,6 +41,7 @@ import rxupload
 from rxupload import ItemDone, Progress, UploadTimeout, _network, upload, upload_all
 from rxupload._delivery import is_closed
 from rxupload._throttle import BURST_SECONDS, Allowance, Throttle, throttles_of, with_throttle
+from rxupload._transfer import Transfer
 from rxupload.operators import of_type, retry_backoff
 
 KIB, MB = 1024, 1_000_000
@@ -286,11 +287,11 @@ def test_pause_of_a_throttle(clock):
     ],
 )
 def test_scheduler_that_carries_a_throttle(make):
-    """It is the scheduler itself to whoever asks for its kind or schedules on it, and adds to what it carries."""
+    """It is the scheduler itself to whoever asks for its kind or schedules on it, with one throttle in front."""
     scheduler, first, second = make(), Throttle(), Throttle()
     carrying = with_throttle(with_throttle(scheduler, first), second)
     assert isinstance(carrying, type(scheduler))
-    assert throttles_of(carrying) == [first, second]
+    assert throttles_of(carrying) == [second, first]
     assert throttles_of(scheduler) == []
     assert carrying.__dict__ is scheduler.__dict__
     ran = threading.Event()
@@ -341,6 +342,7 @@ class Log:
     moments: list[float] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     reached: dict[int, threading.Event] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, connection: Connection) -> None:
         while head := connection.read_head():
@@ -355,15 +357,20 @@ class Log:
             connection.respond()
 
     def note(self, count: int) -> None:
-        self.moments.append(time.monotonic())
-        self.counts.append(count)
-        for least, event in self.reached.items():
-            if count >= least:
-                event.set()
+        with self.lock:
+            self.moments.append(time.monotonic())
+            self.counts.append(count)
+            for least, event in self.reached.items():
+                if count >= least:
+                    event.set()
 
     def at(self, count: int) -> threading.Event:
         """Set once so many bytes have come."""
-        return self.reached.setdefault(count, threading.Event())
+        with self.lock:
+            event = self.reached.setdefault(count, threading.Event())
+            if self.counts and max(self.counts) >= count:
+                event.set()
+            return event
 
     def count_by(self, moment: float) -> int:
         place = bisect_right(self.moments, moment)
@@ -460,7 +467,7 @@ def in_a_trampoline(source: Any) -> Observed:
     observed = Observed()
 
     def outer(*_: Any) -> None:
-        rxupload.run(source.pipe(ops.do(observed)))
+        rxupload.run(source.pipe(ops.do(observed), ops.materialize()))
 
     threading.Thread(target=lambda: CurrentThreadScheduler.singleton().schedule(outer)).start()
     return observed
@@ -474,7 +481,7 @@ def in_asyncio(source: Any) -> Observed:
     observed = Observed()
 
     async def main() -> None:
-        await source.pipe(ops.do(observed))
+        await source.pipe(ops.do(observed), ops.materialize())
 
     threading.Thread(target=lambda: asyncio.run(main())).start()
     return observed
@@ -489,6 +496,19 @@ EVERYWHERE = [
     pytest.param(on_an_event_loop, id="event loop"),
     pytest.param(in_asyncio, id="asyncio"),
 ]
+
+
+def test_leave_that_is_not_used(clock):
+    """What was granted to an upload that stops there and then is there for the others."""
+    throttle = Throttle(clock)
+    throttle.limit(1000)
+    clock.now += 1
+    transfer = Transfer(None)
+    with transfer.bound():
+        transfer.attach(lambda: None, lambda: transfer.stop(LookupError()) or transfer.check())
+        with pytest.raises(LookupError):
+            transfer.await_leave(Allowance([throttle]), 20)
+    assert throttle.take("another", 100, 0) == 50
 
 
 class TestSettings:
@@ -616,6 +636,76 @@ class TestSettings:
         with logging_server() as (url, _), pytest.raises(LookupError, match="no settings"):
             upload(url, b"x", client=client, pause=Observable(subscribe)).run()
 
+    @pytest.mark.parametrize("begin", EVERYWHERE)
+    @pytest.mark.parametrize("argument", ["rate_limit", "pause"])
+    def test_that_raise_after_their_end(self, client, begin, argument):
+        """So is what one raises there that has ended already, which reactivex does not catch; of a batch, too."""
+
+        def subscribe(observer: Any, _: Any = None) -> Any:
+            observer.on_completed()
+            raise LookupError("no settings")
+
+        with logging_server() as (url, _):
+            up = upload(url, b"x", client=client)
+            for source in (
+                upload(url, b"x", client=client, **{argument: Observable(subscribe)}),
+                upload_all([up], **{argument: Observable(subscribe)}),
+            ):
+                assert str(begin(source).wait().error) == "no settings"
+            assert begin(up).wait().response.status_code == 200  # and its loop is as it was
+
+    @pytest.mark.parametrize("begin", EVERYWHERE)
+    def test_of_a_batch_that_fail_while_the_observer_is_called(self, client, begin):
+        """Who tells a batch of a setting's error does not wait for its observer, which may wait for him."""
+        setting, lock, has_failed = Subject[Any](), threading.Lock(), threading.Event()
+        lost = LookupError("lost")
+
+        def fail() -> None:
+            with lock:
+                setting.on_error(lost)
+            has_failed.set()
+
+        def look(event: Any) -> None:
+            if isinstance(event, ItemDone):
+                threading.Thread(target=fail).start()
+                assert has_failed.wait(PATIENCE)
+                with lock:
+                    pass
+
+        with logging_server() as (url, _):
+            uploads = [upload(url, b"x", client=client) for _ in range(3)]
+            observed = begin(
+                upload_all(uploads, concurrency=1, rate_limit=setting).pipe(ops.do_action(look))
+            ).wait()
+        assert observed.error is lost
+        assert sum(isinstance(event, ItemDone) for event in observed.items) == 1
+
+    @pytest.mark.parametrize("argument", ["rate_limit", "pause"])
+    def test_that_are_slow_to_dispose(self, client, argument):
+        """The connection ends before the settings are disposed, so a slow one does not keep it."""
+        for is_batch in (False, True):
+            has_begun, has_ended, order = threading.Event(), threading.Event(), []
+
+            def script(connection: Connection) -> None:
+                connection.read_head()
+                has_begun.set()  # noqa: B023
+                connection.wait_for_reset()
+                has_ended.set()  # noqa: B023
+
+            def dispose() -> None:
+                order.append(has_ended.wait(PATIENCE))  # noqa: B023
+
+            setting = Observable[Any](lambda *_: Disposable(dispose))
+            with Server(script) as server:
+                if is_batch:
+                    source = upload_all([upload(server.url, LARGE, client=client)], **{argument: setting})
+                else:
+                    source = upload(server.url, LARGE, client=client, **{argument: setting})
+                _, subscription = observe(source)
+                assert has_begun.wait(PATIENCE)
+                subscription.dispose()
+            assert order == [True]
+
     def test_on_the_loop(self, client):
         """Where the upload notifies on a loop, its settings are subscribed to and disposed on the loop."""
         threads: list[int] = []
@@ -666,16 +756,17 @@ class TestSettings:
             assert not log.counts
 
     def test_of_a_batch_where_one_fails_elsewhere(self, client):
-        """Where a setting of a batch fails on another thread, the other one is disposed on the loop nonetheless."""
+        """Where a setting of a batch fails on another thread, all others are disposed on the loop nonetheless."""
         threads: list[int] = []
         rate = BehaviorSubject(1000.0)
 
         async def main(url: str) -> None:
             pause = Observable(lambda *_: Disposable(lambda: threads.append(threading.get_ident())))
             threading.Timer(0.1, lambda: rate.on_error(LookupError("lost"))).start()
+            up = upload(url, bytes(MB), client=client, pause=pause)
             with pytest.raises(LookupError):
-                await upload_all([upload(url, bytes(MB), client=client)], rate_limit=rate, pause=pause)
-            assert threads == [threading.get_ident()]
+                await upload_all([up], rate_limit=rate, pause=pause)
+            assert threads == 2 * [threading.get_ident()]
 
         with logging_server() as (url, _):
             asyncio.run(main(url), debug=True)

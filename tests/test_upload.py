@@ -60,6 +60,12 @@ both_kinds_of_scheduler = pytest.mark.parametrize("scheduler", ["thread", "loop"
 
 
 class TestContract:
+    def test_no_iteration(self):
+        """A `for` over an upload or a batch is an error, and not without an end."""
+        for source in (upload(URL, b"x"), rxupload.upload_all([])):
+            with pytest.raises(TypeError, match="not iterable"):
+                iter(source)
+
     def test_cold(self, tmp_path):
         """Nothing touches the disk or the network before subscribe, and each subscription is its own upload."""
         path = tmp_path / "late.bin"
@@ -977,7 +983,10 @@ class TestArguments:
         ("kwargs", "error", "text"),
         [
             ({"url": "upload.test/photos"}, ValueError, "url: must begin with http"),
-            ({"url": "ftp://upload.test/"}, ValueError, "url: must begin with http"),
+            ({"url": "ftp://upload.test/"}, ValueError, "url: must begin with http.* the scheme is 'ftp'"),
+            ({"url": "http:///photos"}, ValueError, "url: must begin with http.* there is no host"),
+            ({"url": "http://upload.test:99999/"}, ValueError, "url: a port is .* 65535, not 99999"),
+            ({"url": "http://upload.test:0/"}, ValueError, "url: a port is .* not 0"),
             ({"url": "http://"}, ValueError, "url:"),
             ({"url": "/photos"}, ValueError, "url: must begin with http"),
             ({"url": "http://upload.test:port/"}, ValueError, "url:"),
