@@ -126,8 +126,8 @@ def make_source(  # noqa: PLR0911 - one for each kind
         return _FreshSource("the iterable", size, lambda: file)
     if isinstance(file, AsyncIterable):
         raise TypeError(
-            f"{argument} is an asynchronous iterable; give a Subject, and feed it from a task with "
-            "`await asyncio.to_thread(subject.on_next, data)`"
+            f"{argument} is an asynchronous iterable; give a Subject, and feed it, from the first Progress on, from a "
+            "task with `await asyncio.to_thread(subject.on_next, data)`"
         )
     raise TypeError(
         f"{argument} must be a path (str or os.PathLike), bytes, an Observable of bytes, a binary file object, "

@@ -125,9 +125,11 @@ def upload(
             and what the server says is heard when the body goes on. An auth with `requires_request_body` makes httpx
             read the body first, whole: then the limit and the pause hold for that reading.
         client: An `httpx.Client` or `httpx2.Client`, for its auth, headers, proxies, TLS settings and connections;
-            it is not closed. None: a default client, shared by all uploads, that stores no cookies and honours the
-            proxy environment variables. A plain client counts bytes as sent when the system has taken them, and an
-            abort takes effect at the next piece (up to 1 MiB) of the body or of the response.
+            it is not closed. None: a default client, shared by all uploads, that stores no cookies, honours the
+            proxy environment variables, and waits at most 30 s for a connection, 60 s for the server to take a byte,
+            and 600 s for the response after the last byte or for more of it. A plain client counts bytes as sent when
+            the system has taken them, and an abort takes effect at the next piece (up to 1 MiB) of the body or of the
+            response.
 
     Raises:
         TypeError: If an argument is not of its type; the message names it.

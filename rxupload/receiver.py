@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import email.utils
+import errno
 import hashlib
 import itertools
 import logging
+import os
 import re
 import secrets
 import signal
@@ -33,7 +35,6 @@ except ImportError as error:
     raise ImportError('The receiver is an extra: pip install "rxupload[receiver]"') from error
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import AsyncIterator, Callable, Iterator
     from typing import Self
 
@@ -138,7 +139,10 @@ def serve(
 
 def _created(directory: str | os.PathLike[str]) -> Path:
     path = Path(directory).resolve()
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
     return path
 
 

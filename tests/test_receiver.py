@@ -616,7 +616,7 @@ def test_a_file_in_place_of_the_directory_is_an_error(tmp_path):
     path.touch()
     threads = threading.active_count()
 
-    with pytest.raises(FileExistsError), receiver.running(path):
+    with pytest.raises(NotADirectoryError), receiver.running(path):
         pass
     assert threading.active_count() == threads
 
