@@ -366,9 +366,7 @@ class _ObservableSource(Source):
     def __init__(self, label: str, declared: int | None, observable: abc.ObservableBase[Buffer]) -> None:
         super().__init__(label, declared)
         self._observable = observable
-        self._hot: Subject[Buffer] | None = (
-            None  # if it gives only what comes from then on, as far as can be known
-        )
+        self._hot: Subject[Buffer] | None = None  # as far as that can be known
         if isinstance(observable, Subject) and not isinstance(observable, ReplaySubject | AsyncSubject):
             self._hot = observable
         self._was_read = False
