@@ -31,7 +31,7 @@ from ._delivery import (
     works_in_place,
 )
 from ._progress import Progress
-from ._throttle import Pause, RateLimit, Throttling, check_pause, check_rate_limit, with_throttle
+from ._throttle import Pause, RateLimit, Throttling, check_pause, check_rate_limit, quiet, with_throttle
 from ._transfer import Disposed
 from ._upload import run
 
@@ -195,7 +195,8 @@ class UploadAll(Observable[BatchEvent]):
     holds up all of them; the end may come on the thread that draws, when it finds no more. With a loop
     (AsyncIOScheduler, EventLoopScheduler): the loop, where the uploads are subscribed to as well. In both cases the
     iterable is drawn from on a thread of its own. In place (ImmediateScheduler, CurrentThreadScheduler, virtual time):
-    all of it in place, the iterable too, so uploads that block run one after the other.
+    all of it in place, the iterable too, so uploads that block run one after the other. With ImmediateScheduler, what
+    ends the batch does not abort the one that runs, for the subscription to it has not returned yet.
     """
 
     __iter__ = None  # see Upload
@@ -312,6 +313,9 @@ class _Batch:
         self._exhausted = False
         self._error: Exception | None = None  # of the iterable
         self._failure: Exception | None = None  # of a setting, until it is told
+        self._is_following = (
+            True  # the settings are being subscribed to: no observer is called inside of that
+        )
         self._running: dict[int, _Running] = {}
         self._done = 0
         self._statuses: Counter[int] = Counter()
@@ -366,7 +370,7 @@ class _Batch:
             self._tell_failure()
 
     def _tell_failure(self) -> None:
-        while self._failure is not None and self._lock.acquire(blocking=False):
+        while self._failure is not None and not self._is_following and self._lock.acquire(blocking=False):
             try:
                 error, self._failure = self._failure, None
                 if error is not None:
@@ -378,8 +382,18 @@ class _Batch:
 
     def work(self) -> None:
         """Follow the settings, and draw."""
-        self._throttling.follow()
+        try:
+            self._throttling.follow()
+        except BaseException:  # SystemExit, say, which is the batch's error by now
+            if self._in_place:
+                raise
+        finally:
+            self._is_following = False
+            self._tell_failure()
         self.draw()
+        if self.call_soon is not None and self._throttling.throttle is not None:
+            with self._room:
+                self._wait_for(lambda: self._stopped)
 
     def draw(self) -> None:
         """Draw uploads and start them while there is room: in place until there is none, on a thread to the end."""
@@ -391,12 +405,18 @@ class _Batch:
             if self._in_place and not self._slots:
                 self._drawing = False
                 return False
-            while not self._room.wait_for(lambda: self._slots, _LOOK):
-                if self._scheduler is not None and is_closed(self._scheduler):
-                    self._throttling.dispose()
-                    return False
+            if not self._wait_for(lambda: self._slots > 0):
+                return False
             self._slots -= 1
             return True
+
+    def _wait_for(self, condition: Callable[[], bool]) -> bool:
+        """Wait with `_room` for a condition of it; in vain, if the loop closes, and then nobody else disposes."""
+        while not self._room.wait_for(condition, _LOOK):
+            if self._scheduler is not None and is_closed(self._scheduler):
+                self._throttling.dispose()
+                return False
+        return True
 
     def _free_slot(self) -> None:
         with self._room:
@@ -447,16 +467,20 @@ class _Batch:
             return
         self._subscriptions.add(running.subscription)
         try:
-            running.subscription.disposable = running.upload.subscribe(
+            subscription = running.upload.subscribe(
                 lambda item: self._on_next(running, item),
                 lambda error: self._on_error(running, error),
                 lambda: self._on_completed(running),
                 scheduler=self._for_uploads,
             )
-        except Exception as error:
+        except BaseException as error:
             if self._stopped:  # the batch's observer raised at its end
                 raise
-            self._on_error(running, error)
+            self._on_error(running, cast("Exception", error))
+            if not isinstance(error, Exception) and (self._in_place or self.call_soon is not None):
+                raise
+        else:
+            running.subscription.disposable = quiet(subscription, "An upload of a batch")
 
     # What the uploads tell
 
@@ -530,6 +554,8 @@ class _Batch:
         if self._stopped or self._running or not (self._exhausted or self._error):
             return
         self._stopped = True
+        with self._room:
+            self._room.notify()
         if self._error is not None:
             self._tell.error(self._error)
             return

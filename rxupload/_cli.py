@@ -85,7 +85,7 @@ and, depending on the event:
   error:    type (the exception's name), message
   summary:  done, failed (how many FILEs were answered below 400, and how many not), sent (bytes of
             all request bodies), seconds
-Ctrl-C is the end of the lines: no summary, and nothing of the FILEs that were not done.
+After Ctrl-C no more lines come, so the FILEs that were not done have no end.
 """
 
 
@@ -193,7 +193,7 @@ def _upload(args: argparse.Namespace, file: str, client: httpx.Client | None) ->
 def _retried(
     args: argparse.Namespace, index: int, source: Upload, report: _Report
 ) -> Observable[UploadEvent]:
-    """The upload with --retries: each failure that is not the last is told before the wait that follows."""
+    """The upload with --retries: each failure that may pass is told, but for that of the last attempt."""
     if not args.retries or not _can_be_read_again(args.files[index]):
         return source
     attempts = 1 + args.retries
@@ -381,6 +381,7 @@ class _Lines(_Report):
         self._tenths = [0] * len(files)
         self._done = 0
         self._failed: list[int] = []
+        self._is_over = False
 
     def _progress(self, index: int, progress: Progress) -> None:
         tenth = progress.sent // 10_000_000 if progress.percent is None else progress.percent // 10
@@ -409,10 +410,12 @@ class _Lines(_Report):
             self._say(index, note, sys.stderr)
 
     def _summary(self, summary: BatchSummary) -> None:
+        self._is_over = True
         self._conclude(f", {_amount(summary.sent)} in {summary.seconds:.1f} s")
 
     def _aborted(self) -> None:
-        self._conclude("")
+        if not self._is_over:
+            self._conclude("")
 
     def _conclude(self, how: str) -> None:
         if len(self._files) == 1:

@@ -10,6 +10,7 @@ import errno
 import io
 import os
 import stat
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -369,7 +370,7 @@ class _ObservableSource(Source):
         self._hot: Subject[Buffer] | None = None  # as far as that can be known
         if isinstance(observable, Subject) and not isinstance(observable, ReplaySubject | AsyncSubject):
             self._hot = observable
-        self._was_read = False
+        self._heard = threading.Event()
 
     def open(self) -> Reader:
         begin = partial(self._begin, Transfer.current())
@@ -385,20 +386,18 @@ class _ObservableSource(Source):
         self, begin: Callable[[], ObservableReader], begun: list[ObservableReader]
     ) -> Generator[Buffer | None]:
         with closing(begun.pop() if begun else begin()) as stream:
-            for piece in stream.pieces():
-                self._was_read |= piece is not None
-                yield piece
+            yield from stream.pieces()
 
     def _begin(self, transfer: Transfer | None) -> ObservableReader:
         if self._hot is not None:
-            if self._was_read:
+            if self._heard.is_set():
                 raise _used_up(self._label, "a ReplaySubject")
-            if self._hot.is_stopped and self._hot.exception is None:
+            if self._hot.is_stopped and self._hot.exception is None and not self._hot.is_disposed:
                 raise RuntimeError(
                     f"{self._label} completed before the upload listened, and what it had given is lost; give a "
                     "ReplaySubject, or begin to feed it with the first Progress"
                 )
-        return ObservableReader(self._observable, self._label, transfer)
+        return ObservableReader(self._observable, self._label, transfer, self._heard)
 
 
 @dataclass(slots=True)

@@ -27,8 +27,10 @@ class ObservableReader(abc.ObserverBase[Any]):
     The worker makes it, reads it with `pieces` and closes it. The producer calls the rest, from whatever thread.
     """
 
-    def __init__(self, source: abc.ObservableBase[Any], label: str, transfer: Transfer | None) -> None:
-        """Subscribe, and wait until that is done or something has come.
+    def __init__(
+        self, source: abc.ObservableBase[Any], label: str, transfer: Transfer | None, heard: threading.Event
+    ) -> None:
+        """Subscribe, and wait until that is done or something has come. Anything that comes sets `heard`.
 
         Raises:
             Exception: What the Observable has ended with by then, or the transfer's reason to stop.
@@ -36,6 +38,7 @@ class ObservableReader(abc.ObserverBase[Any]):
         self._source = source
         self._label = label
         self._transfer = transfer
+        self._heard = heard
         self._worker = threading.get_ident()
         self._subscription = SingleAssignmentDisposable()
         self._subscriber: int | None = None  # the thread that is inside the Observable's subscribe()
@@ -137,6 +140,7 @@ class ObservableReader(abc.ObserverBase[Any]):
 
     def _bytes_of(self, value: Any) -> bytes:
         index, self._items = self._items, self._items + 1
+        self._heard.set()
         if isinstance(value, bytes):
             return value
         try:

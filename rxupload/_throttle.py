@@ -10,9 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from numbers import Real
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
@@ -233,10 +232,12 @@ class Throttling(abc.DisposableBase):
             for setting, on_next in settings:
                 try:
                     subscription = setting.subscribe(on_next, self._fail)
-                except Exception as error:  # noqa: BLE001 - reactivex lets it through where the end came before
-                    self._fail(error)
+                except BaseException as error:  # reactivex lets it through where the end came before
+                    self._fail(cast("Exception", error))
+                    if not isinstance(error, Exception):
+                        raise
                 else:
-                    self._subscriptions.add(Disposable(partial(_dispose, subscription)))
+                    self._subscriptions.add(quiet(subscription, "A rate_limit or a pause"))
 
         if CurrentThreadScheduler.singleton().schedule_required():
             subscribe()
@@ -259,8 +260,10 @@ class Throttling(abc.DisposableBase):
 
         def begin() -> None:
             if not self._subscriptions.is_disposed:
-                self.follow()
-                worker.start()
+                try:
+                    self.follow()
+                finally:
+                    worker.start()
 
         with contextlib.suppress(Exception):  # in whatever words its scheduler says that it is closed
             call_soon(begin)
@@ -290,11 +293,16 @@ class Throttling(abc.DisposableBase):
             self._fail(TypeError(f"pause: the Observable's items must be bool, got {type(value).__name__}"))
 
 
-def _dispose(subscription: abc.DisposableBase) -> None:
-    try:
-        subscription.dispose()
-    except Exception:
-        _logger.exception("A rate_limit or a pause failed when it was disposed")
+def quiet(subscription: abc.DisposableBase, what: str) -> abc.DisposableBase:
+    """Return one for it that raises nothing, so that others are disposed as well; that is logged."""
+
+    def dispose() -> None:
+        try:
+            subscription.dispose()
+        except Exception:
+            _logger.exception("%s failed when it was disposed", what)
+
+    return Disposable(dispose)
 
 
 class _Releasing(abc.ObserverBase[T]):

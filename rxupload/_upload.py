@@ -350,10 +350,10 @@ def _work(plan: _Plan, transfer: Transfer, delivery: Delivery, throttling: Throt
             reason = error
         else:
             delivery.completed()
-    if isinstance(stopped, Abandoned):
-        throttling.dispose()
-    elif reason is not None and not isinstance(stopped, Disposed):
+    if reason is not None and not isinstance(stopped, Disposed):
         delivery.error(cast("Exception", reason))
+    if isinstance(stopped, Abandoned) or transfer.is_abandoned():
+        throttling.dispose()  # for the loop does not come to it
     if threading.current_thread() is threading.main_thread():
         for each in (reason, failure):
             if each is not None and not isinstance(each, Exception):
@@ -461,9 +461,10 @@ def _check_url(url: object, client: object) -> str:
         raise ValueError(f"url: {error}") from error
     relative_to_client = parsed.is_relative_url and str(getattr(client, "base_url", ""))
     if not relative_to_client and (parsed.scheme not in ("http", "https") or not parsed.host):
-        found = (
-            "there is no host" if parsed.scheme in ("http", "https") else f"the scheme is {parsed.scheme!r}"
-        )
+        if parsed.scheme in ("http", "https"):
+            found = "there is no host"
+        else:
+            found = f"the scheme is {parsed.scheme!r}" if parsed.scheme else "there is no scheme"
         raise ValueError(f"url: must begin with http:// or https:// and a host; {found}")
     if parsed.port is not None and not 0 < parsed.port < 1 << 16:
         raise ValueError(f"url: a port is a number from 1 to 65535, not {parsed.port}")

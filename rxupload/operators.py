@@ -166,18 +166,18 @@ def retry_backoff(
 
     def wait(failures: int, error: Exception, now: datetime) -> float | None:
         """Seconds until the next attempt; None where there is to be none."""
-        if failures >= attempts:
-            return None
-        asked_for = _retry_after(error, now)
-        if asked_for is not None and asked_for > wait_max:
-            error.add_note(f"Not tried again: Retry-After is {asked_for:.0f} s, and wait_max {wait_max:g} s")
-            return None
-        if not is_retryable(error):
+        if failures >= attempts or not is_retryable(error):
             return None
         backoff = wait_initial * 2.0 ** min(failures - 1, 1000)  # a float's exponent ends at 1023
+        asked_for = _retry_after(error, now)
         if asked_for is None:
             return min(wait_max, backoff + random.uniform(0, wait_jitter))  # noqa: S311 - not a secret
-        return max(min(wait_max, backoff), asked_for)
+        if asked_for <= wait_max:
+            return max(min(wait_max, backoff), asked_for)
+        note = f"Not tried again: Retry-After is {asked_for:.0f} s, and wait_max {wait_max:g} s"
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+        return None
 
     def operator(source: Observable[T]) -> Observable[T]:
         def subscribe(

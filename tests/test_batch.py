@@ -319,6 +319,42 @@ class TestContract:
         last = upload_all(items, concurrency=1).run()
         assert (last.done, last.failed) == (2, 1)
 
+    def test_exit_of_a_subscribe(self):
+        """What is no Exception makes an item fail as well, and the others go on; in place it ends the batch."""
+
+        def exiting(*_: Any) -> Any:
+            raise SystemExit
+
+        items = [reactivex.create(exiting), scripted(answer())]
+        last = upload_all(items, concurrency=1).run()
+        assert (last.done, last.failed) == (1, 1)
+        assert isinstance(last.errors[0].error, SystemExit)
+        setting, observed = Subject[Any](), Observed()
+        with pytest.raises(SystemExit):
+            upload_all(items, pause=setting).subscribe(observed, scheduler=CurrentThreadScheduler())
+        assert "SystemExit" in repr(observed.wait().error)
+        assert not setting.observers
+
+    def test_item_that_raises_when_disposed(self, caplog):
+        """It is logged, and keeps neither the other uploads nor the settings nor the error of one from their end."""
+        for end in ("dispose", "setting"):
+            setting, disposed = Subject[Any](), []
+            bad = Disposable([].pop)
+            good = Disposable(lambda: disposed.append(True))  # noqa: B023
+            items = [reactivex.create(lambda *_, each=each: each) for each in (bad, good)]
+            started = threading.Event()
+            items.append(reactivex.create(lambda *_: started.set()))  # noqa: B023
+            observed, subscription = observe(upload_all(items, pause=setting))
+            assert started.wait(PATIENCE)
+            if end == "dispose":
+                subscription.dispose()
+            else:
+                setting.on_error(LOST)
+                assert observed.wait().error is LOST
+            assert disposed == [True]
+            assert not setting.observers
+        assert len(caplog.records) == 2
+
     def test_interrupt_in_place(self):
         """Ctrl-C while the iterable is drawn from in place propagates."""
 

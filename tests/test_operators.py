@@ -485,6 +485,17 @@ class TestRetryBackoff:
         (note,) = error.__notes__
         assert re.fullmatch(r"Not tried again: Retry-After is \w+ s, and wait_max 30 s", note)
 
+    def test_retry_after_of_what_is_not_tried_again(self):
+        """Where there would be no other attempt anyway, the error says nothing of it; nor does it say it twice."""
+        source = reactivex.of(response(404, Retry_After="3600")).pipe(raise_for_status(), retry_backoff())
+        with pytest.raises(httpx.HTTPStatusError) as caught:
+            rxupload.run(source)
+        assert not hasattr(caught.value, "__notes__")
+        source = reactivex.of(response(503, Retry_After="3600")).pipe(retry_backoff(), retry_backoff())
+        with pytest.raises(httpx.HTTPStatusError) as caught:
+            rxupload.run(source)
+        assert len(caught.value.__notes__) == 1
+
     @pytest.mark.parametrize("value", ["", "soon", "-5", "1.5", "²", "Mon, 99 Foo 2020", "1e3"])
     def test_retry_after_that_says_nothing(self, no_jitter, value):
         """A header that is neither seconds nor a date is as none."""

@@ -21,6 +21,7 @@ from observing import PATIENCE, check_grammar, observe
 from reactivex import abc
 from reactivex import operators as ops
 from reactivex.disposable import Disposable
+from reactivex.internal import DisposedException
 from reactivex.scheduler import (
     CurrentThreadScheduler,
     EventLoopScheduler,
@@ -397,6 +398,22 @@ class TestSubscription:
         assert isinstance(error, RuntimeError)
         assert "the Observable completed before the upload listened" in str(error)
         assert client.no_request()
+
+    def test_subject_that_was_disposed(self):
+        """It says so itself."""
+        subject = Subject()
+        subject.dispose()
+        assert isinstance(observe(upload(URL, subject))[0].wait().error, DisposedException)
+
+    def test_subject_that_was_heard(self):
+        """What a first attempt has heard but not sent is missing from a second one, which is an error."""
+        subject = Subject()
+        up, client = cranked(subject)
+        observed, _ = observe(up.pipe(ops.retry(2)))
+        exchange = client.next_request()
+        subject.on_next(b"one")
+        exchange.fail(httpx.ConnectError("lost"))
+        assert "the Observable was read before" in str(observed.wait().error)
 
     def test_replay_subject(self):
         """A ReplaySubject gives the whole again."""

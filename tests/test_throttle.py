@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any
 
 import httpx
@@ -653,6 +654,47 @@ class TestSettings:
             ):
                 assert str(begin(source).wait().error) == "no settings"
             assert begin(up).wait().response.status_code == 200  # and its loop is as it was
+
+    def test_that_exit_when_subscribed_to(self, client):
+        """What is no Exception ends the upload or the batch on its thread as well."""
+
+        def subscribe(*_: Any) -> Any:
+            raise SystemExit
+
+        with logging_server() as (url, _):
+            up = upload(url, b"x", client=client, pause=Observable(subscribe))
+            assert "SystemExit" in repr(observe(up)[0].wait().error)
+            batch = upload_all([upload(url, b"x", client=client)], pause=Observable(subscribe))
+            assert "SystemExit" in repr(observe(batch)[0].wait().error)
+
+    @pytest.mark.parametrize("setting", [reactivex.throw(LookupError("lost")), BehaviorSubject("a lot")])
+    def test_of_a_batch_without_on_error(self, client, monkeypatch, setting):
+        """An error that nobody takes is a traceback of the thread, and the setting is let go of."""
+        raised: SimpleQueue[BaseException | None] = SimpleQueue()
+        monkeypatch.setattr(threading, "excepthook", lambda args: raised.put(args.exc_value))
+        with logging_server() as (url, _):
+            upload_all([upload(url, b"x", client=client)], rate_limit=setting).subscribe(print)
+            assert isinstance(raised.get(timeout=PATIENCE), (LookupError, TypeError))
+        assert not getattr(setting, "observers", None)
+
+    def test_of_a_batch_whose_loop_closes(self, client):
+        """They are let go of, also where nothing is left to be drawn."""
+        has_begun, let_go = threading.Event(), threading.Event()
+
+        def script(connection: Connection) -> None:
+            connection.read_head()
+            has_begun.set()
+            connection.wait_for_end()
+
+        async def main(url: str) -> None:
+            setting = Observable[Any](lambda *_: Disposable(let_go.set))
+            batch = upload_all([upload(url, LARGE, client=client)], pause=setting)
+            batch.subscribe(Observed(), scheduler=AsyncIOScheduler(asyncio.get_running_loop()))
+            await asyncio.to_thread(has_begun.wait, PATIENCE)
+
+        with Server(script) as server:
+            asyncio.run(main(server.url))
+            assert let_go.wait(PATIENCE)
 
     @pytest.mark.parametrize("begin", EVERYWHERE)
     def test_of_a_batch_that_fail_while_the_observer_is_called(self, client, begin):
