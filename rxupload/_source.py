@@ -367,9 +367,8 @@ class _ObservableSource(Source):
     def __init__(self, label: str, declared: int | None, observable: abc.ObservableBase[Buffer]) -> None:
         super().__init__(label, declared)
         self._observable = observable
-        self._hot: Subject[Buffer] | None = None  # as far as that can be known
-        if isinstance(observable, Subject) and not isinstance(observable, ReplaySubject | AsyncSubject):
-            self._hot = observable
+        is_replayed = isinstance(observable, ReplaySubject | AsyncSubject)
+        self._is_hot = isinstance(observable, Subject) and not is_replayed  # as far as that can be known
         self._heard = threading.Event()
 
     def open(self) -> Reader:
@@ -389,15 +388,15 @@ class _ObservableSource(Source):
             yield from stream.pieces()
 
     def _begin(self, transfer: Transfer | None) -> ObservableReader:
-        if self._hot is not None:
-            if self._heard.is_set():
-                raise _used_up(self._label, "a ReplaySubject")
-            if self._hot.is_stopped and self._hot.exception is None and not self._hot.is_disposed:
-                raise RuntimeError(
-                    f"{self._label} completed before the upload listened, and what it had given is lost; give a "
-                    "ReplaySubject, or begin to feed it with the first Progress"
-                )
-        return ObservableReader(self._observable, self._label, transfer, self._heard)
+        if self._is_hot and self._heard.is_set():
+            raise _used_up(self._label, "a ReplaySubject")
+        stream = ObservableReader(self._observable, self._label, transfer, self._heard)
+        if self._is_hot and stream.was_empty:
+            raise RuntimeError(
+                f"{self._label} completed before the upload listened, and what it had given is lost; give a "
+                "ReplaySubject, or begin to feed it with the first Progress"
+            )
+        return stream
 
 
 @dataclass(slots=True)

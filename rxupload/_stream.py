@@ -60,6 +60,11 @@ class ObservableReader(abc.ObserverBase[Any]):
 
     # The worker's side
 
+    @property
+    def was_empty(self) -> bool:
+        """Whether it has completed without an item."""
+        return self._has_ended and self._error is None and not self._items
+
     def pieces(self) -> Generator[bytearray | None]:
         """Read to the end; None where nothing has come for `LOOK_SECONDS`.
 
