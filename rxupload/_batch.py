@@ -21,6 +21,7 @@ from reactivex.notification import Notification, OnCompleted, OnError, OnNext
 from reactivex.scheduler import TimeoutScheduler
 
 from ._delivery import (
+    CallSoon,
     Delivery,
     LoopDelivery,
     UploadEvent,
@@ -32,7 +33,7 @@ from ._delivery import (
 )
 from ._progress import Progress
 from ._throttle import Pause, RateLimit, Throttling, check_pause, check_rate_limit, quiet, with_throttle
-from ._transfer import Disposed
+from ._transfer import Abandoned, Disposed
 from ._upload import run
 
 _INTERVAL = 0.05  # least seconds between two BatchProgress items that no upload's end asks for
@@ -292,7 +293,7 @@ class _Batch:
         )
         self._clock = scheduler or TimeoutScheduler.singleton()
         self._in_place = scheduler is not None and works_in_place(scheduler)
-        self.call_soon: Callable[[Callable[[], None]], object] | None = None  # where there is a loop
+        self.call_soon: CallSoon | None = None  # where there is a loop
         self._tell: Delivery = _OneAtATime(observer, self)
         if scheduler is not None and not may_block(scheduler):
             self.call_soon = call_soon(scheduler)
@@ -313,9 +314,8 @@ class _Batch:
         self._exhausted = False
         self._error: Exception | None = None  # of the iterable
         self._failure: Exception | None = None  # of a setting, until it is told
-        self._is_following = (
-            True  # the settings are being subscribed to: no observer is called inside of that
-        )
+        # Not through yet with subscribing to the settings, inside of which no observer is called.
+        self._is_following = True
         self._running: dict[int, _Running] = {}
         self._done = 0
         self._statuses: Counter[int] = Counter()
@@ -345,20 +345,14 @@ class _Batch:
                 self.stop(error)
                 self._tell_failure()
 
-        if self._scheduler is None or is_loop_of_this_thread(self._scheduler):
-            end()
-        else:
-            self._soon(end)
+        self._on_the_loop(end)
 
-    def _soon(self, action: Callable[[], None]) -> None:
-        """In a turn of the loop, or at once where there is none."""
-        if self.call_soon is None:
+    def _on_the_loop(self, action: Callable[[], None]) -> None:
+        """In a turn of the loop; at once on the loop itself, and where there is none."""
+        if self.call_soon is None or is_loop_of_this_thread(self._scheduler):
             action()
-            return
-        try:
-            self.call_soon(action)
-        except Exception:  # noqa: BLE001 - the loop is closed, in whatever words its scheduler says so
-            self.stop(Disposed())
+        elif not self.call_soon(action):
+            self.stop(Abandoned())
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
@@ -413,7 +407,7 @@ class _Batch:
     def _wait_for(self, condition: Callable[[], bool]) -> bool:
         """Wait with `_room` for a condition of it; in vain, if the loop closes, and then nobody else disposes."""
         while not self._room.wait_for(condition, _LOOK):
-            if self._scheduler is not None and is_closed(self._scheduler):
+            if is_closed(self._scheduler):
                 self._throttling.dispose()
                 return False
         return True
@@ -460,7 +454,7 @@ class _Batch:
         with self._telling():
             running = self._running[self._drawn] = _Running(self._drawn, upload)
             self._drawn += 1
-        self._soon(lambda: self._subscribe(running))
+        self._on_the_loop(lambda: self._subscribe(running))
 
     def _subscribe(self, running: _Running) -> None:
         if self._stopped:
@@ -509,10 +503,8 @@ class _Batch:
         elif last is None:
             self._on_error(running, RuntimeError("The upload completed without a response"))
         else:
-            message = (
-                f"uploads: [{running.index}] ended with a {type(last).__name__}, and not with its response"
-            )
-            self._on_error(running, TypeError(message))
+            what = f"[{running.index}] ended with a {type(last).__name__}"
+            self._on_error(running, TypeError(f"uploads: {what}, and not with its response"))
 
     def _on_end(self, running: _Running, outcome: ItemDone | ItemFailed) -> None:
         with self._telling():

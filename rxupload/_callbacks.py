@@ -60,13 +60,10 @@ class CallbackQueue:
         """Have it run after what was posted before, and never on the caller's stack. From any thread."""
         with self._lock:
             self._actions.append(action)
-        if self._call_soon is not None:
-            try:
-                self._call_soon(self._run_one)
-            except Exception:  # noqa: BLE001 - the loop is closed, in whatever words its scheduler says so
-                self._call_soon = None
-            else:
-                return
+        ask = self._call_soon  # another thread may find meanwhile that the loop is closed
+        if ask is not None and ask(self._run_one):
+            return
+        self._call_soon = None
         self._run_on_a_thread()
 
     def run(self, action: Callable[[], object]) -> None:

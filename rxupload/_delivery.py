@@ -139,9 +139,7 @@ class LoopDelivery:
         self._ask_for_a_turn()
 
     def _ask_for_a_turn(self) -> None:
-        try:
-            self._call_soon(self._turn)
-        except Exception:  # noqa: BLE001 - the loop is closed, in whatever words its scheduler says so
+        if not self._call_soon(self._turn):
             self._transfer.stop(Abandoned())
 
     def _turn(self) -> None:
@@ -181,24 +179,39 @@ def _replaces(new: Notification[Any], old: Notification[Any]) -> bool:
     )
 
 
-def is_closed(scheduler: abc.SchedulerBase) -> bool:
+def is_closed(scheduler: abc.SchedulerBase | None) -> bool:
     """Whether the scheduler's loop will never have another turn, as far as that can be known."""
     if isinstance(scheduler, AsyncIOScheduler):
         return scheduler._loop.is_closed()  # noqa: SLF001
     return isinstance(scheduler, EventLoopScheduler) and scheduler._is_disposed  # noqa: SLF001
 
 
-def is_loop_of_this_thread(scheduler: abc.SchedulerBase) -> bool:
+def is_loop_of_this_thread(scheduler: abc.SchedulerBase | None) -> bool:
     """Whether the scheduler's loop runs on this thread, as far as that can be known."""
     if isinstance(scheduler, AsyncIOScheduler):
         return asyncio._get_running_loop() is scheduler._loop  # noqa: SLF001 - get_running_loop() raises where none is
     return isinstance(scheduler, EventLoopScheduler) and scheduler._thread is current_thread()  # noqa: SLF001
 
 
-def call_soon(scheduler: abc.SchedulerBase) -> Callable[[Callable[[], None]], object]:
-    """Return the scheduler's way to have a function called in a turn of its loop, safe from any thread."""
-    if isinstance(scheduler, AsyncIOScheduler):
-        # Its schedule() is loop.call_soon, which only the loop's own thread may call; and the subclass that may be
-        # called from anywhere blocks its dispose until the loop has a turn.
-        return scheduler._loop.call_soon_threadsafe  # noqa: SLF001
-    return lambda turn: scheduler.schedule(lambda *_: turn())
+CallSoon = Callable[[Callable[[], None]], bool]
+
+
+def call_soon(scheduler: abc.SchedulerBase) -> CallSoon:
+    """Return the scheduler's way to have a function called in a turn of its loop, safe from any thread.
+
+    What it returns says whether the loop takes the function: one that is closed does not.
+    """
+
+    def call(turn: Callable[[], None]) -> bool:
+        try:
+            if isinstance(scheduler, AsyncIOScheduler):
+                # Its schedule() is loop.call_soon, which only the loop's own thread may call; and the subclass that may
+                # be called from anywhere blocks its dispose until the loop has a turn.
+                scheduler._loop.call_soon_threadsafe(turn)  # noqa: SLF001
+            else:
+                scheduler.schedule(lambda *_: turn())
+        except Exception:  # noqa: BLE001 - the loop is closed, in whatever words its scheduler says so
+            return False
+        return True
+
+    return call

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import math
@@ -265,8 +264,7 @@ class Throttling(abc.DisposableBase):
                 finally:
                     worker.start()
 
-        with contextlib.suppress(Exception):  # in whatever words its scheduler says that it is closed
-            call_soon(begin)
+        call_soon(begin)
 
     def dispose(self) -> None:
         """Follow them no more."""

@@ -269,7 +269,7 @@ def run(source: Observable[T], scheduler: abc.SchedulerBase | None = None) -> T:
     if not isinstance(source, abc.ObservableBase):
         raise TypeError(f"source: expected an Observable, got {type(source).__name__}")
     _check_scheduler(scheduler)
-    if scheduler is not None and is_loop_of_this_thread(scheduler):
+    if is_loop_of_this_thread(scheduler):
         raise RuntimeError("run() would block the loop of its scheduler; await the Observable instead")
     ended = threading.Event()
     items: list[T] = []
