@@ -473,9 +473,7 @@ class _Bars(_Lines):
         self._all.close()
 
     def _progress(self, index: int, progress: Progress) -> None:
-        if self._totals[index] != progress.total:
-            self._totals[index] = progress.total
-            self._all.total = self._total()
+        self._set_total(index, progress.total)
         self._all.update(progress.sent - self._sent[index])
         self._sent[index] = progress.sent
         if index in self._bars:
@@ -515,8 +513,7 @@ class _Bars(_Lines):
 
     def _error(self, index: int, error: Exception) -> None:
         if len(self._files) > 1:  # the rest of it will not come
-            self._totals[index] = self._sent[index]
-            self._all.total = self._total()
+            self._set_total(index, self._sent[index])
         self._end(index)
         super()._error(index, error)
 
@@ -532,6 +529,11 @@ class _Bars(_Lines):
 
     def _print(self, line: str, stream: TextIO) -> None:
         self._all.write(line, file=stream)
+
+    def _set_total(self, index: int, total: int | None) -> None:
+        if self._totals[index] != total:
+            self._totals[index] = total
+            self._all.total = self._total()
 
     def _total(self) -> int | None:
         known = [total for total in self._totals if total is not None]

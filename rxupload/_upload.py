@@ -459,12 +459,13 @@ def _check_url(url: object, client: object) -> str:
         parsed = httpx.URL(str(url))
     except httpx.InvalidURL as error:
         raise ValueError(f"url: {error}") from error
+    found = ""  # what is wrong
+    if parsed.scheme not in ("http", "https"):
+        found = f"the scheme is {parsed.scheme!r}" if parsed.scheme else "there is no scheme"
+    elif not parsed.host:
+        found = "there is no host"
     relative_to_client = parsed.is_relative_url and str(getattr(client, "base_url", ""))
-    if not relative_to_client and (parsed.scheme not in ("http", "https") or not parsed.host):
-        if parsed.scheme in ("http", "https"):
-            found = "there is no host"
-        else:
-            found = f"the scheme is {parsed.scheme!r}" if parsed.scheme else "there is no scheme"
+    if found and not relative_to_client:
         raise ValueError(f"url: must begin with http:// or https:// and a host; {found}")
     if parsed.port is not None and not 0 < parsed.port < 1 << 16:
         raise ValueError(f"url: a port is a number from 1 to 65535, not {parsed.port}")
