@@ -335,25 +335,23 @@ class TestContract:
         assert "SystemExit" in repr(observed.wait().error)
         assert not setting.observers
 
-    def test_item_that_raises_when_disposed(self, caplog):
+    @pytest.mark.parametrize("end", ["dispose", "setting"])
+    def test_item_that_raises_when_disposed(self, caplog, end):
         """It is logged, and keeps neither the other uploads nor the settings nor the error of one from their end."""
-        for end in ("dispose", "setting"):
-            setting, disposed = Subject[Any](), []
-            bad = Disposable([].pop)
-            good = Disposable(lambda: disposed.append(True))  # noqa: B023
-            items = [reactivex.create(lambda *_, each=each: each) for each in (bad, good)]
-            started = threading.Event()
-            items.append(reactivex.create(lambda *_: started.set()))  # noqa: B023
-            observed, subscription = observe(upload_all(items, pause=setting))
-            assert started.wait(PATIENCE)
-            if end == "dispose":
-                subscription.dispose()
-            else:
-                setting.on_error(LOST)
-                assert observed.wait().error is LOST
-            assert disposed == [True]
-            assert not setting.observers
-        assert len(caplog.records) == 2
+        setting, started, disposed = Subject[Any](), threading.Event(), []
+        bad, good = Disposable([].pop), Disposable(lambda: disposed.append(True))
+        items = [reactivex.create(lambda *_, each=each: each) for each in (bad, good)]
+        items.append(reactivex.create(lambda *_: started.set()))
+        observed, subscription = observe(upload_all(items, pause=setting))
+        assert started.wait(PATIENCE)
+        if end == "dispose":
+            subscription.dispose()
+        else:
+            setting.on_error(LOST)
+            assert observed.wait().error is LOST
+        assert disposed == [True]
+        assert not setting.observers
+        assert len(caplog.records) == 1
 
     def test_interrupt_in_place(self):
         """Ctrl-C while the iterable is drawn from in place propagates."""

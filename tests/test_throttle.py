@@ -723,30 +723,30 @@ class TestSettings:
         assert sum(isinstance(event, ItemDone) for event in observed.items) == 1
 
     @pytest.mark.parametrize("argument", ["rate_limit", "pause"])
-    def test_that_are_slow_to_dispose(self, client, argument):
+    @pytest.mark.parametrize("is_batch", [False, True], ids=["upload", "batch"])
+    def test_that_are_slow_to_dispose(self, client, argument, is_batch):
         """The connection ends before the settings are disposed, so a slow one does not keep it."""
-        for is_batch in (False, True):
-            has_begun, has_ended, order = threading.Event(), threading.Event(), []
+        has_begun, has_ended, order = threading.Event(), threading.Event(), []
 
-            def script(connection: Connection) -> None:
-                connection.read_head()
-                has_begun.set()  # noqa: B023
-                connection.wait_for_reset()
-                has_ended.set()  # noqa: B023
+        def script(connection: Connection) -> None:
+            connection.read_head()
+            has_begun.set()
+            connection.wait_for_reset()
+            has_ended.set()
 
-            def dispose() -> None:
-                order.append(has_ended.wait(PATIENCE))  # noqa: B023
+        def dispose() -> None:
+            order.append(has_ended.wait(PATIENCE))
 
-            setting = Observable[Any](lambda *_: Disposable(dispose))
-            with Server(script) as server:
-                if is_batch:
-                    source = upload_all([upload(server.url, LARGE, client=client)], **{argument: setting})
-                else:
-                    source = upload(server.url, LARGE, client=client, **{argument: setting})
-                _, subscription = observe(source)
-                assert has_begun.wait(PATIENCE)
-                subscription.dispose()
-            assert order == [True]
+        setting = {argument: Observable[Any](lambda *_: Disposable(dispose))}
+        with Server(script) as server:
+            if is_batch:
+                source = upload_all([upload(server.url, LARGE, client=client)], **setting)
+            else:
+                source = upload(server.url, LARGE, client=client, **setting)
+            _, subscription = observe(source)
+            assert has_begun.wait(PATIENCE)
+            subscription.dispose()
+        assert order == [True]
 
     def test_on_the_loop(self, client):
         """Where the upload notifies on a loop, its settings are subscribed to and disposed on the loop."""
