@@ -1289,9 +1289,11 @@ def test_rule_17_configure(photo, server):
 
 
 SCRIPT = """
-import sys, time
+import sys, threading, time
 from rxupload.uploadtask import uploadFile
 url, path = sys.argv[1:]
+def there():
+    print("there", flush=True)
 for _ in range({count}):
     task = uploadFile({{
         "url": url, "filePath": path, "name": "file",
@@ -1335,15 +1337,28 @@ def test_rule_17_script_that_ends(tmp_path, count):
     assert sorted(out.split("\n")) == sorted(["success 200", "complete"] * count + [""])
 
 
+# The main thread has ended when the interpreter begins to wait for the others.
+TELLS_ITS_END = (
+    "threading.Thread(target=lambda: [threading.main_thread().join(), there()], daemon=True).start()"
+)
+IN_ASYNCIO = """
+import asyncio
+async def main():
+    there()
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
 @pytest.mark.skipif(os.name != "posix", reason="there is no other way to send Ctrl-C to one process")
 @pytest.mark.parametrize(
     ("rest", "count"),
     [
-        ("", 1),
-        ("", 7),
-        ("time.sleep(60)", 1),
-        ("task.result()", 1),
-        ("import asyncio; asyncio.run(asyncio.sleep(60))", 1),
+        (TELLS_ITS_END, 1),
+        (TELLS_ITS_END, 7),
+        ("there(); time.sleep(60)", 1),
+        ("there(); task.result()", 1),
+        (IN_ASYNCIO, 1),
     ],
     ids=["ended", "ended with some that wait", "sleeping", "result", "asyncio"],
 )
@@ -1355,7 +1370,7 @@ def test_rule_17_ctrl_c(tmp_path, server, rest, count):
     with run_script(server.url, path, rest, count) as process:
         for _ in range(min(count, 5)):
             server.next_request().read(MIB)
-        time.sleep(0.2)  # for the script to come to its end, which nothing tells
+        assert process.stdout.readline() == "there\n"
         process.send_signal(signal.SIGINT)
         began = time.monotonic()
         out, err = process.communicate(timeout=60)
