@@ -38,6 +38,9 @@ class Control(Protocol):
     def grant(self, wanted: int) -> tuple[int, float]:
         """How many bytes of the body may go now; and, if none, when to ask again, unless `wake` is set before."""
 
+    def step_aside(self) -> None:
+        """Something else comes before the next `grant`: others need not wait for it."""
+
     def give_back(self, count: int) -> None:
         """So many of the bytes that were granted did not go."""
 
@@ -81,6 +84,9 @@ class Plain:
     def grant(self, wanted: int) -> tuple[int, float]:
         """All of it."""
         return wanted, 0.0
+
+    def step_aside(self) -> None:
+        """Nothing to tell."""
 
     def give_back(self, count: int) -> None:
         """Nothing to tell."""

@@ -1,0 +1,75 @@
+"""Threads that are used again: one that has finished an upload waits some seconds for the next."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from ._wait import wait_for
+
+IDLE_SECONDS = 5.0  # for which a thread waits for something to do
+MOST_IDLE = 8
+
+_Work = Callable[[], None]
+
+
+class Threads:
+    """Daemon threads, as many as there is work for at a time, and a few that are idle."""
+
+    def __init__(self, name: str = "rxupload") -> None:
+        self._name = name
+        # Reentrant, for a signal's handler may start an upload while the same thread is in here.
+        self._changed = threading.Condition(threading.RLock())
+        self._work: deque[_Work] = deque()
+        self._idle = 0
+
+    def run(self, work: _Work) -> None:
+        """Have a thread do it, now.
+
+        Raises:
+            RuntimeError: None is idle and none can be started: the interpreter is shutting down.
+        """
+        with self._changed:
+            if self._idle > len(self._work):
+                self._work.append(work)
+                self._changed.notify()
+                return
+        threading.Thread(target=self._serve, args=(work,), name=self._name, daemon=True).start()
+
+    def _serve(self, work: _Work | None) -> None:
+        while work is not None:
+            work()
+            work = None  # what it holds is not kept while the thread is idle
+            work = self._next()
+
+    def _next(self) -> _Work | None:
+        with self._changed:
+            if self._idle - len(self._work) >= MOST_IDLE:
+                return None
+            self._idle += 1
+            try:
+                wait_for(self._changed, lambda: bool(self._work), time.monotonic() + IDLE_SECONDS)
+                return self._work.popleft() if self._work else None
+            finally:
+                self._idle -= 1
+
+
+_threads = Threads()
+
+
+def run_on_thread(work: _Work) -> None:
+    """Have one of the library's threads do it; see `Threads.run`."""
+    _threads.run(work)
+
+
+def _forget() -> None:
+    """In a forked child: the threads are the parent's."""
+    global _threads  # noqa: PLW0603
+    _threads = Threads()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,232 @@
+"""What goes out: a request's head, and its body as units, each of them one send where the system takes it.
+
+A body is a flat list of pieces: bytes, a range of an open file, or a flow, which is what is still to come. The head goes
+out together with the first pieces, small files are joined with what stands around them, and large pieces are sent as
+they are, without a copy.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+
+import httpx
+
+if TYPE_CHECKING:
+    from .._wait import Clock, Watched
+
+SMALL = 128 * 1024  # bytes up to which pieces are joined; beyond it the copy costs more than a send
+READ = 256 * 1024  # bytes of a flow that are asked for at a time
+PATIENCE = 0.05  # seconds for which small pieces of a flow are collected
+
+_NOT_IN_A_HEAD = re.compile(rb"[\r\n\0]")
+
+
+class FileRange(Protocol):
+    """A part of an open file, whose bytes are there to be read."""
+
+    start: int
+    size: int
+
+    def fileno(self) -> int:
+        """The file's descriptor."""
+
+    def read(self, offset: int, count: int) -> bytes:
+        """So many bytes, or fewer, from an offset in the range; raises if the file ends before."""
+
+    def ends_at(self, offset: int) -> Exception:
+        """The error of a file that ends at an offset in the range."""
+
+
+class Flow(Protocol):
+    """What is still to come of a body."""
+
+    def read(self, count: int) -> bytes | memoryview | None:
+        """About so many bytes; an empty one at the end; None where there is nothing for now."""
+
+    def watched(self) -> tuple[Watched, int] | None:
+        """What to wait for where there is nothing for now; None: for the control's `wake`."""
+
+
+Piece: TypeAlias = bytes | memoryview | FileRange | Flow
+
+
+class Unit(NamedTuple):
+    """What is sent next.
+
+    Attributes:
+        data: Bytes, or a range of a file; or a flow that has nothing for now, to be waited for.
+        content: How many of the bytes are the body's, and not its frame.
+    """
+
+    data: bytes | memoryview | FileRange | Flow
+    content: int
+
+
+def head_of(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """The head of a request.
+
+    Raises:
+        httpx.LocalProtocolError: A line break or a NUL in it; the value is not quoted, for it may be a secret.
+    """
+    for name, value in headers:
+        if _NOT_IN_A_HEAD.search(value) or _NOT_IN_A_HEAD.search(name):
+            raise httpx.LocalProtocolError(f"The value of the header {name!r} has a line break or a NUL in it")
+    lines = [b"%s %s HTTP/1.1" % (method, target)]
+    lines += [b"%s: %s" % header for header in headers]
+    if any(_NOT_IN_A_HEAD.search(part) or b" " in part for part in (method, target)):
+        raise httpx.LocalProtocolError("The method or the target has white space in it")
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+class Framing(NamedTuple):
+    """How a request's body is delimited (RFC 9112, section 6).
+
+    Attributes:
+        length: The Content-Length; None if there is none.
+        is_chunked: Whether it is `Transfer-Encoding: chunked`.
+    """
+
+    length: int | None
+    is_chunked: bool
+
+    @staticmethod
+    def of(headers: Iterable[tuple[bytes, bytes]]) -> Framing:
+        """As the request's headers have it."""
+        length, is_chunked = None, False
+        for name, value in headers:
+            key = name.lower()
+            if key == b"content-length" and value.isdigit():
+                length = int(value)
+            elif key == b"transfer-encoding":
+                is_chunked = True
+        return Framing(None if is_chunked else length, is_chunked)
+
+
+class Units:
+    """Makes units of a head and of pieces. A request has one of these, however many connections it tries."""
+
+    def __init__(
+        self, head: bytes, pieces: Iterable[Piece], framing: Framing, clock: Clock, *, is_head_alone: bool = False
+    ) -> None:
+        self._pieces = pieces
+        self._is_head_alone = is_head_alone  # for the server is asked first
+        self._is_chunked = framing.is_chunked
+        self._length = framing.length or 0
+        self._clock = clock
+        self._before = [head]  # of no content, in front of the next unit
+        self._pending: list[bytes | memoryview] = []
+        self._size = 0
+        self._content = 0  # bytes in all
+
+    def __iter__(self) -> Iterator[Unit]:
+        if self._is_head_alone:
+            yield self._flush()
+        for piece in self._pieces:
+            if isinstance(piece, bytes | memoryview):
+                if len(piece) > SMALL:
+                    yield from self._alone(piece, len(piece))
+                    continue
+                self._add(piece)
+            elif hasattr(piece, "start"):
+                if piece.size > SMALL:
+                    yield from self._alone(piece, piece.size)
+                    continue
+                self._add(_whole(piece))
+            else:
+                yield from self._flow(piece)
+            if self._size > SMALL:
+                yield self._flush()
+        if not self._is_chunked and self._content != self._length:
+            raise httpx.LocalProtocolError(
+                f"The body has {self._content} bytes, and {self._length} were declared"
+            )
+        last = b"0\r\n\r\n" if self._is_chunked else b""
+        if self._size or self._before or last:
+            yield self._flush(last)
+
+    def _add(self, piece: bytes | memoryview) -> None:
+        if piece:
+            self._pending.append(piece)
+            self._count(len(piece))
+            self._size += len(piece)
+
+    def _count(self, size: int) -> None:
+        self._content += size
+        if not self._is_chunked and self._content > self._length:
+            raise httpx.LocalProtocolError(f"The body has more than the {self._length} bytes that were declared")
+
+    def _alone(self, piece: bytes | memoryview | FileRange, size: int) -> Iterator[Unit]:
+        if self._size:
+            yield self._flush()
+        self._count(size)
+        if self._is_chunked:
+            self._before.append(b"%x\r\n" % size)
+        if self._before:
+            yield Unit(b"".join(self._before), 0)
+        self._before = [b"\r\n"] if self._is_chunked else []
+        yield Unit(piece, size)
+
+    def _flow(self, flow: Flow) -> Iterator[Unit]:
+        """A flow may block, so nothing waits for its first bytes."""
+        if self._size or self._before:
+            yield self._flush()
+        since = self._clock.now()
+        while (data := flow.read(READ)) is None or len(data):
+            if data is None:
+                if self._size:
+                    yield self._flush()
+                yield Unit(flow, 0)
+            elif len(data) > SMALL:
+                yield from self._alone(data, len(data))
+            else:
+                self._add(data)
+                if self._size <= SMALL and self._clock.now() - since < PATIENCE:
+                    continue
+                yield self._flush()
+            since = self._clock.now()
+
+    def _flush(self, last: bytes = b"") -> Unit:
+        before, size = self._before, self._size
+        if self._is_chunked and size:
+            data = b"".join([*before, b"%x\r\n" % size, *self._pending, b"\r\n", last])
+        else:
+            data = b"".join([*before, *self._pending, last])
+        self._before, self._pending, self._size = [], [], 0
+        return Unit(data, size)
+
+
+def _whole(piece: FileRange) -> bytes:
+    data = piece.read(0, piece.size) if piece.size else b""
+    while len(data) < piece.size:
+        data += piece.read(len(data), piece.size - len(data))
+    return data
+
+
+class Count:
+    """Which bytes of a request are the body's: a chunked one has frames, and a head comes before it."""
+
+    def __init__(self) -> None:
+        self._parts: deque[tuple[int, int, int]] = deque()  # first byte on the wire, bytes of frame, of content
+        self._wire = 0
+        self._arrived = 0  # bytes of the parts that are no longer in the deque
+        self.content = 0  # bytes in all, so far
+
+    def add(self, length: int, content: int) -> None:
+        """The next part is so many bytes long on the wire, and so many of them are the body's."""
+        self._parts.append((self._wire, length - content, content))
+        self._wire += length
+        self.content += content
+
+    def arrived(self, wire: int) -> int:
+        """Bytes of the body among the first `wire` bytes of the request."""
+        while self._parts:
+            start, frame, content = self._parts[0]
+            into = wire - start - frame  # as if the whole frame stood in front: never too many
+            if into < content:
+                return self._arrived + max(0, into)
+            self._arrived += content
+            self._parts.popleft()
+        return self._arrived
