@@ -25,8 +25,11 @@ from hypothesis import strategies as st
 from servers import PATIENCE, Connection, Server, header
 
 import rxupload
-from rxupload import ItemProgress, Progress, _cli, operators, receiver
-from rxupload._cli import _Lines, _size, main
+from rxupload import ItemProgress, Progress, operators, receiver
+from rxupload._cli import main, send
+from rxupload._cli.arguments import _size
+from rxupload._cli.reports import Lines
+
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and pseudo-terminals")
 
@@ -55,7 +58,7 @@ def plain_environment(monkeypatch):
 def no_waits(monkeypatch):
     """Retries come at once."""
     at_once = partial(operators.retry_backoff, wait_initial=0, wait_jitter=0)
-    monkeypatch.setattr(_cli, "retry_backoff", at_once)
+    monkeypatch.setattr(send, "retry_backoff", at_once)
 
 
 class Result(NamedTuple):
@@ -462,7 +465,7 @@ def progress(*facts: int | None) -> ItemProgress:
 
 def test_plain_lines_tell_each_tenth(capsys):
     """Away from a terminal each tenth of the way is told once on standard error, and again in a second attempt."""
-    lines = _Lines(["a.jpg"])
+    lines = Lines(["a.jpg"])
     for attempt in (1, 2):
         for sent in range(0, 1_000_001, 1000):
             lines.show(progress(sent, 1_000_000, attempt))
@@ -473,7 +476,7 @@ def test_plain_lines_tell_each_tenth(capsys):
 
 def test_plain_lines_of_an_unknown_total_tell_each_10_mb(capsys):
     """Where nobody knows the total, a line comes every 10 MB."""
-    lines = _Lines(["-"])
+    lines = Lines(["-"])
     for sent in range(0, 25_000_000, 1_000_000):
         lines.show(progress(sent, None))
 
@@ -672,7 +675,7 @@ def test_ctrl_c_after_the_summary(cli, server, photo, monkeypatch):
         rxupload.run(source)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_cli, "run", interrupted)
+    monkeypatch.setattr(send, "run", interrupted)
     result = cli("send", server.url, photo, photo)
     assert result.status == 130
     assert result.err.count("files sent") == 1

@@ -1,4 +1,4 @@
-"""An Observable of bytes as it is read for one pass: a bounded buffer between its producer and the worker.
+"""An Observable of bytes as the source: a bounded buffer between its producer and the worker.
 
 It is subscribed to on a thread of its own. So one that emits while it is subscribed to, as `reactivex.of` does, can be
 made to wait like any other, and a `subscribe` that blocks does not keep the worker from noticing an abort.
@@ -6,19 +6,62 @@ made to wait like any other, and a `subscribe` that blocks does not keep the wor
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any
 
 from reactivex import abc
 from reactivex.disposable import SingleAssignmentDisposable
 from reactivex.scheduler import CurrentThreadScheduler
+from reactivex.subject import AsyncSubject, ReplaySubject, Subject
 
-from ._transfer import LOOK_SECONDS, Transfer
+from rxupload._schedulers import is_on_a_loop
+from rxupload._transfer import LOOK_SECONDS, Transfer
+
+from .base import Buffer, Reader, Source, used_up
 
 LIMIT = 1024 * 1024  # bytes that may wait to be sent; a longer item waits alone
+
+
+class ObservableSource(Source):
+    """An Observable of bytes, which each pass subscribes to."""
+
+    def __init__(self, label: str, declared: int | None, observable: abc.ObservableBase[Buffer]) -> None:
+        super().__init__(label, declared)
+        self._observable = observable
+        is_replayed = isinstance(observable, ReplaySubject | AsyncSubject)
+        self._is_hot = isinstance(observable, Subject) and not is_replayed  # as far as that can be known
+        self._heard = threading.Event()
+
+    def open(self) -> Reader:
+        begin = partial(self._begin, Transfer.current())
+        with ExitStack() as opened:
+            # Now, so that a hot one is heard from the first Progress on, and what is wrong with one that emits at once
+            # shows before anything is sent. Its first item is not waited for: it may be that Progress that causes it.
+            begun = opened.enter_context(closing(begin()))
+            return Reader(
+                self._label, self._size(None), partial(self._pass, begin, [begun]), opened.pop_all()
+            )
+
+    def _pass(
+        self, begin: Callable[[], ObservableReader], begun: list[ObservableReader]
+    ) -> Generator[Buffer | None]:
+        with closing(begun.pop() if begun else begin()) as stream:
+            yield from stream.pieces()
+
+    def _begin(self, transfer: Transfer | None) -> ObservableReader:
+        if self._is_hot and self._heard.is_set():
+            raise used_up(self._label, "a ReplaySubject")
+        stream = ObservableReader(self._observable, self._label, transfer, self._heard)
+        if self._is_hot and stream.was_empty:
+            raise RuntimeError(
+                f"{self._label} completed before the upload listened, and what it had given is lost; give a "
+                "ReplaySubject, or begin to feed it with the first Progress"
+            )
+        return stream
 
 
 class ObservableReader(abc.ObserverBase[Any]):
@@ -170,7 +213,7 @@ class ObservableReader(abc.ObserverBase[Any]):
     def _reason_not_to_wait(self) -> str | None:
         if threading.get_ident() == self._worker:
             return "it is the upload's own; emit on another"
-        if asyncio._get_running_loop() is not None:  # noqa: SLF001 - get_running_loop() raises where none is
+        if is_on_a_loop():
             return "it runs an event loop; emit with `await asyncio.to_thread(observer.on_next, data)`"
         if self._transfer is not None and self._transfer.is_on_loop():
             return "it is the loop of the upload's scheduler; emit on another"

@@ -1,42 +1,11 @@
-"""Progress, and when one is due."""
+"""When a Progress is due: byte counts come in, the Progress items of one upload go out."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How much of the request body has gone.
-
-    Attributes:
-        sent: Bytes of the whole request body, form fields and part headers included. Through
-            `UploadTransport`, and so through the default client, these bytes have arrived: the peer's TCP
-            has acknowledged them. Through a plain httpx client they were handed to the system.
-        total: Bytes of the whole request body; None when a source's size is unknown.
-        attempt: Which pass over the body this is, from 1: a redirect (307, 308) or an auth challenge starts
-            the next one, and `sent` begins at 0 again.
-    """
-
-    sent: int
-    total: int | None
-    attempt: int = 1
-
-    @property
-    def fraction(self) -> float | None:
-        """`sent` as a share of `total`, 0.0 to 1.0; None while the total is unknown."""
-        if self.total is None:
-            return None
-        return self.sent / self.total if self.total else 1.0
-
-    @property
-    def percent(self) -> int | None:
-        """`fraction` in whole percent, rounded down, so that 100 means every byte; None if unknown."""
-        if self.total is None:
-            return None
-        return self.sent * 100 // self.total if self.total else 100
+from ._events import Progress
 
 
 class Meter:

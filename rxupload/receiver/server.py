@@ -1,8 +1,4 @@
-"""A real multipart receiver to try uploads against: in this process, or as the `rxupload receive` command.
-
-It takes POST and PUT of multipart/form-data on any path, streams the files into one directory, and answers in
-JSON what arrived. uvicorn, Starlette and python-multipart do the work; the `receiver` extra installs them.
-"""
+"""`running` and `serve`: the receiver as a context manager, and in the foreground."""
 
 from __future__ import annotations
 
@@ -10,44 +6,30 @@ import asyncio
 import contextlib
 import email.utils
 import errno
-import hashlib
-import itertools
-import logging
 import os
-import re
-import secrets
 import signal
 import sys
 import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-try:
-    import uvicorn
-    from anyio.from_thread import start_blocking_portal
-    from python_multipart.exceptions import FormParserError
-    from python_multipart.multipart import MultipartParser, parse_options_header
-    from starlette.exceptions import HTTPException
-    from starlette.requests import ClientDisconnect, Request
-    from starlette.responses import HTMLResponse, JSONResponse, Response
-    from uvicorn.server import ServerState
-except ImportError as error:
-    raise ImportError('The receiver is an extra: pip install "rxupload[receiver]"') from error
+import uvicorn
+from anyio.from_thread import start_blocking_portal
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import parse_options_header
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from uvicorn.server import ServerState
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
-    from typing import Self
-
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["running", "serve"]
+from .form import Form
 
-logging.getLogger("python_multipart").addHandler(logging.NullHandler())  # it logs what the 400 says
-
-_MAX_PARTS = 1000
-_MAX_FIELD_BYTES = 2**20  # all the field values of one body: they are held in memory, files are not
-_MAX_NAME_BYTES = 200  # file systems take 255: this leaves room for a number
 _LINGER = 2.0  # seconds
+
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -222,7 +204,7 @@ async def _respond(
     return JSONResponse(form.as_json())
 
 
-async def _receive(request: Request, directory: Path, max_size: int | None) -> _Form:
+async def _receive(request: Request, directory: Path, max_size: int | None) -> Form:
     limit = float("inf") if max_size is None else max_size
     too_large = HTTPException(413, f"The body is longer than {max_size} bytes.")
     if int(request.headers.get("content-length", 0)) > limit:
@@ -231,7 +213,7 @@ async def _receive(request: Request, directory: Path, max_size: int | None) -> _
     if media_type != b"multipart/form-data" or not options.get(b"boundary"):
         raise FormParserError("The Content-Type is not multipart/form-data with a boundary.")
     received = 0
-    with _Form(options[b"boundary"], directory) as form:
+    with Form(options[b"boundary"], directory) as form:
         async for data in request.stream():
             received += len(data)
             if received > limit:
@@ -260,188 +242,3 @@ class _Refusal(JSONResponse):
                 while (await receive())["type"] != "http.disconnect":
                     pass
         await send({"type": "http.response.body"})
-
-
-class _Form:
-    """A multipart/form-data body: fields in memory, files in a directory.
-
-    Leaving its `with` block removes the files again, unless the body was finished.
-    """
-
-    def __init__(self, boundary: bytes, directory: Path) -> None:
-        self.fields: dict[str, list[str]] = {}
-        self.files: list[_File] = []
-        self._directory = directory
-        self._file: _File | None = None  # the part that is being read, when it is a file; else the next two
-        self._name = ""
-        self._value = bytearray()
-        self._headers: dict[str, str] = {}
-        self._header_name = self._header_value = b""
-        self._parts = self._field_bytes = 0
-        self._closed = self._finished = False
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._begin_part,
-                "on_header_field": self._add_header_name,
-                "on_header_value": self._add_header_value,
-                "on_header_end": self._end_header,
-                "on_headers_finished": self._end_headers,
-                "on_part_data": self._add_data,
-                "on_part_end": self._end_part,
-                "on_end": self._close,
-            },
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if not self._finished:
-            for file in self.files:
-                file.discard()
-
-    def write(self, data: bytes) -> None:
-        self._parser.write(data)
-
-    def finish(self) -> None:
-        if not self._closed:
-            raise FormParserError("The body ends before its closing boundary.")
-        for file in self.files:
-            file.keep(self._directory)
-        self._finished = True
-
-    def as_json(self) -> dict[str, Any]:
-        fields = {name: values if len(values) > 1 else values[0] for name, values in self.fields.items()}
-        return {"fields": fields, "files": [file.as_json() for file in self.files]}
-
-    def _begin_part(self) -> None:
-        self._parts += 1
-        if self._parts > _MAX_PARTS:
-            raise FormParserError(f"The body has more than {_MAX_PARTS} parts.")
-        self._headers = {}
-
-    def _add_header_name(self, data: bytes, start: int, end: int) -> None:
-        self._header_name += data[start:end]
-
-    def _add_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._header_value += data[start:end]
-
-    def _end_header(self) -> None:
-        self._headers[self._header_name.decode().lower()] = self._header_value.decode(errors="replace")
-        self._header_name = self._header_value = b""
-
-    def _end_headers(self) -> None:
-        parameters = _parameters(self._headers.get("content-disposition", ""))
-        name, filename = parameters.get("name"), parameters.get("filename")
-        if name is None:
-            raise FormParserError("A part has no name in its Content-Disposition.")
-        self._file, self._name, self._value = None, name, bytearray()
-        if filename is not None:
-            self._file = _File(name, filename, self._headers.get("content-type"), self._directory)
-            self.files.append(self._file)
-
-    def _add_data(self, data: bytes, start: int, end: int) -> None:
-        piece = memoryview(data)[start:end]
-        if self._file is not None:
-            self._file.write(piece)
-            return
-        self._field_bytes += len(piece)
-        if self._field_bytes > _MAX_FIELD_BYTES:
-            raise FormParserError(f"The fields have more than {_MAX_FIELD_BYTES} bytes.")
-        self._value += piece
-
-    def _end_part(self) -> None:
-        if self._file is not None:
-            self._file.close()
-        else:
-            self.fields.setdefault(self._name, []).append(self._value.decode(errors="replace"))
-
-    def _close(self) -> None:
-        self._closed = True
-
-
-_PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*(?:"(.*?)"|([^\s;"]*))\s*(?=;|$)', re.DOTALL)
-
-
-def _parameters(disposition: str) -> dict[str, str]:
-    """The parameters of a Content-Disposition, decoded as browsers encode them.
-
-    They send a backslash as it is, and no quotation mark within the quotes (WHATWG HTML, multipart/form-data
-    encoding algorithm). python-multipart's own `parse_options_header` takes a backslash for an escape.
-    """
-    return {
-        key.lower(): (quoted or token).replace("%22", '"').replace("%0D", "\r").replace("%0A", "\n")
-        for key, quoted, token in _PARAMETER.findall(disposition)
-    }
-
-
-class _File:
-    """One file of a body: under a hidden temporary name until it is kept."""
-
-    def __init__(self, name: str, filename: str, content_type: str | None, directory: Path) -> None:
-        self.name = name
-        self.filename = filename
-        self.content_type = content_type
-        self.size = 0
-        self.path = directory / f".{secrets.token_hex(16)}.part"
-        self._sha256 = hashlib.sha256()
-        self._stream = self.path.open("xb", buffering=0)
-
-    def write(self, data: memoryview) -> None:
-        self.size += len(data)
-        self._sha256.update(data)
-        while data:
-            data = data[self._stream.write(data) :]
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def keep(self, directory: Path) -> None:
-        path = _claim(directory, _harmless(self.filename))
-        try:
-            self.path.replace(path)
-        except OSError:
-            path.unlink()
-            raise
-        self.path = path
-
-    def discard(self) -> None:
-        self.close()
-        self.path.unlink(missing_ok=True)
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "filename": self.filename,
-            "content_type": self.content_type,
-            "size": self.size,
-            "sha256": self._sha256.hexdigest(),
-        }
-
-
-def _claim(directory: Path, name: str) -> Path:
-    """Create the first free name; exclusively, which works where there are no hard links."""
-    stem, suffix = Path(name).stem, Path(name).suffix
-    path = directory / name
-    for number in itertools.count(1):
-        try:
-            path.open("xb").close()
-            break
-        except FileExistsError:
-            path = directory / f"{stem} ({number}){suffix}"
-    return path
-
-
-_RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\.|$)", re.IGNORECASE)
-
-
-def _harmless(filename: str) -> str:
-    """A name that any file system takes, and that means nothing but a file."""
-    base = re.split(r"[/\\]", filename)[-1]
-    name = "".join("_" if char in '<>:"|?*' or not char.isprintable() else char for char in base).strip(". ")
-    if len(name.encode()) > _MAX_NAME_BYTES:
-        suffix = Path(name).suffix.encode()[:20]
-        stem = name.encode()[: _MAX_NAME_BYTES - len(suffix)]
-        name = (stem + suffix).decode(errors="ignore").rstrip(". ")
-    return f"_{name}" if _RESERVED.match(name) else name or "upload"

@@ -1,4 +1,4 @@
-"""What a task tells, and where: its one serial queue of callbacks, and a hot Observable that may be joined late."""
+"""Where a task tells its callbacks: its one serial queue, and a hot Observable that may be joined late."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from threading import Event, Lock, Thread, get_ident
 from typing import Any, Generic, TypeVar
 
 from reactivex import Observable, abc
-from reactivex.disposable import Disposable
+from reactivex.disposable import Disposable, SingleAssignmentDisposable
 from reactivex.notification import Notification, OnNext
 
-from ._delivery import call_soon, may_block
+from rxupload._arguments import wrong_type
+from rxupload._schedulers import call_soon, may_block
 
 T = TypeVar("T")
+
 
 _logger = logging.getLogger("rxupload")
 
@@ -170,7 +172,7 @@ class Hot(Observable[T]):
         elif has_missed and not (self._emitting and self._queue.is_current):
             # Not for one that a callback adds to the very event it is called with: that waits for the next.
             self._queue.post(partial(self._catch_up, seat))
-        return Disposable(partial(self._leave, seat))
+        return Disposable(partial(self._remove, seat))
 
     def _catch_up(self, seat: _Seat[T]) -> None:
         if seat.is_fresh:
@@ -179,7 +181,7 @@ class Hot(Observable[T]):
         for notification in self._end or ():
             seat.tell(notification)
 
-    def _leave(self, seat: _Seat[T]) -> None:
+    def _remove(self, seat: _Seat[T]) -> None:
         with self._guard:
             if seat in self._seats:
                 self._seats.remove(seat)
@@ -195,3 +197,35 @@ class _Seat(Generic[T]):
     def tell(self, notification: Notification[T]) -> None:
         self.is_fresh = False
         call(notification.accept, self._observer)
+
+
+class Listeners(Hot[T]):
+    """The callbacks for one kind of event: each is a subscription, which its removal disposes."""
+
+    def __init__(self, queue: CallbackQueue, payload: Callable[[T], object]) -> None:
+        super().__init__(queue)
+        self._payload = payload
+        self._registered: list[tuple[Callable[..., object], SingleAssignmentDisposable]] = []
+
+    def add(self, callback: Callable[..., object]) -> None:
+        """Call it with each event from now on, and once with the latest; the same one twice (`==`) counts once."""
+        if not callable(callback):
+            raise wrong_type("callback", "a function", callback)
+        subscription = SingleAssignmentDisposable()
+        with self._guard:
+            if any(each == callback for each, _ in self._registered):
+                return
+            self._registered.append((callback, subscription))
+
+        def listen(item: T) -> None:
+            callback(self._payload(item))
+
+        subscription.disposable = self.subscribe(listen)
+
+    def remove(self, callback: Callable[..., object] | None) -> None:
+        """Stop calling it; None stands for all of them."""
+        with self._guard:
+            removed = [entry for entry in self._registered if callback is None or entry[0] == callback]
+            self._registered = [entry for entry in self._registered if entry not in removed]
+        for _, subscription in removed:
+            subscription.dispose()

@@ -15,15 +15,23 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TypeAlias
 
-from ._source import Reader, split
+from rxupload._sources import Reader, split
 
 FieldValue: TypeAlias = str | bytes | int | float | bool
 
+
 ENOUGH = 128 * 1024  # bytes, from which on pieces go out as they are
+
+
 PATIENCE = 0.05  # seconds for which a slow source is collected before what is there goes out
 
+
 _NEWLINE = re.compile(r"\r\n|\r|\n")
+
+
 _ESCAPES = str.maketrans({"\n": "%0A", "\r": "%0D", '"': "%22"})
+
+
 _ENCODED_TYPES = {
     "br": "application/x-brotli",
     "bzip2": "application/x-bzip2",
@@ -32,6 +40,8 @@ _ENCODED_TYPES = {
     "xz": "application/x-xz",
     "zstd": "application/zstd",
 }
+
+
 _UNKNOWN_TYPE = "application/octet-stream"
 
 
@@ -118,19 +128,6 @@ def guess_content_type(filename: str) -> str:
     if encoding is not None:
         return _ENCODED_TYPES.get(encoding, _UNKNOWN_TYPE)
     return guess or _UNKNOWN_TYPE
-
-
-def check_content_type(content_type: str, argument: str = "content_type") -> None:
-    """Refuse what could not stand in a header line.
-
-    Raises:
-        TypeError: It is not a str.
-        ValueError: It is empty, or has a line break or another control character.
-    """
-    if not isinstance(content_type, str):
-        raise TypeError(f"{argument} must be a str, not {type(content_type).__name__}")
-    if not content_type.strip() or not content_type.isprintable():
-        raise ValueError(f"{argument} must be one line of printable characters, not {content_type!r}")
 
 
 def _gather(chunks: Generator[bytes]) -> Generator[bytes]:

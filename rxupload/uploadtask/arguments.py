@@ -1,4 +1,4 @@
-"""What `uploadFile` is given and what its callbacks are told: the tables of its API, their checks, the codes."""
+"""What `uploadFile` is given: the table of its arguments, and their checks."""
 
 from __future__ import annotations
 
@@ -13,37 +13,15 @@ from typing import Any, NotRequired, TypedDict
 import httpx
 from reactivex import abc
 
-from . import _transport
-from ._errors import UploadAborted
-from ._multipart import check_content_type
-from ._progress import Progress
-from ._upload import HTTPClient, Upload, check_client, check_headers, check_name, upload
+from rxupload._arguments import check_client, check_content_type, check_headers, check_name, wrong_type
+from rxupload._client import HTTPClient, default_client
+from rxupload._task import UploadResult
+from rxupload._upload import Upload, upload
 
 DEFAULT_TIMEOUT = 20_000  # milliseconds
 
+
 _internal_root: Path | None = None
-
-
-class UploadResult(TypedDict):
-    """What `success` is called with, and what `UploadTask.result()` returns: the server's response."""
-
-    statusCode: int
-    data: str
-    headers: dict[str, str | list[str]]
-
-
-class ProgressUpdate(TypedDict):
-    """What progress listeners are called with. Bytes are those of the whole request body."""
-
-    progress: int
-    totalBytesSent: int
-    totalBytesExpectedToSend: int
-
-
-class HeadersUpdate(TypedDict):
-    """What headers listeners are called with."""
-
-    headers: dict[str, str | list[str]]
 
 
 class UploadFileObject(TypedDict):
@@ -70,16 +48,14 @@ class UploadFileOptions(TypedDict, total=False):
 
 
 class Keywords(UploadFileObject, UploadFileOptions):
-    pass
+    """All that `uploadFile` takes by name."""
 
 
 _KEYS = sorted(Keywords.__required_keys__ | Keywords.__optional_keys__)
 
 
-# The arguments of uploadFile
-
-
 def warn_of_unknown_keys(given: Mapping[Any, object]) -> None:
+    """Warn of each unknown key, and name the nearest known one."""
     for key in given:
         if key not in _KEYS:
             near = difflib.get_close_matches(str(key), _KEYS, n=1, cutoff=0)[0]
@@ -125,11 +101,11 @@ class _DefaultClient:
     def build_request(
         self, method: str, url: Any, *, content: Any = None, headers: Any = None
     ) -> httpx.Request:
-        client = _transport.default_client()
+        client = default_client()
         return client.build_request(method, url, content=content, headers=headers, timeout=None)
 
     def send(self, request: Any, **options: Any) -> httpx.Response:
-        return _transport.default_client().send(request, **options)
+        return default_client().send(request, **options)
 
 
 def set_internal_root(root: str | os.PathLike[str]) -> None:
@@ -217,78 +193,11 @@ def _required(given: Mapping[Any, object], key: str) -> object:
 
 
 def function_or_none(given: Mapping[Any, Any], key: str) -> Any:
+    """The function that is given under this key; None where there is none."""
     return given.get(key) if callable(given.get(key)) else None
 
 
 def scheduler_or_none(given: Mapping[Any, Any]) -> abc.SchedulerBase | None:
+    """The scheduler that is given; None where there is none."""
     scheduler = given.get("scheduler")
     return scheduler if isinstance(scheduler, abc.SchedulerBase) else None
-
-
-def wrong_type(argument: str, expected: str, value: object) -> TypeError:
-    return TypeError(f"{argument}: expected {expected}, got {type(value).__name__}")
-
-
-# The payloads
-
-
-def progress_update(item: Progress) -> ProgressUpdate:
-    return {
-        "progress": item.percent or 0,
-        "totalBytesSent": item.sent,
-        "totalBytesExpectedToSend": item.total or 0,
-    }
-
-
-def headers_update(response: httpx.Response) -> HeadersUpdate:
-    return {"headers": _headers(response)}
-
-
-def upload_result(response: httpx.Response) -> UploadResult:
-    return {"statusCode": response.status_code, "data": _text(response), "headers": _headers(response)}
-
-
-def _headers(response: httpx.Response) -> dict[str, str | list[str]]:
-    """As the server spelled them; a list where one came several times."""
-    encoding = response.headers.encoding
-    values: dict[str, list[str]] = {}
-    spellings: dict[bytes, str] = {}
-    for raw, value in response.headers.raw:
-        key = spellings.setdefault(raw.lower(), raw.decode(encoding))
-        values.setdefault(key, []).append(value.decode(encoding))
-    return {key: each[0] if len(each) == 1 else each for key, each in values.items()}
-
-
-def _text(response: httpx.Response) -> str:
-    # Not response.text: it may raise for a charset that Python has a codec for, but which is none of text ("hex").
-    try:
-        text = response.content.decode(response.charset_encoding or "utf-8", "replace")
-    except (LookupError, ValueError):
-        text = response.content.decode("utf-8", "replace")
-    return text.removeprefix("\ufeff")
-
-
-def failure(error: Exception, given: Mapping[Any, Any]) -> tuple[str, int]:
-    """What `fail` is told of how an upload ended: what failed and on what, as one sentence; and its code."""
-    path = given["filePath"]
-    if isinstance(error, UploadAborted):
-        return str(error), 1002
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return f"The file {path} does not exist", 301
-    if isinstance(error, IsADirectoryError):
-        return f"filePath: {path} is a directory", 202
-    if type(error) is PermissionError:
-        return f"The file {path} cannot be read: {error.strerror}", 300
-    url = httpx.URL(given["url"])
-    address = f"{url.scheme}://{url.netloc.decode()}{url.path}"  # neither the password nor the query's tokens
-    reason = str(error).replace(given["url"], address).replace(str(url), address) or type(error).__name__
-    return f"The upload of {path} to {address} failed: {' '.join(reason.split())}", _code(error)
-
-
-def _code(error: Exception) -> int:
-    kinds = {kind.__name__ for kind in type(error).__mro__}  # by name, for httpx2 has classes of its own
-    if "TimeoutException" in kinds or isinstance(error, TimeoutError):
-        return 204
-    if isinstance(error, OSError) or kinds & {"ReadError", "WriteError", "CloseError"}:
-        return 300
-    return 200
