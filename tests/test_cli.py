@@ -30,7 +30,6 @@ from rxupload._cli import main, send
 from rxupload._cli.arguments import _size
 from rxupload._cli.reports import Lines
 
-
 posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and pseudo-terminals")
 
 # As `python -m rxupload`, but Ctrl-C works even where the test run itself was started with it ignored (`pytest &`).
@@ -853,9 +852,9 @@ def test_a_retry_starts_the_bar_again(server, tmp_path):
     file.write_bytes(bytes(2_000_000))
     code = """
 import functools, sys
-from rxupload import _cli
-_cli.retry_backoff = functools.partial(_cli.retry_backoff, wait_initial=0.2, wait_jitter=0)
-sys.exit(_cli.main())
+from rxupload._cli import main, send
+send.retry_backoff = functools.partial(send.retry_backoff, wait_initial=0.2, wait_jitter=0)
+sys.exit(main())
 """
     args = [sys.executable, "-c", code, "send", server.url, str(file), str(file), "--retries", "1"]
     status, drawn = on_a_terminal([*args, "--concurrency", "1"])

@@ -35,7 +35,7 @@ from reactivex import operators as ops
 from servers import PATIENCE, Connection, Server
 
 from rxupload import File, Progress, UploadTimeout, UploadTransport, _network, upload
-from rxupload._progress import Meter
+from rxupload._meter import Meter
 from rxupload._transfer import Transfer
 
 pytestmark = pytest.mark.skipif(

@@ -20,16 +20,16 @@ from python_multipart.multipart import FormParser
 from werkzeug.http import unquote_header_value
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
-from rxupload import _multipart, _source
-from rxupload._multipart import (
+from rxupload._arguments import check_content_type
+from rxupload._body import multipart
+from rxupload._body.multipart import (
     ENOUGH,
     MultipartBody,
     Part,
-    check_content_type,
     encode_fields,
     guess_content_type,
 )
-from rxupload._source import CHUNK, make_source
+from rxupload._sources import CHUNK, base, make_source
 
 WPT = json.loads((Path(__file__).parent / "data" / "wpt_multipart_cases.json").read_text(encoding="utf-8"))[
     "cases"
@@ -43,7 +43,7 @@ def part(file, name="file", filename="upload", content_type="application/octet-s
 
 def sent(body, enough=ENOUGH):
     """The pieces of one pass in which no time goes by, so that nothing goes out for being old."""
-    with mock.patch.multiple(_multipart, monotonic=lambda: 0.0, ENOUGH=enough):
+    with mock.patch.multiple(multipart, monotonic=lambda: 0.0, ENOUGH=enough):
         return list(body)
 
 
@@ -358,7 +358,7 @@ def test_boundary_is_random_and_needs_no_quotes():
 @given(st.lists(st.integers(0, 1500), max_size=12), st.integers(0, 1500))
 def test_pieces_are_as_few_as_their_limits_allow(sizes, value_size):
     """Small chunks are gathered until there is enough; no piece exceeds that and one chunk."""
-    with mock.patch.multiple(_source, CHUNK=600):
+    with mock.patch.multiple(base, CHUNK=600):
         body = MultipartBody([("field", bytes(value_size))], [part([bytes(size) for size in sizes])])
         *pieces, last = sent(body, enough=200)
     assert all(type(piece) is bytes for piece in [*pieces, last])
@@ -403,7 +403,7 @@ def test_slow_source_is_not_held_back(monkeypatch):
         yield b"four"
         yield b"five"
 
-    monkeypatch.setattr(_multipart, "monotonic", lambda: now)
+    monkeypatch.setattr(multipart, "monotonic", lambda: now)
     one_to_three, four, five = MultipartBody([], [part(slow())])
     assert one_to_three.endswith(b"\r\n\r\nonetwothree")
     assert four == b"four"
@@ -413,7 +413,7 @@ def test_slow_source_is_not_held_back(monkeypatch):
 def test_time_that_the_network_takes_does_not_count(monkeypatch):
     """While a piece is being sent nothing is pending, so a slow network makes no small pieces."""
     now = 0.0
-    monkeypatch.setattr(_multipart, "monotonic", lambda: now)
+    monkeypatch.setattr(multipart, "monotonic", lambda: now)
     pieces = []
     for piece in MultipartBody([], [part(bytes(CHUNK) for _ in range(3))]):
         now += 60

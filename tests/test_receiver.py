@@ -25,6 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rxupload import receiver
+from rxupload.receiver import form, server
 
 PATIENCE = 10.0
 FORM = {"Content-Type": "multipart/form-data; boundary=B"}
@@ -70,7 +71,7 @@ def client():
 @pytest.fixture
 def patient(monkeypatch):
     """Receivers that would read on for an hour after a refusal."""
-    monkeypatch.setattr(receiver, "_LINGER", 3600.0)
+    monkeypatch.setattr(server, "_LINGER", 3600.0)
 
 
 @contextlib.contextmanager
@@ -112,13 +113,13 @@ def stored(directory):
 def begun(monkeypatch):
     """Set as soon as a receiver has written some bytes of a file."""
     begun = threading.Event()
-    write = receiver._File.write
+    write = form.ReceivedFile.write
 
     def write_and_tell(file, data):
         write(file, data)
         begun.set()
 
-    monkeypatch.setattr(receiver._File, "write", write_and_tell)
+    monkeypatch.setattr(form.ReceivedFile, "write", write_and_tell)
     return begun
 
 
@@ -479,7 +480,7 @@ def test_a_body_without_a_length_is_a_413_when_it_crosses_the_limit(url, inbox):
 
 def test_a_refused_connection_is_closed(url, monkeypatch):
     """A client that does not close it does not keep it."""
-    monkeypatch.setattr(receiver, "_LINGER", 0.0)
+    monkeypatch.setattr(server, "_LINGER", 0.0)
     with connected(url) as sock:
         sock.sendall(head(Content_Length=2**40))
 
@@ -527,14 +528,14 @@ def test_stopping_cuts_off_an_upload_that_is_stuck(inbox, begun):
 def test_stopping_waits_until_an_upload_has_been_stored(inbox, monkeypatch):
     """A body that arrived whole is not cut in two: its file has its name when the block ends."""
     storing, stopping = threading.Event(), threading.Event()
-    keep = receiver._File.keep
+    keep = form.ReceivedFile.keep
 
     def keep_later(file, directory):
         storing.set()
         assert stopping.wait(PATIENCE)
         keep(file, directory)
 
-    monkeypatch.setattr(receiver._File, "keep", keep_later)
+    monkeypatch.setattr(form.ReceivedFile, "keep", keep_later)
     body = file_part("content", b"some") + CLOSING
     with contextlib.ExitStack() as stack:
         with receiver.running(inbox) as url:
@@ -561,14 +562,14 @@ def test_stopping_does_not_wait_for_a_refused_client(inbox, patient):
 
 def test_a_disk_that_takes_no_more_is_a_500(client, url, inbox, monkeypatch):
     """The answer says why, and no part of the upload is kept, also not what had its name already."""
-    keep = receiver._File.keep
+    keep = form.ReceivedFile.keep
 
     def keep_the_first(file, directory):
         if file.filename == "second":
             raise OSError(28, "No space left on device")
         keep(file, directory)
 
-    monkeypatch.setattr(receiver._File, "keep", keep_the_first)
+    monkeypatch.setattr(form.ReceivedFile, "keep", keep_the_first)
     response = client.post(url, content=file_part("first") + file_part("second") + CLOSING, headers=FORM)
 
     assert response.status_code == 500
@@ -815,4 +816,4 @@ def test_without_the_extra_the_import_says_what_to_install(missing):
 def test_the_module_is_what_it_says():
     """The public names are these two."""
     assert receiver.__all__ == ["running", "serve"]
-    assert Path(receiver.__file__).name == "receiver.py"
+    assert Path(receiver.__file__).parent.name == "receiver"

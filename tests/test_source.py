@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from threading import Barrier
 from unittest import mock
@@ -24,11 +24,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rxupload import _source
 from rxupload._errors import SourceChanged
-from rxupload._source import CHUNK, File, make_source
+from rxupload._sources import CHUNK, File, base, file_object, make_source, reading
+from rxupload._sources import path as path_module
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX pipes and permissions")
+
+
+@contextmanager
+def chunks_of(size):
+    """Read and cut in chunks of so many bytes."""
+    with ExitStack() as patches:
+        for module in (base, reading, file_object):
+            patches.enter_context(mock.patch.object(module, "CHUNK", size))
+        yield
 
 
 def one_pass(reader):
@@ -215,7 +224,7 @@ def test_each_pass_and_each_upload_reads_everything(kind, file_of, content, open
 def test_uploads_of_one_source_do_not_disturb_each_other(file_of, opened):
     """Two uploads that read one source by turns both get all of it, as does a pass after one broke off."""
     content = bytes(range(100))
-    with mock.patch.object(_source, "CHUNK", 7):
+    with chunks_of(7):
         source = make_source(file_of(content))
         first, second = opened(source), opened(source)
         by_turns = zip(first.chunks(), second.chunks(), strict=True)
@@ -362,7 +371,7 @@ def test_directory_where_the_system_calls_it_unreadable(tmp_path, monkeypatch):
 
 UNREADABLE = """
 import os, sys
-from rxupload._source import make_source
+from rxupload._sources import make_source
 if os.geteuid() == 0:  # root reads everything
     os.setgroups([])
     os.setuid(65534)  # nobody
@@ -438,8 +447,8 @@ def test_file_is_closed(path, monkeypatch):
         files.append(open_file(path))
         return files[-1]
 
-    open_file = _source._open
-    monkeypatch.setattr(_source, "_open", spy)
+    open_file = path_module._open
+    monkeypatch.setattr(path_module, "_open", spy)
     source = make_source(path)
     assert not files
     reader = source.open()
@@ -494,7 +503,7 @@ def test_pipe_with_a_path_and_a_declared_size(opened):
 )
 def test_anything_with_a_buffer(data, opened):
     """The bytes of any contiguous buffer are sent in bounded chunks, whatever its items are."""
-    with mock.patch.object(_source, "CHUNK", 3):
+    with chunks_of(3):
         reader = opened(make_source(data))
         chunks = list(reader.chunks())
     assert b"".join(chunks) == memoryview(data).tobytes()
@@ -603,7 +612,7 @@ def test_one_file_object_on_two_threads(sources_of, path):
         together.wait()
         return [one_pass(source.open()) == content for _ in range(20)]
 
-    with path.open("rb") as file, fast_switching(), mock.patch.object(_source, "CHUNK", 16):
+    with path.open("rb") as file, fast_switching(), chunks_of(16):
         sources = sources_of(file)
         with ThreadPoolExecutor(2) as threads:
             assert all(map(all, threads.map(upload, sources)))
@@ -883,7 +892,7 @@ def test_items_are_handed_on_as_they_come(opened):
 @given(st.lists(st.binary(max_size=30)), st.integers(1, 10))
 def test_chunks_of_an_iterable(items, limit):
     """Empty items are skipped, long ones cut, and nothing is lost or moved."""
-    with mock.patch.object(_source, "CHUNK", limit):
+    with chunks_of(limit):
         chunks = list(make_source(items).open().chunks())
     assert b"".join(chunks) == b"".join(items)
     assert all(0 < len(chunk) <= limit for chunk in chunks)

@@ -31,9 +31,10 @@ from reactivex.scheduler import (
 from reactivex.subject import BehaviorSubject, ReplaySubject, Subject
 from servers import Server, client_context
 
-from rxupload import File, Progress, SourceChanged, UploadTimeout, UploadTransport, _stream, run, upload
-from rxupload._source import CHUNK, make_source
-from rxupload._stream import LIMIT, ObservableReader
+from rxupload import File, Progress, SourceChanged, UploadTimeout, UploadTransport, run, upload
+from rxupload._sources import CHUNK, make_source
+from rxupload._sources import observable as observable_module
+from rxupload._sources.observable import LIMIT, ObservableReader
 from rxupload._transfer import Disposed
 
 URL = "http://upload.test/"
@@ -633,7 +634,7 @@ class TestWaiting:
 
     def test_producer_waits_for_room(self, full, threads, monkeypatch):
         """While nothing is sent no more than the limit is taken, and each side is woken as soon as it can go on."""
-        monkeypatch.setattr(_stream, "LOOK_SECONDS", 3600)
+        monkeypatch.setattr(observable_module, "LOOK_SECONDS", 3600)
         subject = Subject()
         taken = []
 

@@ -40,7 +40,7 @@ from servers import PATIENCE, Connection, Server, header
 
 import rxupload
 from rxupload import ItemDone, Progress, UploadTimeout, _network, upload, upload_all
-from rxupload._delivery import is_closed
+from rxupload._schedulers import is_closed
 from rxupload._throttle import BURST_SECONDS, Allowance, Throttle, throttles_of, with_throttle
 from rxupload._transfer import Transfer
 from rxupload.operators import of_type, retry_backoff
@@ -499,7 +499,7 @@ EVERYWHERE = [
 ]
 
 
-def test_leave_that_is_not_used(clock):
+def test_a_grant_that_is_not_used(clock):
     """What was granted to an upload that stops there and then is there for the others."""
     throttle = Throttle(clock)
     throttle.limit(1000)
@@ -508,7 +508,7 @@ def test_leave_that_is_not_used(clock):
     with transfer.bound():
         transfer.attach(lambda: None, lambda: transfer.stop(LookupError()) or transfer.check())
         with pytest.raises(LookupError):
-            transfer.await_leave(Allowance([throttle]), 20)
+            transfer.await_grant(Allowance([throttle]), 20)
     assert throttle.take("another", 100, 0) == 50
 
 

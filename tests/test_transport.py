@@ -26,7 +26,7 @@ from servers import PATIENCE, Connection, Server, client_context, header, unansw
 
 import rxupload
 from rxupload import File, Progress, UploadTransport, upload
-from rxupload import _transport as transport_module
+from rxupload import _client as client_module
 
 MIB = 1 << 20
 NOT_ON_WINDOWS = pytest.mark.skipif(
@@ -46,10 +46,10 @@ def client():
 @pytest.fixture
 def fresh_default_client(monkeypatch):
     """A default client of this test's own."""
-    monkeypatch.setattr(transport_module, "_client", None)
+    monkeypatch.setattr(client_module, "_client", None)
     yield
-    if transport_module._client is not None:
-        transport_module._client.close()
+    if client_module._client is not None:
+        client_module._client.close()
 
 
 class TestAbort:
@@ -593,7 +593,7 @@ class TestDefaultClient:
 
         def get() -> None:
             barrier.wait()
-            seen.append(transport_module.default_client())
+            seen.append(client_module.default_client())
 
         threads = [threading.Thread(target=get) for _ in range(8)]
         for thread in threads:

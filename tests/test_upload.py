@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import subprocess
 import sys
 import threading
@@ -1031,7 +1032,7 @@ class TestArguments:
             ({"client": httpx.Client}, TypeError, "client: .* call it"),
             ({"client": httpx.AsyncClient()}, TypeError, "client: an asynchronous"),
         ],
-        ids=lambda value: repr(value)[:50] if isinstance(value, dict) else "",
+        ids=lambda value: re.sub(r" at 0x\w+", "", repr(value))[:50] if isinstance(value, dict) else "",
     )
     def test_wrong_arguments(self, kwargs, error, text):
         """A wrong argument raises at the call, with its name, before anything else."""
