@@ -17,8 +17,10 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from servers import PATIENCE
-from told import SteppedServer, Stepper, Told, no_thread_left
+from support.recording_callbacks import RecordingCallbacks
+from support.scripted_server import PATIENCE
+from support.stepped_server import SteppedServer, Stepper
+from support.threads import no_thread_left
 
 from rxupload import Progress, UploadAborted, uploadtask
 from rxupload.uploadtask import UploadTask, uploadFile
@@ -58,7 +60,7 @@ class Model:
     """One task, and what is known of it."""
 
     def __init__(self, raises: bool, aborts_in: str | None) -> None:
-        self.told = Told(self._then)
+        self.told = RecordingCallbacks(self._then)
         self.raises = raises
         self.aborts_in = aborts_in
         self.task: UploadTask

@@ -19,11 +19,11 @@ from typing import Any
 import httpx
 import pytest
 from reactivex.testing import TestScheduler
-from servers import PATIENCE, Connection, Server, header
+from support.scripted_server import PATIENCE, Connection, Server, header
 
 from rxupload import receiver
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 RECIPES: dict[str, str] = dict(
     re.findall(

@@ -11,21 +11,21 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import nbformat
 import pytest
 from aiohttp import web
 from nbclient import NotebookClient
-from observing import check_grammar, observe
-from servers import PATIENCE
+from support.notebook_kernel import run_cells
+from support.recording_observer import check_grammar, observe
+from support.scripted_server import PATIENCE
 
 import rxupload
 from rxupload import receiver, upload
 
 MIB = 1 << 20
-NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
 
 @contextlib.contextmanager
@@ -128,7 +128,7 @@ print(next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if 
 SINK_SCRIPT = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from servers import Connection, Server, header
+from support.scripted_server import Connection, Server, header
 
 def sink(connection):
     head = connection.read_head()
@@ -150,7 +150,7 @@ def test_memory(tmp_path):
     small.write_bytes(bytes(MIB))
     with large.open("wb") as file:
         file.truncate(4 << 30)
-    folder = str(Path(__file__).parent)
+    folder = str(Path(__file__).parents[1])
     with subprocess.Popen(
         [sys.executable, "-c", SINK_SCRIPT, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
@@ -162,13 +162,6 @@ def test_memory(tmp_path):
         server.stdin.close()
     print(f"peak: {peaks[0] / MIB:.1f} MiB for 1 MiB, {peaks[1] / MIB:.1f} MiB for 4 GiB")
     assert peaks[1] - peaks[0] <= 16 * MIB
-
-
-def run_cells(*sources: str) -> list[Any]:
-    """Run code in a fresh Jupyter kernel; the text that each cell printed."""
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
-    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
-    return ["".join(output.get("text", "") for output in cell.outputs) for cell in notebook.cells]
 
 
 def test_jupyter_kernel():

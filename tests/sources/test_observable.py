@@ -14,10 +14,8 @@ from contextlib import closing
 import httpx
 import pytest
 import reactivex
-from hand_cranked import HandCrankedClient, ScriptedClient, answer, refuse
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from observing import PATIENCE, check_grammar, observe
 from reactivex import abc
 from reactivex import operators as ops
 from reactivex.disposable import Disposable
@@ -29,7 +27,9 @@ from reactivex.scheduler import (
     NewThreadScheduler,
 )
 from reactivex.subject import BehaviorSubject, ReplaySubject, Subject
-from servers import Server, client_context
+from support.hand_cranked_client import HandCrankedClient, ScriptedClient, answer, refuse
+from support.recording_observer import PATIENCE, check_grammar, observe
+from support.scripted_server import Server, client_context
 
 from rxupload import File, Progress, SourceChanged, UploadTimeout, UploadTransport, run, upload
 from rxupload._sources import CHUNK, make_source

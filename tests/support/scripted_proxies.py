@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 
-from servers import Connection
+from support.scripted_server import Connection
 
 
 def http_proxy(connection: Connection) -> None:

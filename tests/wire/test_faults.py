@@ -16,7 +16,11 @@ from queue import SimpleQueue
 import httpcore
 import httpx
 import pytest
-from faults import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reactivex import operators as ops
+from support.abort_phases import LARGE, start, transport_client
+from support.fault_scenarios import (
     BEHAVIOURS,
     BUFFER,
     GARBAGE,
@@ -27,12 +31,8 @@ from faults import (
     scenarios,
     small_client,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from phases import LARGE, start, transport_client
-from proxies import socks_proxy
-from reactivex import operators as ops
-from servers import PATIENCE, Connection, Server
+from support.scripted_proxies import socks_proxy
+from support.scripted_server import PATIENCE, Connection, Server
 
 from rxupload import File, Progress, UploadTimeout, UploadTransport, _network, upload
 from rxupload._meter import Meter

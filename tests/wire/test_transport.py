@@ -16,13 +16,13 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
-from observing import Observed, check_grammar, observe
-from phases import CASES, LARGE, Running, abort, joinable, start, transport_client
-from proxies import http_proxy, socks_proxy, tls_http_proxy
 from reactivex.disposable import SerialDisposable
 from reactivex.scheduler import NewThreadScheduler
 from reactivex.scheduler.eventloop import AsyncIOScheduler
-from servers import PATIENCE, Connection, Server, client_context, header, unanswered_port
+from support.abort_phases import CASES, LARGE, Running, abort, joinable, start
+from support.recording_observer import RecordingObserver, check_grammar, observe
+from support.scripted_proxies import http_proxy, socks_proxy, tls_http_proxy
+from support.scripted_server import PATIENCE, Connection, Server, client_context, header, unanswered_port
 
 import rxupload
 from rxupload import File, Progress, UploadTransport, upload
@@ -35,12 +35,6 @@ NOT_ON_WINDOWS = pytest.mark.skipif(
 
 both = pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 new_and_reused = pytest.mark.parametrize("reused", [False, True], ids=["new", "reused"])
-
-
-@pytest.fixture
-def client():
-    with transport_client() as made:
-        yield made
 
 
 @pytest.fixture
@@ -101,7 +95,7 @@ class TestAbort:
             connection.wait_for_reset()
             ended.set()
 
-        async def main(url: str) -> Observed:
+        async def main(url: str) -> RecordingObserver:
             scheduler = AsyncIOScheduler(asyncio.get_running_loop())
             begun = asyncio.Event()
             observed, _ = observe(
@@ -633,8 +627,8 @@ class TestDefaultClient:
         """A forked child does not use its parent's connections."""
         script = f"""
 import os, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from servers import Connection, Server
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from support.scripted_server import Connection, Server
 from rxupload import upload
 with Server(lambda connection: [connection.serve() for _ in range(3)]) as server:
     up = upload(server.url, b"data")
@@ -658,8 +652,8 @@ with Server(lambda connection: [connection.serve() for _ in range(3)]) as server
         """A script that has uploaded ends without a word about an open socket."""
         script = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from servers import Connection, Server
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from support.scripted_server import Connection, Server
 from rxupload import upload
 with Server(Connection.serve) as server:
     upload(server.url, b"data").run()
@@ -759,7 +753,7 @@ class TestOtherClients:
                 answers.append(client.get(server.url).text)
 
         with Server(script) as server:
-            observed = Observed(on_next)
+            observed = RecordingObserver(on_next)
             up = upload(server.url, b"data", client=client, progress_interval=0)
             threads: list[threading.Thread] = []
             subscription.disposable = up.subscribe(observed, scheduler=NewThreadScheduler(joinable(threads)))
@@ -829,7 +823,7 @@ class Http2Server:
     """An HTTP/2 server over TLS, by h2: reads every upload whole and answers with its number of bytes."""
 
     def __init__(self) -> None:
-        from servers import authority
+        from support.scripted_server import authority
 
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority().issue_cert("localhost").configure_cert(self.context)
@@ -867,7 +861,7 @@ class Http2Server:
 class TestHttp2:
     def client(self) -> httpx.Client:
         context = ssl.create_default_context()
-        from servers import authority
+        from support.scripted_server import authority
 
         authority().configure_trust(context)
         return httpx.Client(transport=UploadTransport(http2=True, verify=context))

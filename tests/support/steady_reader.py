@@ -8,7 +8,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from servers import Connection, header
+from support.scripted_server import Connection, header
 
 from rxupload import Progress
 

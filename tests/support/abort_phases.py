@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 import httpx
-from observing import Observed
 from reactivex.abc import DisposableBase
 from reactivex.scheduler import NewThreadScheduler
-from servers import PATIENCE, Connection, Server, client_context, unanswered_port
+from support.recording_observer import RecordingObserver
+from support.scripted_server import PATIENCE, Connection, Server, client_context, unanswered_port
 
 from rxupload import Upload, upload
 from rxupload._transport import UploadTransport
@@ -25,7 +25,7 @@ LARGE = bytes(64 << 20)  # more than the system's buffers take
 class Running:
     """An upload on its thread."""
 
-    observed: Observed
+    observed: RecordingObserver
     subscription: DisposableBase
     threads: list[threading.Thread] = field(default_factory=list)
 
@@ -40,7 +40,7 @@ class Running:
 def start(source: Upload) -> Running:
     """Subscribe on a thread that can be joined."""
     threads: list[threading.Thread] = []
-    observed = Observed()
+    observed = RecordingObserver()
     scheduler = NewThreadScheduler(joinable(threads))
     return Running(observed, source.subscribe(observed, scheduler=scheduler), threads)
 

@@ -17,13 +17,15 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
-from observing import observe
 from reactivex.notification import OnCompleted
 from reactivex.scheduler import EventLoopScheduler, NewThreadScheduler
 from reactivex.scheduler.eventloop import AsyncIOScheduler
-from servers import PATIENCE, Connection, Server, header, unanswered_port
-from test_end_to_end import run_cells
-from told import SteppedServer, Stepper, Told, no_thread_left
+from support.notebook_kernel import run_cells
+from support.recording_callbacks import RecordingCallbacks
+from support.recording_observer import observe
+from support.scripted_server import PATIENCE, Connection, Server, header, unanswered_port
+from support.stepped_server import SteppedServer, Stepper
+from support.threads import no_thread_left
 
 import rxupload
 from rxupload import Progress, UploadAborted, UploadTimeout, receiver, upload, uploadtask
@@ -68,7 +70,7 @@ def server():
         yield server
 
 
-def start(told: Told, url: str, path: Any, **more: Any) -> UploadTask:
+def start(told: RecordingCallbacks, url: str, path: Any, **more: Any) -> UploadTask:
     """An upload with all listeners."""
     task = uploadFile(told.object(url, path, **more))
     task.onProgressUpdate(told.progress)
@@ -76,7 +78,7 @@ def start(told: Told, url: str, path: Any, **more: Any) -> UploadTask:
     return task
 
 
-def under_way(server: SteppedServer, told: Told) -> Stepper:
+def under_way(server: SteppedServer, told: RecordingCallbacks) -> Stepper:
     """Let the server read until there has been progress."""
     request = server.next_request()
     request.read(2 * MIB)
@@ -134,7 +136,7 @@ def test_example_create_and_succeed(tmp_path, capsys):
 def test_example_two_listeners_of_which_one_is_removed(film, server):
     """The second example: after the first is removed, the second goes on hearing."""
     heard: dict[str, list[Any]] = {"first": [], "second": []}
-    told = Told()
+    told = RecordingCallbacks()
     task = uploadFile(told.object(server.url, film))
 
     def first(res):
@@ -200,7 +202,7 @@ WRONG = [
 @pytest.mark.parametrize(("key", "value"), WRONG)
 def test_rule_1_wrong_values(photo, key, value):
     """A wrong value is a task that fails with 202 and the argument's name, then completes; nothing is raised."""
-    told = Told()
+    told = RecordingCallbacks()
     task = uploadFile({**told.object("http://127.0.0.1:9/", photo), key: value})
     with pytest.raises((TypeError, ValueError), match=f"^{key}"):
         task.result(PATIENCE)
@@ -224,7 +226,7 @@ def test_rule_1_no_object(given):
 
 def test_rule_1_fail_is_no_function(photo):
     """So is a fail that cannot be called; complete is."""
-    told = Told()
+    told = RecordingCallbacks()
     with pytest.raises(TypeError, match=r"^fail"):
         uploadFile(told.object("http://127.0.0.1:9/", photo, fail="no")).result(PATIENCE)
     assert told.kinds == ["complete"]
@@ -249,12 +251,12 @@ def test_rule_1_order_of_the_checks(photo):
 
 def test_rule_1_never_on_the_callers_stack(photo):
     """Callbacks of a wrong call come from another thread; with a loop, in a later turn of it."""
-    told = Told()
+    told = RecordingCallbacks()
     uploadFile(told.object("", photo))
     assert threading.current_thread().name not in told.wait().threads
 
     async def main() -> None:
-        told = Told()
+        told = RecordingCallbacks()
         task = uploadFile(told.object("", photo), scheduler=AsyncIOScheduler(asyncio.get_running_loop()))
         assert not told.calls
         with pytest.raises(ValueError, match=r"^url"):
@@ -267,7 +269,7 @@ def test_rule_1_never_on_the_callers_stack(photo):
 
 def test_rule_1_abort_of_a_wrong_call_does_nothing(photo):
     """It has failed already, so abort cannot turn 202 into 1002."""
-    told = Told()
+    told = RecordingCallbacks()
     uploadFile(told.object("", photo)).abort()
     assert told.wait().code == 202
 
@@ -283,7 +285,7 @@ def test_unknown_keys(photo):
 
 def test_keywords_in_place_of_the_dict(photo):
     """The names of OBJECT are keywords as well."""
-    told = Told()
+    told = RecordingCallbacks()
     with Server(echo) as server:
         uploadFile(**told.object(server.url, photo)).result(PATIENCE)
     assert told.kinds == ["success", "complete"]
@@ -294,7 +296,7 @@ def test_keywords_in_place_of_the_dict(photo):
 
 def test_rule_2_order_after_success(photo):
     """Last progress, headers, success, complete, each once; complete gets no argument."""
-    told = Told()
+    told = RecordingCallbacks()
     with Server(echo) as server:
         task = start(told, server.url, photo)
         assert task.result(PATIENCE)["data"] == "thanks"
@@ -306,7 +308,7 @@ def test_rule_2_order_after_success(photo):
 
 def test_rule_2_order_after_failure(film, server):
     """Progress, fail, complete; no headers, no success."""
-    told = Told()
+    told = RecordingCallbacks()
     task = start(told, server.url, film)
     under_way(server, told).reset()
     told.wait()
@@ -325,8 +327,8 @@ def raising(kind: str, value: Any) -> None:
 
 def test_rule_3_callbacks_that_raise(photo, caplog):
     """Each is logged with its traceback, and the others still run, complete too."""
-    told = Told(then=raising)
-    others = Told()
+    told = RecordingCallbacks(then=raising)
+    others = RecordingCallbacks()
     with caplog.at_level(logging.ERROR, "rxupload"), Server(echo) as server:
         task = start(told, server.url, photo)
         task.onProgressUpdate(others.progress)
@@ -339,7 +341,7 @@ def test_rule_3_callbacks_that_raise(photo, caplog):
 
 def test_rule_3_fail_that_raises(photo, caplog):
     """The same after a failure."""
-    told = Told(then=raising)
+    told = RecordingCallbacks(then=raising)
     with pytest.raises(TypeError):
         uploadFile(told.object(5, photo)).result(PATIENCE)
     assert told.kinds == ["fail", "complete"]
@@ -352,7 +354,7 @@ def test_rule_3_fail_that_raises(photo, caplog):
 @pytest.mark.parametrize("status", [200, 204, 304, 404, 500])
 def test_rule_4_any_response_is_a_success(photo, status):
     """A 500 too: the caller reads statusCode."""
-    told = Told()
+    told = RecordingCallbacks()
     with Server(lambda connection: connection.serve(status)) as server:
         start(told, server.url, photo)
         assert told.wait().res["statusCode"] == status
@@ -363,7 +365,7 @@ def test_rule_4_any_response_is_a_success(photo, status):
 
 def test_rule_5_timeout(film, server):
     """The whole transfer is limited, in milliseconds: 204."""
-    told = Told()
+    told = RecordingCallbacks()
     task = start(told, server.url, film, timeout=200)
     server.next_request()
     with pytest.raises(UploadTimeout, match=r"0\.2 s"):
@@ -374,7 +376,7 @@ def test_rule_5_timeout(film, server):
 def test_rule_5_counted_from_the_queue(film, photo, server):
     """While an upload waits in the queue its time does not run."""
     uploadtask.configure(max_concurrent=1)
-    first, second = Told(), Told()
+    first, second = RecordingCallbacks(), RecordingCallbacks()
     holder = start(first, server.url, film)
     server.next_request()
     task = start(second, server.url, photo, timeout=1000)
@@ -406,7 +408,7 @@ def test_rule_5_is_the_only_limit(photo, server):
 
 def test_rule_6_progress(film, server):
     """Whole percents rounded down, of the whole body, rising; none at zero; 100 with every byte, before headers."""
-    told = Told()
+    told = RecordingCallbacks()
     began = time.monotonic()
     start(told, server.url, film)
     request = server.next_request()
@@ -433,7 +435,7 @@ def test_rule_6_progress(film, server):
 
 def test_rule_6_early_answer(film, server):
     """A server that answers early brings success with no 100."""
-    told = Told()
+    told = RecordingCallbacks()
     start(told, server.url, film)
     under_way(server, told).respond(413)
     assert told.wait().res["statusCode"] == 413
@@ -443,7 +445,7 @@ def test_rule_6_early_answer(film, server):
 def test_rule_6_empty_file(tmp_path):
     """An empty file has a body too, which comes to 100."""
     (tmp_path / "empty").touch()
-    told = Told()
+    told = RecordingCallbacks()
     with Server(echo) as server:
         start(told, server.url, tmp_path / "empty")
         assert told.wait().of("progress")[-1]["progress"] == 100
@@ -452,7 +454,7 @@ def test_rule_6_empty_file(tmp_path):
 def test_rule_6_last_event_of_a_slow_listener(film, server):
     """A listener that is slower than the events misses some between, and hears the last."""
     go_on = threading.Event()
-    told = Told(then=lambda kind, value: go_on.wait(PATIENCE))
+    told = RecordingCallbacks(then=lambda kind, value: go_on.wait(PATIENCE))
     task = start(told, server.url, film)
     request = under_way(server, told)
     for _ in range(5):
@@ -469,7 +471,7 @@ def test_rule_6_last_event_of_a_slow_listener(film, server):
 
 def test_rule_6_unknown_size():
     """Where nobody knows the size, percent and total are 0."""
-    told = Told()
+    told = RecordingCallbacks()
     with Server(echo) as server:
         task = upload(server.url, iter([b"a" * MIB])).start()
         task.onProgressUpdate(told.progress)
@@ -491,7 +493,7 @@ def test_rule_7_order_and_the_same_callback_twice(photo):
     heard: list[str] = []
     page = Page()
     with SteppedServer() as server:
-        told = Told()
+        told = RecordingCallbacks()
         task = uploadFile(told.object(server.url, photo))
         request = server.next_request()
         listeners = [lambda res, each=each: heard.append(each) for each in range(3)]
@@ -508,7 +510,7 @@ def test_rule_7_order_and_the_same_callback_twice(photo):
 
 def test_rule_7_off_with_none_is_off_with_nothing(film, server):
     """`offProgressUpdate(None)` removes all."""
-    told, heard = Told(), Told()
+    told, heard = RecordingCallbacks(), RecordingCallbacks()
     task = start(told, server.url, film)
     task.onProgressUpdate(heard.progress)
     task.onHeadersReceived(heard.headers)
@@ -523,8 +525,10 @@ def test_rule_7_off_with_none_is_off_with_nothing(film, server):
 
 def test_rule_7_removed_while_an_event_is_delivered(film, server):
     """It is skipped, in this event already."""
-    skipped = Told()
-    told = Told(then=lambda kind, value: kind == "progress" and task.offProgressUpdate(skipped.progress))
+    skipped = RecordingCallbacks()
+    told = RecordingCallbacks(
+        then=lambda kind, value: kind == "progress" and task.offProgressUpdate(skipped.progress)
+    )
     task = start(told, server.url, film)
     task.onProgressUpdate(skipped.progress)
     request = under_way(server, told)
@@ -536,8 +540,10 @@ def test_rule_7_removed_while_an_event_is_delivered(film, server):
 
 def test_rule_7_added_while_an_event_is_delivered(film, server):
     """It waits for the next event, and hears all that follow."""
-    added = Told()
-    told = Told(then=lambda kind, value: kind == "progress" and task.onProgressUpdate(added.progress))
+    added = RecordingCallbacks()
+    told = RecordingCallbacks(
+        then=lambda kind, value: kind == "progress" and task.onProgressUpdate(added.progress)
+    )
     task = start(told, server.url, film)
     request = under_way(server, told)
     request.read_all()
@@ -559,7 +565,7 @@ def test_rule_7_listener_that_is_no_function(photo):
 
 def test_rule_8_late_while_it_runs(film, server):
     """A listener that comes while the upload stalls gets the latest event once, like the others, then what follows."""
-    told, late = Told(), Told()
+    told, late = RecordingCallbacks(), RecordingCallbacks()
     task = start(told, server.url, film)
     request = under_way(server, told)
     latest = told.sent[-1]
@@ -581,7 +587,7 @@ def test_rule_8_late_while_it_runs(film, server):
 
 def test_rule_8_late_while_the_response_is_awaited(photo, server):
     """No event is to come any more, and a late listener still gets the latest one, once."""
-    told, late = Told(), Told()
+    told, late = RecordingCallbacks(), RecordingCallbacks()
     task = start(told, server.url, photo)
     request = server.next_request()
     request.read_all()
@@ -596,7 +602,7 @@ def test_rule_8_late_while_the_response_is_awaited(photo, server):
 def test_rule_8_late_in_headers(photo):
     """A headers callback that listens for progress hears the latest before success."""
     late: list[str] = []
-    told = Told(
+    told = RecordingCallbacks(
         then=lambda kind, value: (
             kind == "headers" and task.onProgressUpdate(lambda res: late.extend(told.kinds))
         )
@@ -628,7 +634,7 @@ def test_rule_8_late_after_success(photo):
         time.sleep(0.05)  # so that returning too early shows
         late.progress(res)
 
-    told, late = Told(), Told()
+    told, late = RecordingCallbacks(), RecordingCallbacks()
     with Server(echo) as server:
         task = start(told, server.url, photo)
         task.result(PATIENCE)
@@ -651,7 +657,7 @@ def test_rule_8_late_in_success_and_complete(photo):
         if kind in ("success", "complete"):
             task.onProgressUpdate(lambda res: late.append((kind, res["progress"])))
 
-    told = Told(then)
+    told = RecordingCallbacks(then)
     with Server(echo) as server:
         task = uploadFile(told.object(server.url, photo))
         task.result(PATIENCE)
@@ -661,8 +667,8 @@ def test_rule_8_late_in_success_and_complete(photo):
 def test_rule_8_late_while_success_waits_for_it(photo):
     """One that registers while success waits for just that is not left hanging."""
     registered = threading.Event()
-    told = Told(then=lambda kind, value: kind == "success" and registered.wait(PATIENCE))
-    late = Told()
+    told = RecordingCallbacks(then=lambda kind, value: kind == "success" and registered.wait(PATIENCE))
+    late = RecordingCallbacks()
     with Server(echo) as server:
         task = uploadFile(told.object(server.url, photo))
         told.wait_for(lambda told: "success" in told.kinds)
@@ -675,7 +681,7 @@ def test_rule_8_late_while_success_waits_for_it(photo):
 @pytest.mark.parametrize("aborted", [True, False])
 def test_rule_8_late_after_failure_or_abort(film, server, aborted):
     """It gets nothing; `events` tells its error."""
-    told, late = Told(), Told()
+    told, late = RecordingCallbacks(), RecordingCallbacks()
     task = start(told, server.url, film)
     request = under_way(server, told)
     if aborted:
@@ -698,10 +704,10 @@ def test_rule_8_on_a_loop_in_the_next_turn(photo):
     """With an asyncio scheduler the late event comes in the next turn, never at once."""
 
     async def main() -> None:
-        late = Told()
+        late = RecordingCallbacks()
         with Server(echo) as server:
             scheduler = AsyncIOScheduler(asyncio.get_running_loop())
-            task = uploadFile(Told().object(server.url, photo), scheduler=scheduler)
+            task = uploadFile(RecordingCallbacks().object(server.url, photo), scheduler=scheduler)
             await task
         task.onProgressUpdate(late.progress)
         assert not late.calls
@@ -716,7 +722,7 @@ def test_rule_8_on_a_loop_in_the_next_turn(photo):
 
 def test_rule_9_abort_while_the_server_does_not_read(film, server):
     """The connection closes, then fail with 1002 and complete; result, await and events tell of UploadAborted."""
-    told = Told()
+    told = RecordingCallbacks()
     task = start(told, server.url, film)
     request = under_way(server, told)
     observed, _ = observe(task.events)
@@ -740,7 +746,7 @@ async def awaited(task: UploadTask) -> Any:
 
 def test_rule_9_abort_from_many_threads(film, server):
     """Any number of times: one end."""
-    told = Told()
+    told = RecordingCallbacks()
     task = start(told, server.url, film)
     under_way(server, told)
     threads = [threading.Thread(target=task.abort) for _ in range(8)]
@@ -756,8 +762,8 @@ def test_rule_9_abort_from_many_threads(film, server):
 @pytest.mark.parametrize("kind", ["progress", "headers"])
 def test_rule_9_abort_in_a_callback(photo, kind):
     """No event follows, to no listener, even where the whole body has gone and the response is there."""
-    after = Told()
-    told = Told(then=lambda each, value: each == kind and task.abort())
+    after = RecordingCallbacks()
+    told = RecordingCallbacks(then=lambda each, value: each == kind and task.abort())
     with SteppedServer() as server:
         task = start(told, server.url, photo)
         task.onProgressUpdate(after.progress)
@@ -774,7 +780,7 @@ def test_rule_9_abort_in_a_callback(photo, kind):
 @pytest.mark.parametrize("kind", ["success", "complete"])
 def test_rule_9_abort_after_the_end(photo, kind):
     """It does nothing, in success and in complete as later."""
-    told = Told(then=lambda each, value: each == kind and task.abort())
+    told = RecordingCallbacks(then=lambda each, value: each == kind and task.abort())
     with Server(echo) as server:
         task = start(told, server.url, photo)
         task.result(PATIENCE)
@@ -785,7 +791,7 @@ def test_rule_9_abort_after_the_end(photo, kind):
 
 def test_rule_9_abort_while_connecting(photo):
     """It does not wait for a server that does not answer."""
-    told = Told()
+    told = RecordingCallbacks()
     with unanswered_port() as port:
         task = start(told, f"http://127.0.0.1:{port}/", photo)
         task.abort()
@@ -795,7 +801,7 @@ def test_rule_9_abort_while_connecting(photo):
 def test_rule_9_abort_while_queued(photo, film, server):
     """A queued upload never reaches the server, and the one behind it gets its place."""
     uploadtask.configure(max_concurrent=1)
-    tolds = [Told() for _ in range(3)]
+    tolds = [RecordingCallbacks() for _ in range(3)]
     tasks = [start(told, server.url + str(n), film if n == 0 else photo) for n, told in enumerate(tolds)]
     assert [task.state for task in tasks[1:]] == ["queued", "queued"]
     assert server.next_request().path == "/0"
@@ -819,7 +825,7 @@ def test_rule_9_fail_waits_for_a_callback_that_runs(film, server):
             running.set()
             go_on.wait(PATIENCE)
 
-    told = Told(then)
+    told = RecordingCallbacks(then)
     task = start(told, server.url, film)
     server.next_request().read(2 * MIB)
     assert running.wait(PATIENCE)
@@ -833,11 +839,11 @@ def test_rule_9_fail_does_not_wait_for_the_worker(photo):
     """A worker that hears nothing, as in a name lookup, holds up neither fail nor complete nor the queue."""
     deaf = DeafClient()
     uploadtask.configure(max_concurrent=1)
-    told = Told()
+    told = RecordingCallbacks()
     task = start(told, "http://upload.test/", photo, client=deaf)
     assert deaf.is_called.wait(PATIENCE)
     with Server(echo) as server:
-        behind = uploadFile(Told().object(server.url, photo))
+        behind = uploadFile(RecordingCallbacks().object(server.url, photo))
         task.abort()
         assert told.wait().code == 1002
         assert behind.result(PATIENCE)["statusCode"] == 200
@@ -863,7 +869,7 @@ class DeafClient(httpx.Client):
 
 def test_rule_10_threads_of_the_library(film, server):
     """Callbacks do not overlap, and come on threads of the library; of other schedulers than loops too."""
-    told = Told()
+    told = RecordingCallbacks()
     start(told, server.url, film, scheduler=NewThreadScheduler())
     request = under_way(server, told)
     request.read_all()
@@ -874,8 +880,8 @@ def test_rule_10_threads_of_the_library(film, server):
 def test_rule_10_on_the_loop(film, server):
     """With an AsyncIOScheduler all callbacks come on its loop."""
 
-    async def main() -> Told:
-        told = Told()
+    async def main() -> RecordingCallbacks:
+        told = RecordingCallbacks()
         task = start(told, server.url, film, scheduler=AsyncIOScheduler(asyncio.get_running_loop()))
         request = server.next_request()
         await asyncio.to_thread(request.read_all)
@@ -891,7 +897,7 @@ def test_rule_10_on_the_loop(film, server):
 def test_rule_10_on_another_kind_of_loop(photo):
     """A scheduler with a thread of its own has the callbacks on that."""
     scheduler = EventLoopScheduler()
-    told = Told()
+    told = RecordingCallbacks()
     with Server(echo) as server:
         start(told, server.url, photo, scheduler=scheduler).result(PATIENCE)
     scheduler.dispose()
@@ -909,7 +915,7 @@ def test_rule_10_result_in_a_callback(photo):
         except RuntimeError as error:
             errors.append(error)
 
-    told = Told(then)
+    told = RecordingCallbacks(then)
     with Server(echo) as server:
         task = start(told, server.url, photo)
         task.result(PATIENCE)
@@ -922,7 +928,7 @@ def test_rule_10_result_on_the_loop(photo):
     async def main() -> None:
         with Server(echo) as server:
             scheduler = AsyncIOScheduler(asyncio.get_running_loop())
-            task = uploadFile(Told().object(server.url, photo), scheduler=scheduler)
+            task = uploadFile(RecordingCallbacks().object(server.url, photo), scheduler=scheduler)
             with pytest.raises(RuntimeError, match="await"):
                 task.result()
             assert await task == task.result()
@@ -932,7 +938,7 @@ def test_rule_10_result_on_the_loop(photo):
 
 def test_rule_10_loop_that_closes(film, server):
     """When the loop has closed, the end is told on a thread, and the upload is finished."""
-    told = Told()
+    told = RecordingCallbacks()
 
     async def main() -> Stepper:
         start(told, server.url, film, scheduler=AsyncIOScheduler(asyncio.get_running_loop()))
@@ -951,14 +957,14 @@ def test_rule_11_form_data(photo):
     """str, int, float and bool are sent, None is left out, the empty str is kept; the fields come before the file."""
     form_data = {"s": "\u00fc", "i": 5, "f": 1.5, "yes": True, "no": False, "none": None, "empty": ""}
     with receiver.running() as url:
-        result = uploadFile(Told().object(url, photo, formData=form_data)).result(PATIENCE)
+        result = uploadFile(RecordingCallbacks().object(url, photo, formData=form_data)).result(PATIENCE)
     fields = json.loads(result["data"])["fields"]
     assert fields == {"s": "\u00fc", "i": "5", "f": "1.5", "yes": "true", "no": "false", "empty": ""}
 
 
 def test_rule_12_header(photo, server):
     """Values are str or numbers; the body's own Content-Type wins."""
-    told = Told()
+    told = RecordingCallbacks()
     given = {"X-Text": "a", "X-Int": 5, "X-Float": 1.5, "content-type": "text/plain"}
     start(told, server.url, photo, header=given)
     request = server.next_request()
@@ -974,7 +980,9 @@ def test_rule_12_header(photo, server):
 def test_file_name_and_content_type(photo):
     """`fileName` and `contentType` stand in place of what the path says."""
     with receiver.running() as url:
-        task = uploadFile(Told().object(url, photo), fileName="\u2605.png", contentType="image/x")
+        task = uploadFile(
+            RecordingCallbacks().object(url, photo), fileName="\u2605.png", contentType="image/x"
+        )
         (file,) = json.loads(task.result(PATIENCE)["data"])["files"]
     assert (file["filename"], file["content_type"], file["size"]) == ("\u2605.png", "image/x", 5000)
 
@@ -989,7 +997,7 @@ def test_rule_13_headers(photo):
         connection.read_body(connection.read_head())
         connection.respond(200, b"", "X-MiXed: 1", "Set-Cookie: a=1", "set-cookie: b=2", "Set-Cookie: c=3")
 
-    told = Told()
+    told = RecordingCallbacks()
     with Server(script) as server:
         start(told, server.url, photo)
         told.wait()
@@ -1020,7 +1028,7 @@ def test_rule_14_data(photo, content_type, body, data):
         connection.respond(200, body, *[f"Content-Type: {content_type}"] * bool(content_type))
 
     with Server(script) as server:
-        assert uploadFile(Told().object(server.url, photo)).result(PATIENCE)["data"] == data
+        assert uploadFile(RecordingCallbacks().object(server.url, photo)).result(PATIENCE)["data"] == data
 
 
 # Rule 15
@@ -1046,14 +1054,14 @@ def test_rule_15_internal(internal, folder, configured, monkeypatch):
     else:
         monkeypatch.setenv("RXUPLOAD_INTERNAL_ROOT", str(internal))
     with receiver.running() as url:
-        task = uploadFile(Told().object(url, f"internal://{folder}/sub/../sub/a.txt"))
+        task = uploadFile(RecordingCallbacks().object(url, f"internal://{folder}/sub/../sub/a.txt"))
         (file,) = json.loads(task.result(PATIENCE)["data"])["files"]
     assert (file["filename"], file["size"]) == ("a.txt", len(folder))
 
 
 def test_rule_15_no_root():
     """With no root set the message says how to set one."""
-    told = Told()
+    told = RecordingCallbacks()
     uploadFile(told.object("http://127.0.0.1:9/", "internal://mass/a.txt"))
     assert told.wait().code == 202
     (data, _), *_ = told.of("fail")
@@ -1084,7 +1092,7 @@ def test_rule_15_outside(internal, path):
         except OSError:
             pytest.skip("this system makes no symbolic links for us")
     uploadtask.configure(internal_root=internal)
-    told = Told()
+    told = RecordingCallbacks()
     uploadFile(told.object("http://127.0.0.1:9/", path))
     assert told.wait().code == 202
     assert told.of("fail")[0][0].startswith("filePath")
@@ -1098,14 +1106,14 @@ def test_rule_15_link_inside(internal):
         pytest.skip("this system makes no symbolic links for us")
     uploadtask.configure(internal_root=internal)
     with receiver.running() as url:
-        task = uploadFile(Told().object(url, "internal://mass/link.txt"))
+        task = uploadFile(RecordingCallbacks().object(url, "internal://mass/link.txt"))
         (file,) = json.loads(task.result(PATIENCE)["data"])["files"]
     assert (file["filename"], file["size"]) == ("link.txt", 4)
 
 
 def test_rule_15_directory(tmp_path):
     """An ordinary path of a directory is a wrong argument too."""
-    told = Told()
+    told = RecordingCallbacks()
     uploadFile(told.object("http://127.0.0.1:9/", tmp_path))
     assert told.wait().code == 202
     assert str(tmp_path) in told.of("fail")[0][0]
@@ -1116,10 +1124,10 @@ def test_rule_15_directory(tmp_path):
 
 def test_rule_16_redirect(film, server):
     """A 307 sends the body again, and what a listener sees never falls: it waits until it is overtaken."""
-    told, late = Told(), Told()
+    told, late = RecordingCallbacks(), RecordingCallbacks()
     task = start(told, server.url, film)
     observed, _ = observe(task.events)
-    passes = Told()
+    passes = RecordingCallbacks()
     task.events.subscribe(lambda item: passes.headers(item.attempt) if isinstance(item, Progress) else None)
     under_way(server, told).respond(307, b"", "Location: /again")
     second = server.next_request()
@@ -1150,7 +1158,7 @@ def test_rule_16_redirect_after_the_whole_body(photo, status):
             200 if again else status, str(len(body)).encode(), "Location: /again", "Connection: close"
         )
 
-    told = Told()
+    told = RecordingCallbacks()
     with Server(script) as server:
         start(told, server.url, photo)
         assert told.wait().res["data"] == (str(told.sent[-1]) if status in (307, 308) else "0")
@@ -1170,7 +1178,7 @@ def test_rule_16_twenty_at_most(photo, count):
             303 if number < count else 200, b"", f"Location: /{number + 1}", "Connection: close"
         )
 
-    told = Told()
+    told = RecordingCallbacks()
     with Server(script) as server:
         start(told, server.url + "0", photo)
         told.wait()
@@ -1195,7 +1203,7 @@ def test_start_listens_and_aborts(film, server):
     """A task from `Upload.start()` has the listeners, abort, await and the loop, as one from uploadFile."""
 
     async def main() -> None:
-        told = Told()
+        told = RecordingCallbacks()
         task = upload(server.url, film).start(scheduler=AsyncIOScheduler(asyncio.get_running_loop()))
         task.onProgressUpdate(told.progress)
         request = await asyncio.to_thread(server.next_request)
@@ -1232,7 +1240,7 @@ def test_rule_17_two_hundred_at_once(photo):
         connection.respond(200, b"", "Connection: close")
 
     with Server(script) as server:
-        tolds = [Told() for _ in range(200)]
+        tolds = [RecordingCallbacks() for _ in range(200)]
         tasks = [uploadFile(told.object(f"{server.url}{n}", photo)) for n, told in enumerate(tolds)]
         aborted = [n for n in range(100, 200, 7) if tasks[n].state == "queued"]
         for n in aborted:
@@ -1262,7 +1270,7 @@ def test_rule_17_first_in_first_out(photo):
         connection.respond(200, b"", "Connection: close")
 
     with Server(script) as server:
-        tasks = [uploadFile(Told().object(f"{server.url}{n}", photo)) for n in range(20)]
+        tasks = [uploadFile(RecordingCallbacks().object(f"{server.url}{n}", photo)) for n in range(20)]
         for task in reversed(tasks):
             task.result(PATIENCE)
     assert arrived == [b"/%d" % n for n in range(20)]
@@ -1271,7 +1279,7 @@ def test_rule_17_first_in_first_out(photo):
 def test_rule_17_configure(photo, server):
     """A higher limit starts those that wait; wrong settings are refused."""
     uploadtask.configure(max_concurrent=1)
-    tasks = [uploadFile(Told().object(f"{server.url}{n}", photo)) for n in range(3)]
+    tasks = [uploadFile(RecordingCallbacks().object(f"{server.url}{n}", photo)) for n in range(3)]
     assert server.next_request().path == "/0"
     assert [task.state for task in tasks[1:]] == ["queued"] * 2
     uploadtask.configure(max_concurrent=3)
@@ -1387,7 +1395,7 @@ def test_rule_17_ctrl_c_in_result(photo, server, monkeypatch):
     def interrupted(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    told = Told()
+    told = RecordingCallbacks()
     task = start(told, server.url, photo)
     server.next_request()
     monkeypatch.setattr(task_module, "wait", interrupted)
@@ -1426,7 +1434,7 @@ task.abort()
 
 def failed(url: str, path: Any, **more: Any) -> tuple[str, int]:
     """What fail is told."""
-    told = Told()
+    told = RecordingCallbacks()
     uploadFile(told.object(url, path, **more))
     (end,) = told.wait().of("fail")
     return end
@@ -1496,7 +1504,7 @@ def test_code_204(photo, server):
 
 def test_code_300_reset(film, server):
     """The connection is reset while sending."""
-    told = Told()
+    told = RecordingCallbacks()
     start(told, server.url, film)
     under_way(server, told).reset()
     assert told.wait().code == 300
@@ -1531,7 +1539,7 @@ def test_code_300_unreadable(photo):
 
 def test_code_300_shrank(film, server):
     """A file that shrinks while it is sent."""
-    told = Told()
+    told = RecordingCallbacks()
     start(told, server.url, film)
     request = under_way(server, told)
     with film.open("r+b") as file:
@@ -1557,7 +1565,7 @@ def test_code_301_internal(internal):
 
 def test_code_1002(photo, server):
     """Aborted; rule 9 has every way."""
-    told = Told()
+    told = RecordingCallbacks()
     start(told, server.url, photo).abort()
     assert told.wait().of("fail") == [("user cancel request", 1002)]
 
@@ -1567,7 +1575,7 @@ def test_code_1002(photo, server):
 
 def test_result_times_out(photo, server):
     """A wait that expires raises TimeoutError, and the upload goes on."""
-    told = Told()
+    told = RecordingCallbacks()
     task = start(told, server.url, photo)
     request = server.next_request()
     for timeout in (0, 0.3):
@@ -1581,7 +1589,7 @@ def test_result_times_out(photo, server):
 def test_state(film, server):
     """queued, uploading, waiting for the response, done."""
     uploadtask.configure(max_concurrent=1)
-    told, held = Told(), Told()
+    told, held = RecordingCallbacks(), RecordingCallbacks()
     holder = start(held, server.url, film)
     server.next_request()
     task = start(told, server.url, film)
@@ -1602,7 +1610,7 @@ def test_await_that_is_cancelled_leaves_the_upload_running(photo, server):
     """Others may be waiting for it; abort() stops it."""
 
     async def main() -> None:
-        task = uploadFile(Told().object(server.url, photo))
+        task = uploadFile(RecordingCallbacks().object(server.url, photo))
         request = await asyncio.to_thread(server.next_request)
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(awaited(task), 0.05)
@@ -1616,7 +1624,7 @@ def test_await_that_is_cancelled_leaves_the_upload_running(photo, server):
 
 def test_events_of_which_all_go(film, server):
     """Disposing a subscription to `events` aborts nothing; an observer that raises stops nothing."""
-    told = Told()
+    told = RecordingCallbacks()
     task = start(told, server.url, film)
     _, gone = observe(task.events)
     request = under_way(server, told)

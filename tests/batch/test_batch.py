@@ -17,10 +17,8 @@ from typing import Any
 import httpx
 import pytest
 import reactivex
-from hand_cranked import PATIENCE, Exchange, HandCrankedClient, ScriptedClient, answer, refuse
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from observing import Observed, observe
 from reactivex import operators as ops
 from reactivex.disposable import Disposable
 from reactivex.scheduler import (
@@ -33,6 +31,8 @@ from reactivex.scheduler import (
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 from reactivex.subject import Subject
 from reactivex.testing import ReactiveTest, TestScheduler
+from support.hand_cranked_client import PATIENCE, Exchange, HandCrankedClient, ScriptedClient, answer, refuse
+from support.recording_observer import RecordingObserver, observe
 
 import rxupload
 from rxupload import (
@@ -58,11 +58,11 @@ OK = httpx.Response(200)
 LOST = httpx.ReadError("Connection reset by peer")
 
 
-def of(observed: Observed, kind: type) -> list[Any]:
+def of(observed: RecordingObserver, kind: type) -> list[Any]:
     return [item for item in observed.items if isinstance(item, kind)]
 
 
-def summary(observed: Observed) -> BatchSummary:
+def summary(observed: RecordingObserver) -> BatchSummary:
     assert observed.is_completed, observed.error
     (last,) = of(observed, BatchSummary)
     assert observed.items[-1] is last
@@ -329,7 +329,7 @@ class TestContract:
         last = upload_all(items, concurrency=1).run()
         assert (last.done, last.failed) == (1, 1)
         assert isinstance(last.errors[0].error, SystemExit)
-        setting, observed = Subject[Any](), Observed()
+        setting, observed = Subject[Any](), RecordingObserver()
         with pytest.raises(SystemExit):
             upload_all(items, pause=setting).subscribe(observed, scheduler=CurrentThreadScheduler())
         assert "SystemExit" in repr(observed.wait().error)
@@ -372,7 +372,7 @@ class TestContract:
 
         setting = Subject[Any]()
         drawn = Drawn(scripted(interrupted) for _ in range(3))
-        observed = Observed()
+        observed = RecordingObserver()
         with pytest.raises(KeyboardInterrupt):
             upload_all(drawn, concurrency=1, pause=setting).subscribe(observed, scheduler=scheduler)
         assert "KeyboardInterrupt" in repr(observed.wait().error)
@@ -753,7 +753,7 @@ def test_memory_of_what_succeeded():
             gc.collect()
             alive.append(sum(ref() is not None for ref in made))
 
-    # Nothing may be kept by the observer, so not Observed.
+    # Nothing may be kept by the observer, so not RecordingObserver.
     upload_all(uploads(), concurrency=2).subscribe(on_item, scheduler=ImmediateScheduler())
     assert alive[0] <= 4
 

@@ -20,9 +20,9 @@ from queue import SimpleQueue
 import httpx
 from hypothesis import event
 from hypothesis import strategies as st
-from observing import Observed, check_grammar
 from reactivex.scheduler import NewThreadScheduler
-from servers import PATIENCE, Connection, Server, client_context, header, server_context
+from support.recording_observer import RecordingObserver, check_grammar
+from support.scripted_server import PATIENCE, Connection, Server, client_context, header, server_context
 
 from rxupload import Progress, Upload, UploadTransport, upload
 
@@ -352,7 +352,7 @@ class Run:
     """The upload of a scenario, on a thread that tells of its end."""
 
     def __init__(self, scenario: Scenario, source: Upload, moments: SimpleQueue[str]) -> None:
-        self.observed = Observed(self._on_item)
+        self.observed = RecordingObserver(self._on_item)
         self.released = threading.Event()  # from the start, where the abort comes before it
         self.started_at = time.monotonic()
         self.ended_at = self.disposed_at = math.inf

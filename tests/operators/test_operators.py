@@ -19,10 +19,8 @@ import httpx
 import httpx2
 import pytest
 import reactivex
-from hand_cranked import PATIENCE, HandCrankedClient, ScriptedClient, answer, refuse
 from hypothesis import given
 from hypothesis import strategies as st
-from observing import Observed, observe
 from reactivex import operators as ops
 from reactivex.disposable import Disposable
 from reactivex.scheduler import (
@@ -34,7 +32,9 @@ from reactivex.scheduler import (
 )
 from reactivex.subject import Subject
 from reactivex.testing import ReactiveTest, TestScheduler
-from servers import Server
+from support.hand_cranked_client import PATIENCE, HandCrankedClient, ScriptedClient, answer, refuse
+from support.recording_observer import RecordingObserver, observe
+from support.scripted_server import Server
 
 import rxupload
 from rxupload import BatchProgress, Progress, SourceChanged, UploadTimeout, operators, upload
@@ -1020,7 +1020,7 @@ def test_public_names():
 def test_all_together():
     """The operators compose: the last item is the response that came after the retries."""
     up = upload(URL, bytes(1 << 20), client=ScriptedClient(answer(503), answer(201)))
-    observed = Observed()
+    observed = RecordingObserver()
     up.pipe(
         retry_backoff(wait_initial=0, wait_jitter=0),
         progress_bar(file=io.StringIO()),

@@ -22,7 +22,7 @@ import pytest
 import reactivex
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from servers import PATIENCE, Connection, Server, header
+from support.scripted_server import PATIENCE, Connection, Server, header
 
 import rxupload
 from rxupload import ItemProgress, Progress, operators, receiver

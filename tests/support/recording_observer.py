@@ -15,7 +15,7 @@ from rxupload import Progress
 PATIENCE = 10.0
 
 
-class Observed(abc.ObserverBase[Any]):
+class RecordingObserver(abc.ObserverBase[Any]):
     """Records every notification with its thread; overlapping ones, and any after the end, are faults."""
 
     def __init__(self, on_next: Callable[[Any], None] | None = None) -> None:
@@ -57,7 +57,7 @@ class Observed(abc.ObserverBase[Any]):
             self.faults.append("notifications overlap")
             self._busy.acquire()
 
-    def wait(self) -> Observed:
+    def wait(self) -> RecordingObserver:
         """Wait for the end."""
         assert self._ended.wait(PATIENCE), f"no end after {self.items}"
         assert not self.faults
@@ -80,9 +80,9 @@ class Observed(abc.ObserverBase[Any]):
 
 def observe(
     source: Observable[Any], on_next: Callable[[Any], None] | None = None, *, scheduler: Any = None
-) -> tuple[Observed, DisposableBase]:
+) -> tuple[RecordingObserver, DisposableBase]:
     """Subscribe; what is observed, and the subscription."""
-    observed = Observed(on_next)
+    observed = RecordingObserver(on_next)
     return observed, source.subscribe(observed, scheduler=scheduler)
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import sys
 
 import pytest
-from phases import transport_client
 from reactivex import operators as ops
-from servers import Server
-from steady import PAUSE, RECEIVE_BUFFER, Notices, SteadyReader
+from support.abort_phases import transport_client
+from support.scripted_server import Server
+from support.steady_reader import PAUSE, RECEIVE_BUFFER, Notices, SteadyReader
 
 import rxupload
 

@@ -31,9 +31,9 @@ from rxupload._body.multipart import (
 )
 from rxupload._sources import CHUNK, base, make_source
 
-WPT = json.loads((Path(__file__).parent / "data" / "wpt_multipart_cases.json").read_text(encoding="utf-8"))[
-    "cases"
-]
+WPT = json.loads(
+    (Path(__file__).parents[1] / "data" / "wpt_multipart_cases.json").read_text(encoding="utf-8")
+)["cases"]
 KIB = 1024
 
 
