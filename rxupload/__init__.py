@@ -11,23 +11,25 @@ rates, `rxupload.uploadtask` for callbacks, and `rxupload.receiver` for a server
 """
 
 from . import operators as operators
-from ._batch import (
+from ._arguments import HeaderTypes
+from ._batch import UploadAll, upload_all
+from ._body import FieldValue
+from ._client import HTTPClient
+from ._errors import SourceChanged, UploadAborted, UploadTimeout
+from ._events import (
     BatchEvent,
     BatchProgress,
     BatchSummary,
     ItemDone,
     ItemFailed,
     ItemProgress,
-    UploadAll,
-    upload_all,
+    Progress,
+    UploadEvent,
 )
-from ._delivery import UploadEvent
-from ._errors import SourceChanged, UploadAborted, UploadTimeout
-from ._multipart import FieldValue
-from ._progress import Progress
-from ._source import File, FileSource
+from ._run import run
+from ._sources import File, FileSource
 from ._transport import UploadTransport
-from ._upload import HeaderTypes, HTTPClient, Upload, run, upload
+from ._upload import Upload, upload
 
 __version__ = "0.1.0"
 

@@ -6,53 +6,18 @@ is done. Its AutoDetachObserver, which every subscription gets, drops what comes
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from threading import Lock, current_thread
+from collections import deque
+from threading import Lock
 from typing import Any, Protocol, cast
 
-import httpx
 from reactivex import abc
 from reactivex.notification import Notification, OnCompleted, OnError, OnNext
-from reactivex.scheduler import (
-    EventLoopScheduler,
-    ImmediateScheduler,
-    NewThreadScheduler,
-    TimeoutScheduler,
-    TrampolineScheduler,
-    VirtualTimeScheduler,
-)
-from reactivex.scheduler.eventloop import AsyncIOScheduler
 
-from ._progress import Progress
+from ._events import Progress, UploadEvent
+from ._schedulers import call_soon
 from ._transfer import Abandoned, Transfer, users_code
 
-UploadEvent = Progress | httpx.Response
 Observer = abc.ObserverBase[UploadEvent]
-
-_IN_PLACE = (
-    ImmediateScheduler,
-    TrampolineScheduler,  # and CurrentThreadScheduler
-    VirtualTimeScheduler,
-)
-_BLOCKABLE = (
-    NewThreadScheduler,  # and ThreadPoolScheduler
-    TimeoutScheduler,
-    *_IN_PLACE,
-)
-
-
-def works_in_place(scheduler: abc.SchedulerBase) -> bool:
-    """Whether what is scheduled runs on the thread of whoever schedules it, or starts the clock."""
-    return isinstance(scheduler, _IN_PLACE)
-
-
-def may_block(scheduler: abc.SchedulerBase) -> bool:
-    """Whether an upload may block the scheduler: it has a thread for each piece of work, or works in place.
-
-    All others have one thread or loop for everything that is scheduled on them.
-    """
-    return isinstance(scheduler, _BLOCKABLE)
 
 
 class Delivery(Protocol):
@@ -179,39 +144,48 @@ def _replaces(new: Notification[Any], old: Notification[Any]) -> bool:
     )
 
 
-def is_closed(scheduler: abc.SchedulerBase | None) -> bool:
-    """Whether the scheduler's loop will never have another turn, as far as that can be known."""
-    if isinstance(scheduler, AsyncIOScheduler):
-        return scheduler._loop.is_closed()  # noqa: SLF001
-    return isinstance(scheduler, EventLoopScheduler) and scheduler._is_disposed  # noqa: SLF001
+class OneAtATimeDelivery:
+    """Delivers on the thread that brings an event, which holds a lock of its caller's.
 
-
-def is_loop_of_this_thread(scheduler: abc.SchedulerBase | None) -> bool:
-    """Whether the scheduler's loop runs on this thread, as far as that can be known."""
-    if isinstance(scheduler, AsyncIOScheduler):
-        return asyncio._get_running_loop() is scheduler._loop  # noqa: SLF001 - get_running_loop() raises where none is
-    return isinstance(scheduler, EventLoopScheduler) and scheduler._thread is current_thread()  # noqa: SLF001
-
-
-CallSoon = Callable[[Callable[[], None]], bool]
-
-
-def call_soon(scheduler: abc.SchedulerBase) -> CallSoon:
-    """Return the scheduler's way to have a function called in a turn of its loop, safe from any thread.
-
-    What it returns says whether the loop takes the function: one that is closed does not.
+    An observer that itself causes another event is told of that when it has returned.
     """
 
-    def call(turn: Callable[[], None]) -> bool:
-        try:
-            if isinstance(scheduler, AsyncIOScheduler):
-                # Its schedule() is loop.call_soon, which only the loop's own thread may call; and the subclass that may
-                # be called from anywhere blocks its dispose until the loop has a turn.
-                scheduler._loop.call_soon_threadsafe(turn)  # noqa: SLF001
-            else:
-                scheduler.schedule(lambda *_: turn())
-        except Exception:  # noqa: BLE001 - the loop is closed, in whatever words its scheduler says so
-            return False
-        return True
+    def __init__(self, observer: abc.ObserverBase[Any], batch: Stoppable) -> None:
+        self._observer = observer
+        self._batch = batch
+        self._waiting: deque[Notification[Any]] = deque()
+        self._busy = False
 
-    return call
+    def next(self, item: Any) -> None:
+        """Hand over an item."""
+        self._put(OnNext(item))
+
+    def error(self, error: Exception) -> None:
+        """Hand over the end, with an error."""
+        self._put(OnError(error))
+
+    def completed(self) -> None:
+        """Hand over the end."""
+        self._put(OnCompleted())
+
+    def _put(self, notification: Notification[Any]) -> None:
+        self._waiting.append(notification)
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._waiting:
+                self._deliver(self._waiting.popleft())
+        finally:
+            self._busy = False
+
+    def _deliver(self, notification: Notification[Any]) -> None:
+        try:
+            notification.accept(self._observer)
+        except BaseException as error:
+            self._batch.stop(error)
+            if not isinstance(notification, OnNext):
+                raise
+            self._observer.on_error(cast("Exception", error))
+            if not isinstance(error, Exception):
+                raise

@@ -522,7 +522,7 @@ class Stream(httpcore.NetworkStream):
     def _send_some(self, data: memoryview, waiting: _Waiting) -> int:
         """Send what may go and the system takes; where that is nothing, wait for it."""
         allowance = None if self._body is None else self._allowance
-        size = len(data) if allowance is None else self._await_leave(allowance, len(data), waiting)
+        size = len(data) if allowance is None else self._await_grant(allowance, len(data), waiting)
         count, is_blocked = 0, False
         try:
             count = self._sock.send(data[:size])
@@ -539,11 +539,11 @@ class Stream(httpcore.NetworkStream):
             is_blocked = allowance is not None and not _poll(self._sock, 0, write=True)
         return count
 
-    def _await_leave(self, allowance: Allowance, wanted: int, waiting: _Waiting) -> int:
+    def _await_grant(self, allowance: Allowance, wanted: int, waiting: _Waiting) -> int:
         """Wait until some bytes may go, and return how many. Meanwhile it is not the server that stands still."""
         assert self._transfer is not None
         with waiting.left_out():
-            return self._transfer.await_leave(allowance, wanted)
+            return self._transfer.await_grant(allowance, wanted)
 
     def _wait_to_send(self, waiting: _Waiting) -> None:
         waiting.moved((self._written, self._report()))

@@ -16,6 +16,8 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 from reactivex.scheduler import CurrentThreadScheduler, NewThreadScheduler
 
+from ._schedulers import carrying
+
 T = TypeVar("T")
 
 RateLimit: TypeAlias = float | Observable[float | None] | None
@@ -171,12 +173,12 @@ class Allowance:
         until = time.monotonic() + seconds
         granted = wanted
         for place, throttle in enumerate(self._throttles):
-            leave = throttle.take(self, granted, until - time.monotonic())
+            grant = throttle.take(self, granted, until - time.monotonic())
             for earlier in self._throttles[:place]:
-                earlier.give_back(self, granted - (leave or 0))
-            if leave is None:
+                earlier.give_back(self, granted - (grant or 0))
+            if grant is None:
                 return None
-            granted = leave
+            granted = grant
         return granted
 
     def give_back(self, count: int) -> None:
@@ -358,16 +360,10 @@ def check_pause(value: object) -> Any:
 def with_throttle(scheduler: abc.SchedulerBase | None, throttle: Throttle) -> abc.SchedulerBase:
     """Return the same scheduler, carrying a throttle for the uploads that are subscribed to on it.
 
-    An upload of a batch may stand behind any operators, and the scheduler is all that they hand down. So this is an
-    object of a subclass that shares the scheduler's state, its `__dict__`: whoever asks what kind of scheduler it is,
-    or schedules on it, finds the scheduler itself.
+    An upload of a batch may stand behind any operators, and the scheduler is all that they hand down.
     """
     scheduler = scheduler or NewThreadScheduler()
-    kind = type(scheduler)
-    throttles = [throttle, *throttles_of(scheduler)]
-    same: Any = object.__new__(type(kind.__name__, (kind,), {_ATTRIBUTE: throttles}))
-    same.__dict__ = scheduler.__dict__
-    return same  # type: ignore[no-any-return]
+    return carrying(scheduler, _ATTRIBUTE, [throttle, *throttles_of(scheduler)])
 
 
 def throttles_of(scheduler: abc.SchedulerBase | None) -> list[Throttle]:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ._errors import UploadTimeout
-from ._progress import Meter
+from ._meter import Meter
 from ._throttle import Allowance
 
 LOOK_SECONDS = 0.05  # between two looks at the transfer, in whatever wait
@@ -188,11 +188,11 @@ class Transfer:
             return
         done = 0
         while done < len(piece):
-            granted = self.await_leave(self.allowance, min(len(piece) - done, _PACED_PIECE))
+            granted = self.await_grant(self.allowance, min(len(piece) - done, _PACED_PIECE))
             yield piece[done : done + granted]
             done += granted
 
-    def await_leave(self, allowance: Allowance, wanted: int) -> int:
+    def await_grant(self, allowance: Allowance, wanted: int) -> int:
         """Wait until some of the wanted bytes may go, looking around meanwhile, and return how many."""
         while (granted := allowance.take(wanted, min(LOOK_SECONDS, self.remaining()))) is None:
             self.look()

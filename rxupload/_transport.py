@@ -1,17 +1,12 @@
 """`UploadTransport`: abort at any moment, the server's early answer, and progress that tells the truth.
 
-It is httpx's own transport on a network backend of ours (`_network`). Here too is the client that uploads use when they
-are given none.
+It is httpx's own transport on a network backend of ours (`_network`).
 """
 
 from __future__ import annotations
 
-import atexit
-import os
 import ssl
-import threading
 from collections.abc import Iterable, Iterator
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpcore
@@ -104,55 +99,3 @@ class _ResponseBody(httpx.SyncByteStream):
     def close(self) -> None:
         self._stream.finish_request()
         self._body.close()
-
-
-# The default client
-
-# A server may take minutes after the last byte (a virus scan, a copy to another store) before it answers.
-_TIMEOUT = httpx.Timeout(connect=30.0, write=60.0, read=600.0, pool=None)
-
-_lock = threading.Lock()
-_client: httpx.Client | None = None
-
-
-class _DefaultClient(httpx.Client):
-    """A client all of whose transports are ours: with `transport=`, httpx would ignore the proxy variables."""
-
-    def _init_transport(self, *, transport: None = None, **options: Any) -> httpx.BaseTransport:  # type: ignore[override]  # noqa: ARG002
-        return UploadTransport(**options)
-
-    def _init_proxy_transport(self, proxy: httpx.Proxy, **options: Any) -> httpx.BaseTransport:  # type: ignore[override]
-        return UploadTransport(proxy=proxy, **options)
-
-
-def default_client() -> httpx.Client:
-    """Return the client that uploads without one of their own share; made on first use, from any thread.
-
-    It stores no cookies, for unrelated uploads share it, and has no limit on connections.
-    """
-    global _client  # noqa: PLW0603
-    with _lock:
-        if _client is None:
-            _client = _DefaultClient(
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
-                timeout=_TIMEOUT,
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            )
-        return _client
-
-
-@atexit.register
-def _close_default_client() -> None:
-    if _client is not None:
-        _client.close()
-
-
-def _forget_default_client() -> None:
-    """In a forked child: the connections are the parent's, and the lock may be held by a thread that is not here."""
-    global _lock, _client  # noqa: PLW0603
-    _lock = threading.Lock()
-    _client = None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_default_client)

@@ -1,68 +1,38 @@
-"""`upload()` and `Upload`: the cold Observable, and the worker behind each of its subscriptions."""
+"""`upload()` and `Upload`: the cold Observable, each subscription to which is one request."""
 
 from __future__ import annotations
 
-import math
-import re
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
 from functools import partial
-from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import Any, cast
 
 import httpx
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
-from reactivex.internal import SequenceContainsNoElementsError
 from reactivex.scheduler import CurrentThreadScheduler, NewThreadScheduler
 
-from . import _transport
-from ._delivery import (
-    Delivery,
-    DirectDelivery,
-    LoopDelivery,
-    Observer,
-    UploadEvent,
-    call_soon,
-    is_closed,
-    is_loop_of_this_thread,
-    may_block,
+from ._arguments import (
+    HeaderTypes,
+    check_client,
+    check_content_type,
+    check_headers,
+    check_method,
+    check_name,
+    check_scheduler,
+    check_seconds,
 )
-from ._multipart import FieldValue, MultipartBody, Part, check_content_type, encode_fields, guess_content_type
-from ._progress import Meter, Progress
-from ._source import File, FileSource, Source, make_source
-from ._throttle import (
-    Allowance,
-    Pause,
-    RateLimit,
-    Throttling,
-    check_pause,
-    check_rate_limit,
-    throttles_of,
-)
-from ._transfer import Abandoned, Disposed, Transfer
-
-if TYPE_CHECKING:
-    from .uploadtask import UploadTask
-
-T = TypeVar("T")
-
-HeaderTypes = (
-    Mapping[str, str] | Mapping[bytes, bytes] | Sequence[tuple[str, str]] | Sequence[tuple[bytes, bytes]]
-)
-"""Request headers, as httpx takes them; an `httpx.Headers` is one of these too."""
-
-
-class HTTPClient(Protocol):
-    """What a client must offer: `httpx.Client` does, and `httpx2.Client`."""
-
-    def build_request(self, method: str, url: Any, *, content: Any = ..., headers: Any = ...) -> Any:
-        """Return a request that carries the client's own defaults, with `headers`, `url`, `extensions`."""
-
-    def send(self, request: Any, *, stream: bool = ..., follow_redirects: Any = ...) -> Any:
-        """Send it, and return the response with its body still unread."""
+from ._body import FieldValue, encode_fields
+from ._client import HTTPClient
+from ._delivery import DirectDelivery, LoopDelivery, Observer
+from ._events import Progress, UploadEvent
+from ._run import run
+from ._schedulers import call_soon, is_closed, is_loop_of_this_thread, may_block
+from ._sources import File, FileSource, make_source
+from ._task import UploadTask
+from ._throttle import Allowance, Pause, RateLimit, Throttling, check_pause, check_rate_limit, throttles_of
+from ._transfer import Disposed, Transfer
+from ._worker import Plan, PlannedPart, work
 
 
 def upload(
@@ -138,14 +108,14 @@ def upload(
     if client is not None:
         check_client(client)
     return Upload(
-        _Plan(
+        Plan(
             url=_check_url(url, client),
             parts=_check_files(file, name, filename, content_type),
             fields=encode_fields(form_data),
             headers=check_headers(headers),
-            method=_check_method(method),
-            timeout=None if timeout is None else _check_seconds("timeout", timeout, zero=False),
-            progress_interval=_check_seconds("progress_interval", progress_interval, zero=True),
+            method=check_method(method),
+            timeout=None if timeout is None else check_seconds("timeout", timeout, zero=False),
+            progress_interval=check_seconds("progress_interval", progress_interval, zero=True),
             follow_redirects=follow_redirects,
             expect_continue=expect_continue,
             rate_limit=check_rate_limit(rate_limit),
@@ -176,7 +146,7 @@ class Upload(Observable[UploadEvent]):
 
     __iter__ = None  # else Observable's __getitem__ would make a `for` over it one without an end
 
-    def __init__(self, plan: _Plan) -> None:
+    def __init__(self, plan: Plan) -> None:
         super().__init__()
         self._plan = plan
 
@@ -216,15 +186,13 @@ class Upload(Observable[UploadEvent]):
             scheduler: One with a loop, such as AsyncIOScheduler, on which the callbacks are to come; else they come
                 on threads of the library.
         """
-        _check_scheduler(scheduler)
-        from .uploadtask import UploadTask  # noqa: PLC0415 - it knows this module, and most uploads do without it
-
+        check_scheduler(scheduler)
         return UploadTask(self, scheduler=scheduler)
 
     def _subscribe_core(
         self, observer: Observer, scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        _check_scheduler(scheduler)
+        check_scheduler(scheduler)
         plan = self._plan
         transfer = Transfer(plan.timeout)
         throttling = Throttling(plan.rate_limit, plan.pause, transfer.stop)
@@ -240,216 +208,16 @@ class Upload(Observable[UploadEvent]):
             scheduler = CurrentThreadScheduler.singleton()
         if may_block(scheduler):
             direct = DirectDelivery(observer, transfer)
-            disposable.add(scheduler.schedule(lambda *_: _work(plan, transfer, direct, throttling)))
+            disposable.add(scheduler.schedule(lambda *_: work(plan, transfer, direct, throttling)))
             return disposable
         delivery = LoopDelivery(observer, transfer, scheduler)
         transfer.is_abandoned = partial(is_closed, scheduler)
         transfer.is_on_loop = partial(is_loop_of_this_thread, scheduler)
         worker = threading.Thread(
-            target=_work, args=(plan, transfer, delivery, throttling), name="rxupload", daemon=True
+            target=work, args=(plan, transfer, delivery, throttling), name="rxupload", daemon=True
         )
         throttling.start(worker, call_soon(scheduler))
         return disposable
-
-
-def run(source: Observable[T], scheduler: abc.SchedulerBase | None = None) -> T:
-    """Subscribe, wait for the end, and return the last item: like `Observable.run`, for any pipeline.
-
-    Unlike it, Ctrl-C (or whatever else the wait is broken off by) disposes the subscription before it propagates.
-
-    Args:
-        source: Any Observable.
-        scheduler: Handed to `subscribe`; None for a new thread.
-
-    Raises:
-        Exception: What the source ended with.
-        SequenceContainsNoElementsError: If it completed without an item.
-        RuntimeError: If the scheduler is that of the event loop which this would block.
-    """
-    if not isinstance(source, abc.ObservableBase):
-        raise TypeError(f"source: expected an Observable, got {type(source).__name__}")
-    _check_scheduler(scheduler)
-    if is_loop_of_this_thread(scheduler):
-        raise RuntimeError("run() would block the loop of its scheduler; await the Observable instead")
-    ended = threading.Event()
-    items: list[T] = []
-    errors: list[Exception] = []
-
-    def on_next(item: T) -> None:
-        items[:] = [item]
-
-    def on_error(error: Exception) -> None:
-        errors.append(error)
-        ended.set()
-
-    subscription: abc.DisposableBase = Disposable()
-    try:
-        subscription = source.subscribe(
-            on_next, on_error, ended.set, scheduler=scheduler or NewThreadScheduler()
-        )
-        while not ended.wait(0.2):  # with a limit, for Windows would not see Ctrl-C in a wait without one
-            pass
-    except BaseException:
-        subscription.dispose()
-        raise
-    if errors:
-        raise errors[0]
-    if not items:
-        raise SequenceContainsNoElementsError
-    return items[0]
-
-
-@dataclass(frozen=True, slots=True)
-class _PlannedPart:
-    name: str
-    filename: str
-    content_type: str | None
-    source: Source
-
-    def open(self, stack: ExitStack) -> Part:
-        reader = self.source.open()
-        stack.callback(reader.close)
-        return Part(self.name, self.filename, self.content_type or guess_content_type(self.filename), reader)
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """The checked arguments of `upload()`."""
-
-    url: str
-    parts: Sequence[_PlannedPart]
-    fields: Sequence[tuple[str, bytes]]
-    headers: Sequence[tuple[bytes, bytes]]
-    method: str
-    timeout: float | None
-    progress_interval: float
-    follow_redirects: bool | None
-    expect_continue: bool
-    rate_limit: RateLimit
-    pause: Pause
-    client: HTTPClient | None
-
-
-def _work(plan: _Plan, transfer: Transfer, delivery: Delivery, throttling: Throttling) -> None:
-    """One upload, from opening the files to the terminal notification, on a thread that it may block."""
-    response: httpx.Response | None = None
-    failure: BaseException | None = None
-    try:
-        with transfer.bound():
-            throttling.follow()
-            response = _exchange(plan, transfer, Meter(plan.progress_interval, delivery.next))
-    except BaseException as error:  # noqa: BLE001 - the observer's, whatever it is
-        failure = error
-        transfer.expire()
-    stopped = transfer.settle()
-    reason = stopped or failure
-    if reason is None:
-        try:
-            delivery.next(response)
-        except BaseException as error:  # noqa: BLE001 - the observer's own
-            reason = error
-        else:
-            delivery.completed()
-    if reason is not None and not isinstance(stopped, Disposed):
-        delivery.error(cast("Exception", reason))
-    if isinstance(stopped, Abandoned) or transfer.is_abandoned():
-        throttling.dispose()  # for the loop does not come to it
-    if threading.current_thread() is threading.main_thread():
-        for each in (reason, failure):
-            if each is not None and not isinstance(each, Exception):
-                raise each  # Ctrl-C, where the upload runs in place: it is not the observer's alone
-
-
-def _exchange(plan: _Plan, transfer: Transfer, meter: Meter) -> httpx.Response:
-    """Send the request with its body, and read the response whole."""
-    client = plan.client or _transport.default_client()
-    with ExitStack() as stack:
-        body = MultipartBody(plan.fields, [part.open(stack) for part in plan.parts])
-        content = _Content(body, transfer, meter)
-        stack.callback(content.close)
-        request = client.build_request(plan.method, plan.url, content=content, headers=plan.headers)
-        _describe_body(request.headers, body)
-        transfer.request = request
-        content.timeouts = request.extensions.get("timeout", {})
-        transfer.clamp(content.timeouts)
-        if plan.expect_continue:
-            request.headers["Expect"] = "100-continue"
-            transfer.expects_continue = True
-        transfer.check()
-        follow: dict[str, Any] = {}
-        if plan.follow_redirects is not None:
-            follow["follow_redirects"] = plan.follow_redirects
-        response: httpx.Response = client.send(request, stream=True, **follow)
-        stack.callback(response.close)
-        if plan.expect_continue and response.status_code == httpx.codes.EXPECTATION_FAILED:
-            response.close()
-            transfer.expects_continue = False
-            del request.headers["Expect"]
-            response = client.send(request, stream=True, **follow)
-            stack.callback(response.close)
-        content.close()  # before a slow response: an early one leaves a source that waits to be read on
-        chunks = []
-        for chunk in response.iter_bytes():
-            transfer.check()
-            chunks.append(chunk)
-        response._content = b"".join(chunks)  # noqa: SLF001 - as read() does, which could not be stopped between
-        return response
-
-
-class _Content:
-    """The body as a client iterates it: once for each pass, counted, and stopped at the next piece.
-
-    It has no `read` and no length, so httpx takes its pieces as they are and can iterate it again.
-    """
-
-    def __init__(self, body: MultipartBody, transfer: Transfer, meter: Meter) -> None:
-        self._body = body
-        self._transfer = transfer
-        self._meter = meter
-        self._pass: Generator[bytes] | None = None
-        self.timeouts: dict[str, float | None] = {}
-
-    def __iter__(self) -> Iterator[bytes]:
-        self.close()
-        self._pass = self._one_pass()
-        return self._pass
-
-    def _one_pass(self) -> Generator[bytes]:
-        yield from self._transfer.metered(self._body, self._meter, self._body.length)
-        self._transfer.clamp(self.timeouts)  # again, for the wait for the response
-
-    def close(self) -> None:
-        """Close the generators of a pass that broke off, and the caller's own among them."""
-        if self._pass is not None:
-            self._pass.close()
-
-
-def _describe_body(headers: httpx.Headers, body: MultipartBody) -> None:
-    """Set the headers of the body, over whatever the caller or the client's defaults say of it."""
-    headers.pop("Transfer-Encoding", None)
-    headers.pop("Content-Length", None)
-    headers["Content-Type"] = body.content_type
-    if body.length is None:
-        headers["Transfer-Encoding"] = "chunked"
-    else:
-        headers["Content-Length"] = str(body.length)
-
-
-# The arguments of upload()
-
-
-def check_client(client: object) -> None:
-    """Refuse what is no client."""
-    if isinstance(client, type):
-        raise TypeError(
-            f"client: expected an httpx.Client, got the class {client.__name__}; call it to make one"
-        )
-    if not callable(getattr(client, "build_request", None)) or not callable(getattr(client, "send", None)):
-        raise TypeError(f"client: expected an httpx.Client, got {type(client).__name__}")
-    if iscoroutinefunction(client.send):  # type: ignore[attr-defined]
-        raise TypeError(
-            "client: an asynchronous client cannot be used; pass an httpx.Client (await works with that too)"
-        )
 
 
 def _check_url(url: object, client: object) -> str:
@@ -474,7 +242,7 @@ def _check_url(url: object, client: object) -> str:
 
 def _check_files(
     file: object, name: object, filename: object, content_type: str | None
-) -> tuple[_PlannedPart, ...]:
+) -> tuple[PlannedPart, ...]:
     files = file if isinstance(file, (list, tuple)) else [file]
     if not files:
         raise ValueError("file: the list of files is empty")
@@ -491,7 +259,7 @@ def _check_files(
 
 def _plan_part(
     argument: str, item: Any, name: object, filename: object, content_type: str | None
-) -> _PlannedPart:
+) -> PlannedPart:
     file = item if isinstance(item, File) else File(item)
     if isinstance(file.source, Upload):
         raise TypeError(f"{argument}: an Upload is not a file; to run several uploads, use upload_all()")
@@ -500,62 +268,9 @@ def _plan_part(
     part_type = file.content_type if file.content_type is not None else content_type
     if part_type is not None:
         check_content_type(part_type)
-    return _PlannedPart(
+    return PlannedPart(
         name=check_name("name", file.name if file.name is not None else name),
         filename=source.default_filename if part_filename is None else check_name("filename", part_filename),
         content_type=part_type,
         source=source,
     )
-
-
-def check_name(argument: str, value: object) -> str:
-    """Return the value if it is a str that is not empty."""
-    if not isinstance(value, str):
-        raise TypeError(f"{argument}: expected a str, got {type(value).__name__}")
-    if not value:
-        raise ValueError(f"{argument}: must not be empty")
-    return value
-
-
-def _check_scheduler(scheduler: object) -> None:
-    if scheduler is not None and not isinstance(scheduler, abc.SchedulerBase):
-        raise TypeError(f"scheduler: expected a reactivex scheduler or None, got {type(scheduler).__name__}")
-
-
-def _check_method(method: object) -> str:
-    if not isinstance(method, str):
-        raise TypeError(f"method: expected a str, got {type(method).__name__}")
-    if not _TOKEN.fullmatch(method.encode("utf-8", "replace")):
-        raise ValueError(f"method: not an HTTP method: {method!r}")
-    return method
-
-
-def _check_seconds(argument: str, value: object, *, zero: bool) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{argument}: expected a number of seconds, got {type(value).__name__}")
-    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
-        least = "0 or more" if zero else "more than 0 (None for no limit)"
-        raise ValueError(f"{argument}: must be a finite number of seconds, {least}; got {value!r}")
-    return float(value)
-
-
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
-_NOT_IN_A_FIELD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, section 5.5
-
-
-def check_headers(headers: Any) -> list[tuple[bytes, bytes]]:
-    """Return the headers as they go out, if they may."""
-    try:
-        items = httpx.Headers(headers).raw
-    except (TypeError, AttributeError) as error:
-        raise TypeError(f"headers: expected a mapping of str to str, or a list of pairs: {error}") from error
-    except UnicodeEncodeError as error:
-        raise ValueError(f"headers: only ASCII may stand in a str: {error.object!r}") from error
-    except ValueError as error:
-        raise ValueError(f"headers: expected a mapping, or a list of pairs: {error}") from error
-    for key, value in items:
-        if not _TOKEN.fullmatch(key):
-            raise ValueError(f"headers: not a header name: {key!r}")
-        if _NOT_IN_A_FIELD_VALUE.search(value):
-            raise ValueError(f"headers: CR, LF or another control character in the value of {key.decode()!r}")
-    return [(key, value.strip(b" \t")) for key, value in items]

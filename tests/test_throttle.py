@@ -20,8 +20,6 @@ import pytest
 import reactivex
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from observing import Observed, observe
-from phases import LARGE, start, transport_client
 from reactivex import Observable
 from reactivex import operators as ops
 from reactivex.disposable import Disposable
@@ -36,11 +34,13 @@ from reactivex.scheduler import (
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 from reactivex.subject import BehaviorSubject, Subject
 from reactivex.testing import TestScheduler
-from servers import PATIENCE, Connection, Server, header
+from support.abort_phases import LARGE, start, transport_client
+from support.recording_observer import RecordingObserver, observe
+from support.scripted_server import PATIENCE, Connection, Server, header
 
 import rxupload
 from rxupload import ItemDone, Progress, UploadTimeout, _network, upload, upload_all
-from rxupload._delivery import is_closed
+from rxupload._schedulers import is_closed
 from rxupload._throttle import BURST_SECONDS, Allowance, Throttle, throttles_of, with_throttle
 from rxupload._transfer import Transfer
 from rxupload.operators import of_type, retry_backoff
@@ -49,12 +49,6 @@ KIB, MB = 1024, 1_000_000
 SHORT = 0.2  # seconds; a limit that a test lets pass
 
 both = pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
-
-
-@pytest.fixture
-def client():
-    with transport_client() as made:
-        yield made
 
 
 @pytest.fixture(params=["UploadTransport", "plain"])
@@ -447,25 +441,25 @@ def test_early_answer(client, tls, rate):
     assert (response.status_code, response.text) == (413, "too large")
 
 
-def in_a_thread(source: Any) -> Observed:
+def in_a_thread(source: Any) -> RecordingObserver:
     return observe(source)[0]
 
 
-def on_a_pool(source: Any) -> Observed:
+def on_a_pool(source: Any) -> RecordingObserver:
     return observe(source, scheduler=ThreadPoolScheduler(1))[0]
 
 
-def in_place(scheduler: Any) -> Callable[[Any], Observed]:
-    def start_it(source: Any) -> Observed:
-        observed = Observed()
+def in_place(scheduler: Any) -> Callable[[Any], RecordingObserver]:
+    def start_it(source: Any) -> RecordingObserver:
+        observed = RecordingObserver()
         threading.Thread(target=lambda: source.subscribe(observed, scheduler=scheduler)).start()
         return observed
 
     return start_it
 
 
-def in_a_trampoline(source: Any) -> Observed:
-    observed = Observed()
+def in_a_trampoline(source: Any) -> RecordingObserver:
+    observed = RecordingObserver()
 
     def outer(*_: Any) -> None:
         rxupload.run(source.pipe(ops.do(observed), ops.materialize()))
@@ -474,12 +468,12 @@ def in_a_trampoline(source: Any) -> Observed:
     return observed
 
 
-def on_an_event_loop(source: Any) -> Observed:
+def on_an_event_loop(source: Any) -> RecordingObserver:
     return observe(source, scheduler=EventLoopScheduler())[0]
 
 
-def in_asyncio(source: Any) -> Observed:
-    observed = Observed()
+def in_asyncio(source: Any) -> RecordingObserver:
+    observed = RecordingObserver()
 
     async def main() -> None:
         await source.pipe(ops.do(observed), ops.materialize())
@@ -499,7 +493,7 @@ EVERYWHERE = [
 ]
 
 
-def test_leave_that_is_not_used(clock):
+def test_a_grant_that_is_not_used(clock):
     """What was granted to an upload that stops there and then is there for the others."""
     throttle = Throttle(clock)
     throttle.limit(1000)
@@ -508,7 +502,7 @@ def test_leave_that_is_not_used(clock):
     with transfer.bound():
         transfer.attach(lambda: None, lambda: transfer.stop(LookupError()) or transfer.check())
         with pytest.raises(LookupError):
-            transfer.await_leave(Allowance([throttle]), 20)
+            transfer.await_grant(Allowance([throttle]), 20)
     assert throttle.take("another", 100, 0) == 50
 
 
@@ -579,7 +573,7 @@ class TestSettings:
                 server.url, bytes(1000), client=client, rate_limit=counted(rate), pause=counted(pause)
             )
             for number in (1, 2):
-                observed = Observed()
+                observed = RecordingObserver()
 
                 def note(*_: Any) -> None:
                     left_at_the_end.append(len(rate.observers) + len(pause.observers))
@@ -689,7 +683,7 @@ class TestSettings:
         async def main(url: str) -> None:
             setting = Observable[Any](lambda *_: Disposable(let_go.set))
             batch = upload_all([upload(url, LARGE, client=client)], pause=setting)
-            batch.subscribe(Observed(), scheduler=AsyncIOScheduler(asyncio.get_running_loop()))
+            batch.subscribe(RecordingObserver(), scheduler=AsyncIOScheduler(asyncio.get_running_loop()))
             await asyncio.to_thread(has_begun.wait, PATIENCE)
 
         with Server(script) as server:
@@ -1179,7 +1173,7 @@ class TestBatch:
                 raise LookupError("no more")
 
         with logging_server() as (url, log):
-            observed = Observed()
+            observed = RecordingObserver()
             batch = upload_all(uploads(), pause=pause)
             subscription = batch.pipe(ops.do_action(on_error=note, on_completed=note)).subscribe(observed)
             assert log.at(0).wait(PATIENCE)

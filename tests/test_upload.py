@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import subprocess
 import sys
 import threading
@@ -15,10 +16,8 @@ import httpx
 import httpx2
 import pytest
 import reactivex
-from hand_cranked import PATIENCE, HandCrankedClient, ScriptedClient, answer, refuse
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from observing import Observed, check_grammar, observe
 from reactivex import operators as ops
 from reactivex.scheduler import (
     CatchScheduler,
@@ -31,6 +30,8 @@ from reactivex.scheduler import (
 )
 from reactivex.scheduler.eventloop import AsyncIOScheduler, AsyncIOThreadSafeScheduler
 from reactivex.testing import ReactiveTest, TestScheduler
+from support.hand_cranked_client import PATIENCE, HandCrankedClient, ScriptedClient, answer, refuse
+from support.recording_observer import RecordingObserver, check_grammar, observe
 
 import rxupload
 from rxupload import File, Progress, Upload, UploadTimeout, upload
@@ -264,7 +265,7 @@ class TestDispose:
         """After a dispose inside on_next nothing follows."""
         up, client = cranked()
         subscription = reactivex.disposable.SerialDisposable()
-        observed = Observed(lambda item: subscription.dispose() if item.sent else None)
+        observed = RecordingObserver(lambda item: subscription.dispose() if item.sent else None)
         subscription.disposable = up.subscribe(observed)
         exchange = client.next_request()
         exchange.take()
@@ -597,7 +598,7 @@ class TestRunAndAwait:
         """Ctrl-C in run() disposes the upload before KeyboardInterrupt propagates."""
         script = f"""
 import os, signal, threading, rxupload
-from hand_cranked import HandCrankedClient
+from support.hand_cranked_client import HandCrankedClient
 client = HandCrankedClient()
 up = rxupload.upload("{URL}", b"small", client=client)
 exchanges = []
@@ -1031,7 +1032,7 @@ class TestArguments:
             ({"client": httpx.Client}, TypeError, "client: .* call it"),
             ({"client": httpx.AsyncClient()}, TypeError, "client: an asynchronous"),
         ],
-        ids=lambda value: repr(value)[:50] if isinstance(value, dict) else "",
+        ids=lambda value: re.sub(r" at 0x\w+", "", repr(value))[:50] if isinstance(value, dict) else "",
     )
     def test_wrong_arguments(self, kwargs, error, text):
         """A wrong argument raises at the call, with its name, before anything else."""

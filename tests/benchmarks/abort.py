@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from phases import CASES, abort
+from support.abort_phases import CASES, abort
 
 
 def main(rounds: int = 20) -> None:

@@ -29,9 +29,9 @@ import rxupload
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from servers import Connection, authority, client_context
 from serving import server_process
-from steady import RECEIVE_BUFFER, Notices, SteadyReader
+from support.scripted_server import Connection, authority, client_context
+from support.steady_reader import RECEIVE_BUFFER, Notices, SteadyReader
 
 SIZE = 20_000_000
 PIECE = 64 * 1024

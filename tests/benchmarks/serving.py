@@ -7,7 +7,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection as Pipe
 
-from servers import Connection, Server, server_context
+from support.scripted_server import Connection, Server, server_context
 
 Script = Callable[[Connection, Pipe], object]
 

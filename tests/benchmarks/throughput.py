@@ -26,8 +26,8 @@ import rxupload
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from servers import Connection, authority, client_context, header
 from serving import server_process
+from support.scripted_server import Connection, authority, client_context, header
 
 MIB = 1 << 20
 

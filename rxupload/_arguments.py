@@ -1,0 +1,107 @@
+"""Checks that several doors share: each returns the value or raises an error that names the argument."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from inspect import iscoroutinefunction
+from typing import Any
+
+import httpx
+from reactivex import abc
+
+HeaderTypes = (
+    Mapping[str, str] | Mapping[bytes, bytes] | Sequence[tuple[str, str]] | Sequence[tuple[bytes, bytes]]
+)
+"""Request headers, as httpx takes them; an `httpx.Headers` is one of these too."""
+
+
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+
+
+_NOT_IN_A_FIELD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, section 5.5
+
+
+def wrong_type(argument: str, expected: str, value: object) -> TypeError:
+    """Return the error for a value of another type than expected."""
+    return TypeError(f"{argument}: expected {expected}, got {type(value).__name__}")
+
+
+def check_client(client: object) -> None:
+    """Refuse what is no client."""
+    if isinstance(client, type):
+        raise TypeError(
+            f"client: expected an httpx.Client, got the class {client.__name__}; call it to make one"
+        )
+    if not callable(getattr(client, "build_request", None)) or not callable(getattr(client, "send", None)):
+        raise wrong_type("client", "an httpx.Client", client)
+    if iscoroutinefunction(client.send):  # type: ignore[attr-defined]
+        raise TypeError(
+            "client: an asynchronous client cannot be used; pass an httpx.Client (await works with that too)"
+        )
+
+
+def check_name(argument: str, value: object) -> str:
+    """Return the value if it is a str that is not empty."""
+    if not isinstance(value, str):
+        raise wrong_type(argument, "a str", value)
+    if not value:
+        raise ValueError(f"{argument}: must not be empty")
+    return value
+
+
+def check_scheduler(scheduler: object) -> None:
+    """Refuse what is neither a scheduler nor None."""
+    if scheduler is not None and not isinstance(scheduler, abc.SchedulerBase):
+        raise wrong_type("scheduler", "a reactivex scheduler or None", scheduler)
+
+
+def check_method(method: object) -> str:
+    """Return the request method, if it is one."""
+    if not isinstance(method, str):
+        raise wrong_type("method", "a str", method)
+    if not _TOKEN.fullmatch(method.encode("utf-8", "replace")):
+        raise ValueError(f"method: not an HTTP method: {method!r}")
+    return method
+
+
+def check_seconds(argument: str, value: object, *, zero: bool = True) -> float:
+    """Return the seconds; 0 only where zero is True."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise wrong_type(argument, "a number of seconds", value)
+    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+        least = "0 or more" if zero else "more than 0 (None for no limit)"
+        raise ValueError(f"{argument}: must be a finite number of seconds, {least}; got {value!r}")
+    return float(value)
+
+
+def check_headers(headers: Any) -> list[tuple[bytes, bytes]]:
+    """Return the headers as they go out, if they may."""
+    try:
+        items = httpx.Headers(headers).raw
+    except (TypeError, AttributeError) as error:
+        raise TypeError(f"headers: expected a mapping of str to str, or a list of pairs: {error}") from error
+    except UnicodeEncodeError as error:
+        raise ValueError(f"headers: only ASCII may stand in a str: {error.object!r}") from error
+    except ValueError as error:
+        raise ValueError(f"headers: expected a mapping, or a list of pairs: {error}") from error
+    for key, value in items:
+        if not _TOKEN.fullmatch(key):
+            raise ValueError(f"headers: not a header name: {key!r}")
+        if _NOT_IN_A_FIELD_VALUE.search(value):
+            raise ValueError(f"headers: CR, LF or another control character in the value of {key.decode()!r}")
+    return [(key, value.strip(b" \t")) for key, value in items]
+
+
+def check_content_type(content_type: str, argument: str = "content_type") -> None:
+    """Refuse what could not stand in a header line.
+
+    Raises:
+        TypeError: It is not a str.
+        ValueError: It is empty, or has a line break or another control character.
+    """
+    if not isinstance(content_type, str):
+        raise TypeError(f"{argument} must be a str, not {type(content_type).__name__}")
+    if not content_type.strip() or not content_type.isprintable():
+        raise ValueError(f"{argument} must be one line of printable characters, not {content_type!r}")

@@ -1,0 +1,353 @@
+"""One subscription to a batch: it draws uploads while there is room, and tells the observer of all of them.
+
+reactivex's own `merge(max_concurrent=)` is not used: it can drop an inner source when one ends while another is being
+subscribed to, and its input cannot be drawn as it is needed.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import cast
+
+import httpx
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
+from reactivex.scheduler import TimeoutScheduler
+
+from rxupload._delivery import Delivery, LoopDelivery, OneAtATimeDelivery
+from rxupload._events import (
+    BatchEvent,
+    BatchProgress,
+    BatchSummary,
+    ItemDone,
+    ItemFailed,
+    ItemProgress,
+    Progress,
+    UploadEvent,
+)
+from rxupload._schedulers import (
+    CallSoon,
+    call_soon,
+    is_closed,
+    is_loop_of_this_thread,
+    may_block,
+    works_in_place,
+)
+from rxupload._throttle import Throttling, quiet, with_throttle
+from rxupload._transfer import Abandoned, Disposed
+
+_INTERVAL = 0.05  # least seconds between two BatchProgress items that no upload's end asks for
+
+
+_LOOK = 0.2  # seconds between two looks, while there is no room, at whether the loop is still there
+
+
+def check_upload(index: int, each: object) -> None:
+    """Refuse what is no upload."""
+    if not isinstance(each, Observable):
+        raise TypeError(f"uploads: expected Observables, but [{index}] is of type {type(each).__name__}")
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    """One upload that has begun."""
+
+    index: int
+    upload: Observable[UploadEvent]
+    subscription: SingleAssignmentDisposable = field(default_factory=SingleAssignmentDisposable)
+    progress: Progress | None = None
+    last: object = None  # of its items, Progress aside
+
+
+class Batch:
+    """One subscription: it draws uploads while there is room, and tells the observer of all of them.
+
+    `_room` guards who may draw, `_lock` what the events are made of. Neither is held while the iterable is drawn
+    from or an upload subscribed to. On threads, `_lock` is held while the observer is called: so its notifications
+    come one at a time, in the order of what they tell. `stop` and `fail` wait for no lock that an observer could hold.
+    """
+
+    def __init__(
+        self,
+        uploads: Iterable[Observable[UploadEvent]],
+        concurrency: int,
+        throttling: Throttling,
+        observer: abc.ObserverBase[BatchEvent],
+        scheduler: abc.SchedulerBase | None,
+    ) -> None:
+        self._uploads = uploads
+        self._throttling = throttling
+        self._scheduler = scheduler
+        self._for_uploads = (
+            scheduler if throttling.throttle is None else with_throttle(scheduler, throttling.throttle)
+        )
+        self._clock = scheduler or TimeoutScheduler.singleton()
+        self._in_place = scheduler is not None and works_in_place(scheduler)
+        self.call_soon: CallSoon | None = None  # where there is a loop
+        self._tell: Delivery = OneAtATimeDelivery(observer, self)
+        if scheduler is not None and not may_block(scheduler):
+            self.call_soon = call_soon(scheduler)
+            self._tell = LoopDelivery(observer, self, scheduler)
+
+        self._stopped = False
+        self._subscriptions = CompositeDisposable()
+        self._iterator: Iterator[Observable[UploadEvent]] | None = None
+
+        self._room = threading.Condition()
+        self._slots = concurrency
+        self._drawing = True
+
+        self._lock = threading.RLock()
+        self._began = self._now()
+        self._told_at = -math.inf
+        self._drawn = 0
+        self._exhausted = False
+        self._error: Exception | None = None  # of the iterable
+        self._failure: Exception | None = None  # of a setting, until it is told
+        # Not through yet with subscribing to the settings, inside of which no observer is called.
+        self._is_following = True
+        self._running: dict[int, _Running] = {}
+        self._done = 0
+        self._statuses: Counter[int] = Counter()
+        self._errors: list[ItemFailed] = []
+        self._sent = 0  # bytes, of the uploads that have ended
+        self._total = 0
+
+    def _now(self) -> float:
+        return self._clock.now.timestamp()
+
+    def stop(self, reason: BaseException) -> None:
+        """Abort all that run, and draw no more. From any thread; waits for nothing."""
+        self._stopped = True
+        with self._room:
+            self._slots += 1
+            self._room.notify()
+        self._subscriptions.dispose()
+        if isinstance(reason, Disposed):  # else before the observer's end, which may be on another thread
+            self._throttling.dispose()
+
+    def fail(self, error: Exception) -> None:
+        """Abort all that run, and end the batch with this error. From any thread; where there is a loop, on that."""
+
+        def end() -> None:
+            if not self._stopped:
+                self._failure = error
+                self.stop(error)
+                self._tell_failure()
+
+        self._on_the_loop(end)
+
+    def _on_the_loop(self, action: Callable[[], None]) -> None:
+        """In a turn of the loop; at once on the loop itself, and where there is none."""
+        if self.call_soon is None or is_loop_of_this_thread(self._scheduler):
+            action()
+        elif not self.call_soon(action):
+            self.stop(Abandoned())
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Hold `_lock`, and tell a failure that came meanwhile: whoever brought it did not wait."""
+        try:
+            with self._lock:
+                yield
+        finally:
+            self._tell_failure()
+
+    def _tell_failure(self) -> None:
+        while self._failure is not None and not self._is_following and self._lock.acquire(blocking=False):
+            try:
+                error, self._failure = self._failure, None
+                if error is not None:
+                    self._tell.error(error)
+            finally:
+                self._lock.release()
+
+    # Drawing
+
+    def work(self) -> None:
+        """Follow the settings, and draw."""
+        try:
+            self._throttling.follow()
+        except BaseException:  # SystemExit, say, which is the batch's error by now
+            if self._in_place:
+                raise
+        finally:
+            self._is_following = False
+            self._tell_failure()
+        self.draw()
+        if self.call_soon is not None and self._throttling.throttle is not None:
+            with self._room:
+                self._wait_for(lambda: self._stopped)
+
+    def draw(self) -> None:
+        """Draw uploads and start them while there is room: in place until there is none, on a thread to the end."""
+        while self._take_slot() and self._draw_one():
+            pass
+
+    def _take_slot(self) -> bool:
+        with self._room:
+            if self._in_place and not self._slots:
+                self._drawing = False
+                return False
+            if not self._wait_for(lambda: self._slots > 0):
+                return False
+            self._slots -= 1
+            return True
+
+    def _wait_for(self, condition: Callable[[], bool]) -> bool:
+        """Wait with `_room` for a condition of it; in vain, if the loop closes, and then nobody else disposes."""
+        while not self._room.wait_for(condition, _LOOK):
+            if is_closed(self._scheduler):
+                self._throttling.dispose()
+                return False
+        return True
+
+    def _free_slot(self) -> None:
+        with self._room:
+            self._slots += 1
+            self._room.notify()
+            if self._drawing:
+                return
+            self._drawing = True
+        self.draw()
+
+    def _draw_one(self) -> bool:
+        if self._stopped:
+            return False
+        try:
+            upload = self._next()
+        except StopIteration:
+            self._no_more(None)
+            return False
+        except BaseException as error:
+            self._no_more(cast("Exception", error))
+            if self._in_place and not isinstance(error, Exception):
+                raise
+            return False
+        self._start(upload)
+        return True
+
+    def _next(self) -> Observable[UploadEvent]:
+        if self._iterator is None:
+            self._iterator = iter(self._uploads)
+        upload = next(self._iterator)
+        check_upload(self._drawn, upload)
+        return upload
+
+    def _no_more(self, error: Exception | None) -> None:
+        with self._telling():
+            self._exhausted = error is None
+            self._error = error
+            self._end_if_over()
+
+    def _start(self, upload: Observable[UploadEvent]) -> None:
+        with self._telling():
+            running = self._running[self._drawn] = _Running(self._drawn, upload)
+            self._drawn += 1
+        self._on_the_loop(lambda: self._subscribe(running))
+
+    def _subscribe(self, running: _Running) -> None:
+        if self._stopped:
+            return
+        self._subscriptions.add(running.subscription)
+        try:
+            subscription = running.upload.subscribe(
+                lambda item: self._on_next(running, item),
+                lambda error: self._on_error(running, error),
+                lambda: self._on_completed(running),
+                scheduler=self._for_uploads,
+            )
+        except BaseException as error:
+            if self._stopped:  # the batch's observer raised at its end
+                raise
+            self._on_error(running, cast("Exception", error))
+            if not isinstance(error, Exception) and (self._in_place or self.call_soon is not None):
+                raise
+        else:
+            running.subscription.disposable = quiet(subscription, "An upload of a batch")
+
+    # What the uploads tell
+
+    def _on_next(self, running: _Running, item: UploadEvent) -> None:
+        with self._telling():
+            if self._stopped or running.index not in self._running:
+                return
+            if not isinstance(item, Progress):
+                running.last = item
+                return
+            running.progress = item
+            self._tell.next(ItemProgress(running.index, running.upload, item))
+            if not 0 <= self._now() - self._told_at < _INTERVAL:  # a wall clock may go backwards
+                self._tell_progress()
+
+    def _on_error(self, running: _Running, error: Exception) -> None:
+        if self._in_place and not isinstance(error, Exception):
+            self.fail(error)  # Ctrl-C, which goes on to whoever subscribed
+            return
+        self._on_end(running, ItemFailed(running.index, running.upload, error))
+
+    def _on_completed(self, running: _Running) -> None:
+        last = running.last
+        if isinstance(getattr(last, "status_code", None), int):  # httpx2's, too
+            self._on_end(running, ItemDone(running.index, running.upload, cast("httpx.Response", last)))
+        elif last is None:
+            self._on_error(running, RuntimeError("The upload completed without a response"))
+        else:
+            what = f"[{running.index}] ended with a {type(last).__name__}"
+            self._on_error(running, TypeError(f"uploads: {what}, and not with its response"))
+
+    def _on_end(self, running: _Running, outcome: ItemDone | ItemFailed) -> None:
+        with self._telling():
+            if self._stopped or self._running.pop(running.index, None) is None:
+                return
+            self._count(running.progress, outcome)
+            self._tell.next(outcome)
+            self._tell_progress()
+            self._end_if_over()
+        self._subscriptions.remove(running.subscription)
+        self._free_slot()
+
+    def _count(self, progress: Progress | None, outcome: ItemDone | ItemFailed) -> None:
+        if isinstance(outcome, ItemDone):
+            self._done += 1
+            self._statuses[outcome.response.status_code] += 1
+        else:
+            self._errors.append(outcome)
+        if progress is not None:
+            self._sent += progress.sent
+            self._total += progress.sent if progress.total is None else progress.total
+
+    def _tell_progress(self) -> None:
+        sent, total = self._sent, self._total
+        known = self._exhausted
+        for each in self._running.values():
+            if each.progress is not None:
+                sent += each.progress.sent
+            if each.progress is None or each.progress.total is None:
+                known = False
+            else:
+                total += each.progress.total
+        self._told_at = self._now()
+        self._tell.next(
+            BatchProgress(self._done, len(self._errors), len(self._running), sent, total if known else None)
+        )
+
+    def _end_if_over(self) -> None:
+        if self._stopped or self._running or not (self._exhausted or self._error):
+            return
+        self._stopped = True
+        with self._room:
+            self._room.notify()
+        if self._error is not None:
+            self._tell.error(self._error)
+            return
+        seconds = self._now() - self._began
+        self._tell.next(
+            BatchSummary(self._done, len(self._errors), self._statuses, self._errors, self._sent, seconds)
+        )
+        self._tell.completed()

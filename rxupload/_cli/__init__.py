@@ -1,0 +1,53 @@
+"""The command: `rxupload demo`, `rxupload send` and `rxupload receive`.
+
+Responses go to standard output, progress and errors to standard error. The receiver and tqdm are optional
+extras, imported only where a subcommand uses them.
+"""
+# ruff: noqa: T201 - a command prints
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+
+import httpx
+
+from .arguments import make_parser
+from .texts import fail, sentence
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command with these arguments, or the process's own, and return its exit status.
+
+    Raises:
+        SystemExit: After `--help` and `--version` (status 0), and for wrong usage (status 2).
+    """
+    _prepare_output()
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    try:
+        status: int = args.run(args)
+    except argparse.ArgumentError as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        print("aborted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`); the interpreter's last flush must not fail as well.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except ImportError as error:
+        return fail(str(error))
+    except (OSError, ValueError, httpx.HTTPError, httpx.InvalidURL) as error:
+        where = getattr(error, "filename", None)
+        return fail(f"{where}: {sentence(error)}" if where else sentence(error))
+    return status
+
+
+def _prepare_output() -> None:
+    """Print each line at once, and any character: escaped, where the console's code page has none for it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)

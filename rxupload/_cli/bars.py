@@ -1,0 +1,149 @@
+"""What becomes of each FILE, told with live bars; and the choice between bars and plain lines."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import httpx
+
+from rxupload import Progress
+
+from .reports import Lines
+from .texts import printable, size_on_disk
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+
+def _bar_kind() -> type[tqdm[Any]]:
+    from tqdm import tqdm  # noqa: PLC0415 - an optional extra
+
+    class Tqdm(tqdm):  # type: ignore[type-arg] # at run time it takes none
+        def display(self, *args: Any, **kwargs: Any) -> Any:
+            # An error here would leave tqdm's lock, which all bars share, taken for good.
+            try:
+                return super().display(*args, **kwargs)
+            except OSError:  # a full disk, a pipe that nobody reads
+                self.disable = True
+
+    return Tqdm
+
+
+class Bars(Lines):
+    """Live bars, for a terminal: of several FILEs, one for each that runs, and below them one for all.
+
+    How each FILE ended stands above the bars; of a single FILE, below its bar.
+    """
+
+    def __init__(self, files: list[str], kind: type[tqdm[Any]]) -> None:
+        super().__init__(files)
+        self._kind = kind
+        self._columns, rows = os.get_terminal_size(sys.stderr.fileno())
+        self._most = 0 if len(files) == 1 else rows // 2 - 1  # FILEs with a bar of their own at a time
+        self._sent = [0] * len(files)
+        self._totals = [size_on_disk(file) for file in files]
+        self._bars: dict[int, tqdm[Any]] = {}  # from the top of the screen, by FILE
+        title = self._title(0) if len(files) == 1 else f"{len(files)} files"
+        self._all = self._bar(title, self._total(), is_short=self._columns < 60)  # noqa: PLR2004
+
+    def _bar(self, title: str, total: int | None, *, is_short: bool, **options: Any) -> tqdm[Any]:
+        return self._kind(
+            desc=title,
+            total=total,
+            unit="B",
+            unit_scale=True,
+            dynamic_ncols=True,
+            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt}" if is_short else None,
+            miniters=0,  # by itself tqdm learns to skip updates, and lags behind an upload that slows down
+            **options,
+        )
+
+    def _title(self, index: int) -> str:
+        """The FILE's name, cut in the middle so that there is room for the bar behind it."""
+        name = printable(Path(self._files[index]).name)
+        half = max(5, self._columns // 8)
+        return name if len(name) <= 2 * half else f"{name[: half - 1]}..{name[1 - half :]}"
+
+    def _close(self) -> None:
+        while self._bars:
+            self._take_away(next(iter(self._bars)))
+        self._all.close()
+
+    def _progress(self, index: int, progress: Progress) -> None:
+        self._set_total(index, progress.total)
+        self._all.update(progress.sent - self._sent[index])
+        self._sent[index] = progress.sent
+        if index in self._bars:
+            bar = self._bars[index]
+            bar.total = progress.total
+            bar.update(progress.sent - bar.n)
+        elif len(self._bars) < self._most:
+            self._add(index, progress)
+
+    def _add(self, index: int, progress: Progress) -> None:
+        place = len(self._bars)
+        self._move(self._all, place + 1)
+        self._bars[index] = self._bar(
+            self._title(index),
+            progress.total,
+            is_short=True,
+            initial=progress.sent,
+            position=place,
+            leave=False,
+        )
+
+    def _take_away(self, index: int) -> None:
+        self._bars.pop(index).close()
+        for place, bar in enumerate([*self._bars.values(), self._all]):
+            self._move(bar, place)
+
+    @staticmethod
+    def _move(bar: tqdm[Any], place: int) -> None:
+        if bar.pos != -place:
+            bar.clear()
+            bar.pos = -place  # as tqdm has it for a bar with a position of its own
+            bar.refresh()
+
+    def _response(self, index: int, response: httpx.Response) -> None:
+        self._end(index)
+        super()._response(index, response)
+
+    def _error(self, index: int, error: Exception) -> None:
+        if len(self._files) > 1:  # the rest of it will not come
+            self._set_total(index, self._sent[index])
+        self._end(index)
+        super()._error(index, error)
+
+    def _end(self, index: int) -> None:
+        if len(self._files) == 1:
+            self._all.close()
+        elif index in self._bars:
+            self._take_away(index)
+
+    def _conclude(self, how: str) -> None:
+        self._close()
+        super()._conclude(how)
+
+    def _print(self, line: str, stream: TextIO) -> None:
+        self._all.write(line, file=stream)
+
+    def _set_total(self, index: int, total: int | None) -> None:
+        if self._totals[index] != total:
+            self._totals[index] = total
+            self._all.total = self._total()
+
+    def _total(self) -> int | None:
+        known = [total for total in self._totals if total is not None]
+        return sum(known) if len(known) == len(self._totals) else None
+
+
+def choose_report(files: list[str]) -> Lines:
+    """Live bars where there is a terminal with room to draw them on, and tqdm to draw them."""
+    if sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).lines > 2:  # noqa: PLR2004 - as tqdm has it
+        with contextlib.suppress(ImportError):  # an optional extra
+            return Bars(files, _bar_kind())
+    return Lines(files)

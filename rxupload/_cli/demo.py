@@ -1,0 +1,82 @@
+"""`rxupload demo`: upload to a receiver of its own, and compare what arrived."""
+# ruff: noqa: T201 - a command prints
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import cast
+
+import httpx
+from reactivex import operators as ops
+
+from rxupload import ItemProgress, Progress, UploadEvent, UploadTransport, run, upload
+
+from .bars import choose_report
+from .texts import amount, fail, printable, status
+
+
+def demo(args: argparse.Namespace) -> int:
+    """Upload a file to a receiver of its own, compare the sums, and return the exit status."""
+    try:
+        from rxupload import receiver  # noqa: PLC0415 - an optional extra
+    except ImportError as error:
+        raise ImportError('the demo needs an extra: pip install "rxupload[demo]"') from error
+
+    with tempfile.TemporaryDirectory(prefix="rxupload-", ignore_cleanup_errors=True) as directory:
+        if args.file is None:
+            path = Path(directory, "random.bin")
+            print(f"File      {path}, {amount(args.size)} of random bytes, removed at the end")
+            sha256 = _write_random(path, args.size)
+        else:
+            path = Path(args.file)
+            with path.open("rb") as file:
+                print(f"File      {printable(args.file)}, {amount(path.stat().st_size)}")
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        with receiver.running() as url:
+            print(f"Receiver  {url}")
+            return _upload_and_compare(url, path, sha256)
+
+
+def _write_random(path: Path, size: int) -> str:
+    """Write `size` random bytes, and return their SHA-256."""
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        while size > 0:
+            piece = os.urandom(min(size, 1 << 20))
+            digest.update(piece)
+            size -= file.write(piece)
+    return digest.hexdigest()
+
+
+def _upload_and_compare(url: str, path: Path, sha256: str) -> int:
+    """Upload the file and say how it went; the status is 0 if what was received has this SHA-256."""
+    started = time.perf_counter()
+    # With a transport of its own httpx ignores the proxy variables: no proxy leads to a receiver on this machine.
+    with (
+        httpx.Client(transport=UploadTransport(), timeout=60) as client,
+        choose_report([str(path)]) as report,
+    ):
+        source = upload(url, path, client=client)
+
+        def show(event: UploadEvent) -> None:
+            if isinstance(event, Progress):
+                report.show(ItemProgress(0, source, event))
+
+        response = cast("httpx.Response", run(source.pipe(ops.do_action(show))))
+    seconds = time.perf_counter() - started
+    if response.is_error:
+        return fail(f"the receiver answered {status(response)}: {response.text[:1000]}")
+    rate = amount(path.stat().st_size / seconds)
+    print(f"Response  {status(response)} after {seconds:.2f} s, {rate}/s")
+    received = response.json()["files"][0]["sha256"]
+    print(f"SHA-256   {sha256} sent")
+    print(f"          {received} received")
+    if received != sha256:
+        return fail("the receiver got other bytes than were sent")
+    print("OK        every byte has arrived")
+    return 0

@@ -1,0 +1,178 @@
+"""What becomes of each FILE, told while it happens: as plain lines, or as JSON lines."""
+# ruff: noqa: T201 - a command prints
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from abc import ABC, abstractmethod
+from dataclasses import asdict
+from typing import Self, TextIO
+
+import httpx
+
+from rxupload import BatchEvent, BatchSummary, ItemDone, ItemFailed, ItemProgress, Progress
+
+from .texts import amount, excerpt, printable, sentence, status
+
+
+class Report(ABC):
+    """What becomes of each FILE, told while it happens.
+
+    Uploads tell it on their own threads. Once it is closed it is silent, for Python aborts when it ends while a thread
+    is in the middle of a print; and an upload that is being aborted may still be.
+    """
+
+    def __init__(self, files: list[str]) -> None:
+        self._files = files
+        self._lock = threading.Lock()
+        self._is_open = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._is_open = False
+            self._close()
+
+    def show(self, event: BatchEvent) -> None:
+        """Tell an event; of a batch's progress as a whole, only the summary."""
+        with self._lock:
+            if not self._is_open:
+                return
+            match event:
+                case ItemProgress(index, _, progress):
+                    self._progress(index, progress)
+                case ItemDone(index, _, response):
+                    self._response(index, response)
+                case ItemFailed(index, _, httpx.HTTPStatusError() as error):  # it is not tried again
+                    self._response(index, error.response)
+                    self._notes(index, error)
+                case ItemFailed(index, _, error):
+                    self._error(index, error)
+                case BatchSummary():
+                    self._summary(event)
+
+    def again(self, index: int, error: Exception, attempt: str) -> None:
+        """Tell of an attempt that failed, and is not the last."""
+        with self._lock:
+            if self._is_open:
+                self._again(index, error, attempt)
+
+    def aborted(self) -> None:
+        """Tell that the rest of the FILEs will not be sent."""
+        with self._lock:
+            self._aborted()
+
+    @abstractmethod
+    def _progress(self, index: int, progress: Progress) -> None: ...
+
+    @abstractmethod
+    def _response(self, index: int, response: httpx.Response) -> None: ...
+
+    @abstractmethod
+    def _error(self, index: int, error: Exception) -> None: ...
+
+    @abstractmethod
+    def _summary(self, summary: BatchSummary) -> None: ...
+
+    def _again(self, index: int, error: Exception, attempt: str) -> None:  # noqa: B027 - as most have it
+        """Nothing to tell."""
+
+    def _notes(self, index: int, error: Exception) -> None:  # noqa: B027
+        """Nothing to tell."""
+
+    def _aborted(self) -> None:  # noqa: B027
+        """Nothing to tell."""
+
+    def _close(self) -> None:  # noqa: B027
+        """Nothing to put away."""
+
+
+class JsonLines(Report):
+    """For programs: one JSON object a line; SEND_NOTES lists the keys."""
+
+    def _progress(self, index: int, progress: Progress) -> None:
+        self._line("progress", index, **asdict(progress))
+
+    def _response(self, index: int, response: httpx.Response) -> None:
+        reason = response.reason_phrase
+        self._line("response", index, status=response.status_code, reason=reason, body=response.text)
+
+    def _error(self, index: int, error: Exception) -> None:
+        self._line("error", index, type=type(error).__name__, message=sentence(error))
+
+    def _line(self, event: str, index: int, **facts: object) -> None:
+        print(json.dumps({"event": event, "index": index, "file": self._files[index], **facts}))
+
+    def _summary(self, summary: BatchSummary) -> None:
+        failed = failures(summary)
+        line = {"event": "summary", "done": len(self._files) - failed, "failed": failed}
+        print(json.dumps({**line, "sent": summary.sent, "seconds": round(summary.seconds, 3)}))
+
+
+class Lines(Report):
+    """Plain lines, for a log: progress at each tenth of the way, and how each FILE ended."""
+
+    def __init__(self, files: list[str]) -> None:
+        super().__init__(files)
+        self._tenths = [0] * len(files)
+        self._done = 0
+        self._failed: list[int] = []
+        self._is_over = False
+
+    def _progress(self, index: int, progress: Progress) -> None:
+        tenth = progress.sent // 10_000_000 if progress.percent is None else progress.percent // 10
+        if tenth > self._tenths[index]:
+            share = "" if progress.percent is None else f" ({progress.percent} %)"
+            self._say(index, f"{amount(progress.sent)}{share}", sys.stderr)
+        self._tenths[index] = tenth
+
+    def _response(self, index: int, response: httpx.Response) -> None:
+        if response.is_error:
+            self._failed.append(index)
+        else:
+            self._done += 1
+        self._say(index, f"{status(response)}{excerpt(response)}", sys.stdout)
+
+    def _error(self, index: int, error: Exception) -> None:
+        self._failed.append(index)
+        self._say(index, sentence(error), sys.stderr)
+
+    def _again(self, index: int, error: Exception, attempt: str) -> None:
+        failure = status(error.response) if isinstance(error, httpx.HTTPStatusError) else sentence(error)
+        self._say(index, f"{failure} ({attempt})", sys.stderr)
+
+    def _notes(self, index: int, error: Exception) -> None:
+        for note in getattr(error, "__notes__", ()):
+            self._say(index, note, sys.stderr)
+
+    def _summary(self, summary: BatchSummary) -> None:
+        self._is_over = True
+        self._conclude(f", {amount(summary.sent)} in {summary.seconds:.1f} s")
+
+    def _aborted(self) -> None:
+        if not self._is_over:
+            self._conclude("")
+
+    def _conclude(self, how: str) -> None:
+        if len(self._files) == 1:
+            return
+        print(f"{self._done} of {len(self._files)} files sent{how}", file=sys.stderr)
+        if self._failed:
+            names = [printable(self._files[index]) for index in sorted(self._failed)]
+            print(f"failed: {', '.join(names)}", file=sys.stderr)
+
+    def _say(self, index: int, text: str, stream: TextIO) -> None:
+        self._print(f"{printable(self._files[index])}: {text}", stream)
+
+    def _print(self, line: str, stream: TextIO) -> None:
+        print(line, file=stream)
+
+
+def failures(summary: BatchSummary) -> int:
+    """How many FILEs were not answered with a status below 400."""
+    bad = sum(count for status, count in summary.statuses.items() if status >= httpx.codes.BAD_REQUEST)
+    return summary.failed + bad

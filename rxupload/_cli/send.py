@@ -1,0 +1,92 @@
+"""`rxupload send`: upload FILEs to a URL."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import httpx
+from reactivex import Observable
+from reactivex import operators as ops
+
+from rxupload import BatchSummary, Upload, UploadEvent, run, upload, upload_all
+from rxupload._client import default_client
+from rxupload.operators import Retry, retry_backoff
+
+from .bars import choose_report
+from .reports import JsonLines, Report, failures
+
+
+def send(args: argparse.Namespace) -> int:
+    """Upload each FILE, and return the exit status."""
+    with _client(args) as client:
+        uploads = _uploads(args, client)
+        with JsonLines(args.files) if args.json else choose_report(args.files) as report:
+            sources = [_retried(args, index, each, report) for index, each in enumerate(uploads)]
+            batch = upload_all(sources, concurrency=args.concurrency, rate_limit=args.limit_rate)
+            try:
+                summary = cast("BatchSummary", run(batch.pipe(ops.do_action(report.show))))
+            except KeyboardInterrupt:
+                report.aborted()
+                raise
+    return 1 if failures(summary) else 0
+
+
+def _uploads(args: argparse.Namespace, client: httpx.Client | None) -> list[Upload]:
+    """Make an upload of each FILE; arguments that cannot be end the command here, before anything is sent."""
+    if args.files.count("-") > 1:
+        raise argparse.ArgumentError(None, "standard input (-) can be sent only once")
+    try:
+        return [_upload(args, file, client) for file in args.files]
+    except (TypeError, ValueError) as error:
+        raise argparse.ArgumentError(None, str(error)) from error
+
+
+def _upload(args: argparse.Namespace, file: str, client: httpx.Client | None) -> Upload:
+    form: dict[str, list[str]] = {}
+    for key, value in args.form:
+        form.setdefault(key, []).append(value)
+    return upload(
+        args.url,
+        _standard_input() if file == "-" else file,
+        args.name,
+        form_data=form,
+        headers=args.header,
+        timeout=args.timeout,
+        client=client,
+    )
+
+
+def _retried(args: argparse.Namespace, index: int, source: Upload, report: Report) -> Observable[UploadEvent]:
+    """The upload with --retries: each failure that may pass is told, but for that of the last attempt."""
+    if not args.retries or not _can_be_read_again(args.files[index]):
+        return source
+    attempts = 1 + args.retries
+
+    def tell(retry: Retry) -> None:
+        report.again(index, retry.error, f"attempt {retry.attempt} of {attempts}")
+
+    return source.pipe(retry_backoff(attempts=attempts, on_retry=tell))
+
+
+def _can_be_read_again(file: str) -> bool:
+    # A second pass over anything else would fail, and its error would hide the first one's.
+    with contextlib.suppress(OSError):
+        return file != "-" and Path(file).is_file()
+    return False
+
+
+def _client(args: argparse.Namespace) -> contextlib.AbstractContextManager[httpx.Client | None]:
+    """For --insecure, a client that differs from the default one in just that; None stands for the default one."""
+    if not args.insecure:
+        return contextlib.nullcontext()
+    default = default_client()
+    return type(default)(verify=False, timeout=default.timeout, limits=httpx.Limits())
+
+
+def _standard_input() -> BinaryIO:
+    # Unbuffered: an interpreter that ends (Ctrl-C) while a thread is in a read dies of the buffer's lock.
+    return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)

@@ -1,0 +1,65 @@
+"""What is printed for a person: each text is one line, without passwords and control characters."""
+# ruff: noqa: T201 - a command prints
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from pathlib import Path
+
+import httpx
+
+
+def fail(sentence: str) -> int:
+    print(f"rxupload: {one_line(sentence)}", file=sys.stderr)
+    return 1
+
+
+def sentence(error: Exception) -> str:
+    """What went wrong, for a person: one line."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if isinstance(error, httpx.ConnectError):
+        text = f"could not connect: {text}"
+    return one_line(text or type(error).__name__)
+
+
+def status(response: httpx.Response) -> str:
+    return printable(f"{response.status_code} {response.reason_phrase}")
+
+
+def excerpt(response: httpx.Response) -> str:
+    """The beginning of the response's body, under the line that it is appended to."""
+    lines = response.text[:1000].strip().expandtabs().splitlines()
+    return "".join(f"\n{printable(line)}" for line in lines)
+
+
+def amount(size: float) -> str:
+    for least, unit in ((1e6, "MB"), (1e3, "kB")):
+        if size >= least:
+            return f"{size / least:.1f} {unit}"
+    return f"{size:.0f} bytes"
+
+
+def one_line(text: str) -> str:
+    return printable(_without_credentials(" ".join(text.split())))
+
+
+def _without_credentials(text: str) -> str:
+    """Without the userinfo and the query of a URL in it: passwords, and signatures of presigned URLs."""
+    return re.sub(r"(://[^\s?]*)\?[^\s'\"]*", r"\1", re.sub(r"://.*@", "://", text))
+
+
+def printable(text: str) -> str:
+    """Without the control characters by which a server, or a filename, could talk to the terminal."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def size_on_disk(file: str) -> int | None:
+    """A first guess at how much FILE will be; None if it has no size (standard input)."""
+    if file == "-":
+        return None
+    path = Path(file)
+    with contextlib.suppress(OSError):
+        return path.stat().st_size if path.is_file() else 0
+    return 0

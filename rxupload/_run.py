@@ -1,0 +1,63 @@
+"""`run()`: subscribe, wait for the end, and return the last item, for any pipeline."""
+
+from __future__ import annotations
+
+import threading
+from typing import TypeVar
+
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable
+from reactivex.internal import SequenceContainsNoElementsError
+from reactivex.scheduler import NewThreadScheduler
+
+from ._arguments import check_scheduler
+from ._schedulers import is_loop_of_this_thread
+
+T = TypeVar("T")
+
+
+def run(source: Observable[T], scheduler: abc.SchedulerBase | None = None) -> T:
+    """Subscribe, wait for the end, and return the last item: like `Observable.run`, for any pipeline.
+
+    Unlike it, Ctrl-C (or whatever else the wait is broken off by) disposes the subscription before it propagates.
+
+    Args:
+        source: Any Observable.
+        scheduler: Handed to `subscribe`; None for a new thread.
+
+    Raises:
+        Exception: What the source ended with.
+        SequenceContainsNoElementsError: If it completed without an item.
+        RuntimeError: If the scheduler is that of the event loop which this would block.
+    """
+    if not isinstance(source, abc.ObservableBase):
+        raise TypeError(f"source: expected an Observable, got {type(source).__name__}")
+    check_scheduler(scheduler)
+    if is_loop_of_this_thread(scheduler):
+        raise RuntimeError("run() would block the loop of its scheduler; await the Observable instead")
+    ended = threading.Event()
+    items: list[T] = []
+    errors: list[Exception] = []
+
+    def on_next(item: T) -> None:
+        items[:] = [item]
+
+    def on_error(error: Exception) -> None:
+        errors.append(error)
+        ended.set()
+
+    subscription: abc.DisposableBase = Disposable()
+    try:
+        subscription = source.subscribe(
+            on_next, on_error, ended.set, scheduler=scheduler or NewThreadScheduler()
+        )
+        while not ended.wait(0.2):  # with a limit, for Windows would not see Ctrl-C in a wait without one
+            pass
+    except BaseException:
+        subscription.dispose()
+        raise
+    if errors:
+        raise errors[0]
+    if not items:
+        raise SequenceContainsNoElementsError
+    return items[0]

@@ -1,0 +1,115 @@
+"""All that must be known of reactivex's schedulers: which of them may block, which have a loop, and how to reach it.
+
+An underscore name of reactivex, and of asyncio, stands only here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from threading import current_thread
+from typing import Any, TypeVar
+
+from reactivex import abc
+from reactivex.scheduler import (
+    EventLoopScheduler,
+    ImmediateScheduler,
+    NewThreadScheduler,
+    TimeoutScheduler,
+    TrampolineScheduler,
+    VirtualTimeScheduler,
+)
+from reactivex.scheduler.eventloop import AsyncIOScheduler
+
+T = TypeVar("T")
+
+
+_IN_PLACE = (
+    ImmediateScheduler,
+    TrampolineScheduler,  # and CurrentThreadScheduler
+    VirtualTimeScheduler,
+)
+
+
+_BLOCKABLE = (
+    NewThreadScheduler,  # and ThreadPoolScheduler
+    TimeoutScheduler,
+    *_IN_PLACE,
+)
+
+
+def works_in_place(scheduler: abc.SchedulerBase) -> bool:
+    """Whether what is scheduled runs on the thread of whoever schedules it, or starts the clock."""
+    return isinstance(scheduler, _IN_PLACE)
+
+
+def may_block(scheduler: abc.SchedulerBase) -> bool:
+    """Whether an upload may block the scheduler: it has a thread for each piece of work, or works in place.
+
+    All others have one thread or loop for everything that is scheduled on them.
+    """
+    return isinstance(scheduler, _BLOCKABLE)
+
+
+def timers(scheduler: abc.SchedulerBase | None) -> abc.SchedulerBase:
+    """Where to wait: the first two would block to do so, and the third holds a thread until the time is up."""
+    if scheduler is None or isinstance(
+        scheduler, (ImmediateScheduler, TrampolineScheduler, NewThreadScheduler)
+    ):
+        return TimeoutScheduler.singleton()
+    return scheduler
+
+
+def is_closed(scheduler: abc.SchedulerBase | None) -> bool:
+    """Whether the scheduler's loop will never have another turn, as far as that can be known."""
+    if isinstance(scheduler, AsyncIOScheduler):
+        return scheduler._loop.is_closed()  # noqa: SLF001
+    return isinstance(scheduler, EventLoopScheduler) and scheduler._is_disposed  # noqa: SLF001
+
+
+def is_loop_of_this_thread(scheduler: abc.SchedulerBase | None) -> bool:
+    """Whether the scheduler's loop runs on this thread, as far as that can be known."""
+    if isinstance(scheduler, AsyncIOScheduler):
+        return asyncio._get_running_loop() is scheduler._loop  # noqa: SLF001 - get_running_loop() raises where none is
+    return isinstance(scheduler, EventLoopScheduler) and scheduler._thread is current_thread()  # noqa: SLF001
+
+
+def is_on_a_loop() -> bool:
+    """Whether an asyncio loop is running on this thread."""
+    return asyncio._get_running_loop() is not None  # noqa: SLF001 - get_running_loop() raises where none is
+
+
+CallSoon = Callable[[Callable[[], None]], bool]
+
+
+def call_soon(scheduler: abc.SchedulerBase) -> CallSoon:
+    """Return the scheduler's way to have a function called in a turn of its loop, safe from any thread.
+
+    What it returns says whether the loop takes the function: one that is closed does not.
+    """
+
+    def call(turn: Callable[[], None]) -> bool:
+        try:
+            if isinstance(scheduler, AsyncIOScheduler):
+                # Its schedule() is loop.call_soon, which only the loop's own thread may call; and the subclass that may
+                # be called from anywhere blocks its dispose until the loop has a turn.
+                scheduler._loop.call_soon_threadsafe(turn)  # noqa: SLF001
+            else:
+                scheduler.schedule(lambda *_: turn())
+        except Exception:  # noqa: BLE001 - the loop is closed, in whatever words its scheduler says so
+            return False
+        return True
+
+    return call
+
+
+def carrying(scheduler: abc.SchedulerBase, name: str, value: object) -> abc.SchedulerBase:
+    """Return the same scheduler with one more attribute, for whoever is handed it.
+
+    It is an object of a subclass that shares the scheduler's state, its `__dict__`: whoever asks what kind of scheduler
+    it is, or schedules on it, finds the scheduler itself.
+    """
+    kind = type(scheduler)
+    same: Any = object.__new__(type(kind.__name__, (kind,), {name: value}))
+    same.__dict__ = scheduler.__dict__
+    return same  # type: ignore[no-any-return]

@@ -1,0 +1,116 @@
+"""An iterator, an iterable, or a function that returns a fresh one, as the source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
+from threading import Lock
+from types import GeneratorType
+from typing import Any
+
+from .base import Buffer, Content, Once, Reader, Source, is_buffer, type_name, used_up
+from .reading import bytes_after, check_binary, position, read, read_all
+
+
+class OnceSource(Source):
+    """The caller's iterator: the first upload that draws from it has it to itself."""
+
+    def __init__(self, label: str, declared: int | None, items: Iterator[Buffer]) -> None:
+        super().__init__(label, declared)
+        self._items = items
+        self._head: list[Buffer] | None = None  # the first item, drawn by open()
+        self._lock = Lock()
+        self._once = Once(label)
+
+    def open(self) -> Reader:
+        with self._lock:
+            self._once.check()
+            if self._head is None:
+                _check_unread(self._items, self._label)
+                self._head = list(islice(self._items, 1))
+            list(_checked(self._head, self._label))
+        return Reader(self._label, self._size(None), self._pass, ExitStack())
+
+    def _pass(self) -> Generator[Buffer]:
+        self._once.use()
+        head, self._head = self._head or [], []
+        yield from _checked(chain(head, self._items), self._label)
+
+
+class FreshSource(Source):
+    """A function or an iterable that begins anew for each pass."""
+
+    def __init__(self, label: str, declared: int | None, fresh: Callable[[], Content]) -> None:
+        super().__init__(label, declared)
+        self._fresh = fresh
+
+    def open(self) -> Reader:
+        with ExitStack() as opened:
+            begun = opened.enter_context(closing(self._begin()))
+            size = self._size(begun.size)
+            return Reader(self._label, size, partial(self._pass, [begun]), opened.pop_all())
+
+    def _pass(self, begun: list[_Begun]) -> Generator[Buffer]:
+        with closing(begun.pop() if begun else self._begin()) as content:
+            yield from content.items
+
+    def _begin(self) -> _Begun:
+        content = self._fresh()
+        with ExitStack() as opened:
+            if hasattr(content, "read"):
+                opened.callback(getattr(content, "close", _nothing))
+                check_binary(content, self._label)
+                start = position(content)
+                size = None if start is None else bytes_after(content, start)
+                items: Iterator[Buffer] = read_all(partial(read, content), size)
+            else:
+                iterator = _iterate(content, self._label)
+                opened.callback(getattr(iterator, "close", _nothing))
+                size = None
+                items = _checked(iterator, self._label)
+            head = list(islice(items, 1))  # what is wrong with it shows before anything is sent
+            return _Begun(size, chain(head, items), opened.pop_all().close)
+
+
+@dataclass(slots=True)
+class _Begun:
+    """The content of one pass of a FreshSource."""
+
+    size: int | None
+    items: Iterator[Buffer]
+    close: Callable[[], None]
+
+
+def _iterate(content: Any, label: str) -> Iterator[object]:
+    if not isinstance(content, Iterable) or isinstance(content, str | Mapping) or is_buffer(content):
+        raise TypeError(
+            f"{label} must be an iterable of bytes or a binary file object, not {type_name(content)}"
+        )
+    iterator = iter(content)
+    _check_unread(iterator, label)
+    return iterator
+
+
+def _checked(items: Iterable[object], label: str) -> Generator[Buffer]:
+    for index, item in enumerate(items):
+        if not is_buffer(item):
+            raise TypeError(
+                f"{label} must give bytes, and its item {index} is {type_name(item)}{_hint(item)}"
+            )
+        yield item
+
+
+def _check_unread(iterator: Iterator[object], label: str) -> None:
+    # A generator that has ended gives nothing, which would pass for an empty file. Others do not tell.
+    if isinstance(iterator, GeneratorType) and iterator.gi_frame is None:
+        raise used_up(label)
+
+
+def _hint(item: object) -> str:
+    return "; encode it: text.encode()" if isinstance(item, str) else ""
+
+
+def _nothing() -> None: ...

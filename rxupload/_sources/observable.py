@@ -1,0 +1,241 @@
+"""An Observable of bytes as the source: a bounded buffer between its producer and the worker.
+
+It is subscribed to on a thread of its own. So one that emits while it is subscribed to, as `reactivex.of` does, can be
+made to wait like any other, and a `subscribe` that blocks does not keep the worker from noticing an abort.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, closing
+from functools import partial
+from typing import Any
+
+from reactivex import abc
+from reactivex.disposable import SingleAssignmentDisposable
+from reactivex.scheduler import CurrentThreadScheduler
+from reactivex.subject import AsyncSubject, ReplaySubject, Subject
+
+from rxupload._schedulers import is_on_a_loop
+from rxupload._transfer import LOOK_SECONDS, Transfer
+
+from .base import Buffer, Reader, Source, used_up
+
+LIMIT = 1024 * 1024  # bytes that may wait to be sent; a longer item waits alone
+
+
+class ObservableSource(Source):
+    """An Observable of bytes, which each pass subscribes to."""
+
+    def __init__(self, label: str, declared: int | None, observable: abc.ObservableBase[Buffer]) -> None:
+        super().__init__(label, declared)
+        self._observable = observable
+        is_replayed = isinstance(observable, ReplaySubject | AsyncSubject)
+        self._is_hot = isinstance(observable, Subject) and not is_replayed  # as far as that can be known
+        self._heard = threading.Event()
+
+    def open(self) -> Reader:
+        begin = partial(self._begin, Transfer.current())
+        with ExitStack() as opened:
+            # Now, so that a hot one is heard from the first Progress on, and what is wrong with one that emits at once
+            # shows before anything is sent. Its first item is not waited for: it may be that Progress that causes it.
+            begun = opened.enter_context(closing(begin()))
+            return Reader(
+                self._label, self._size(None), partial(self._pass, begin, [begun]), opened.pop_all()
+            )
+
+    def _pass(
+        self, begin: Callable[[], ObservableReader], begun: list[ObservableReader]
+    ) -> Generator[Buffer | None]:
+        with closing(begun.pop() if begun else begin()) as stream:
+            yield from stream.pieces()
+
+    def _begin(self, transfer: Transfer | None) -> ObservableReader:
+        if self._is_hot and self._heard.is_set():
+            raise used_up(self._label, "a ReplaySubject")
+        stream = ObservableReader(self._observable, self._label, transfer, self._heard)
+        if self._is_hot and stream.was_empty:
+            raise RuntimeError(
+                f"{self._label} completed before the upload listened, and what it had given is lost; give a "
+                "ReplaySubject, or begin to feed it with the first Progress"
+            )
+        return stream
+
+
+class ObservableReader(abc.ObserverBase[Any]):
+    """One subscription to an Observable of bytes.
+
+    The worker makes it, reads it with `pieces` and closes it. The producer calls the rest, from whatever thread.
+    """
+
+    def __init__(
+        self, source: abc.ObservableBase[Any], label: str, transfer: Transfer | None, heard: threading.Event
+    ) -> None:
+        """Subscribe, and wait until that is done or something has come. Anything that comes sets `heard`.
+
+        Raises:
+            Exception: What the Observable has ended with by then, or the transfer's reason to stop.
+        """
+        self._source = source
+        self._label = label
+        self._transfer = transfer
+        self._heard = heard
+        self._worker = threading.get_ident()
+        self._subscription = SingleAssignmentDisposable()
+        self._subscriber: int | None = None  # the thread that is inside the Observable's subscribe()
+
+        self._changed = threading.Condition()  # guards what follows
+        self._has_begun = False  # subscribe() has returned, or something has come
+        self._has_ended = False  # what comes now is dropped
+        self._error: BaseException | None = None  # why it has
+        self._buffer = bytearray()
+        self._items = 0
+
+        threading.Thread(target=self._run, name="rxupload-source", daemon=True).start()
+        try:
+            while not self._wait_for_begin():
+                self._look()
+        except BaseException:
+            self.close()
+            raise
+
+    # The worker's side
+
+    @property
+    def was_empty(self) -> bool:
+        """Whether it has completed without an item."""
+        return self._has_ended and self._error is None and not self._items
+
+    def pieces(self) -> Generator[bytearray | None]:
+        """Read to the end; None where nothing has come for `LOOK_SECONDS`.
+
+        Raises:
+            Exception: What the Observable ends with, as soon as it does; and what `Transfer.look` raises.
+        """
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._buffer or self._has_ended, LOOK_SECONDS)
+                self._raise_error()
+                piece, self._buffer = self._buffer, bytearray()
+                has_ended = self._has_ended
+                self._changed.notify_all()  # there is room
+            if piece:
+                yield piece
+            elif has_ended:
+                return
+            else:
+                self._look()
+                yield None
+
+    def close(self) -> None:
+        """Let a waiting producer go, drop what it goes on to emit, and dispose the subscription."""
+        self._end()  # first: the producer may hold a lock that the dispose needs
+        self._subscription.dispose()
+
+    def _wait_for_begin(self) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: self._has_begun, LOOK_SECONDS)
+            self._raise_error()
+            return self._has_begun
+
+    def _look(self) -> None:
+        # Never with the lock: it may call the upload's observer, and that anything.
+        if self._transfer is not None:
+            self._transfer.look()
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    # The producer's side
+
+    def _run(self) -> None:
+        try:
+            # reactivex's own sources emit on this thread's trampoline. Subscribing inside of it gives the subscription,
+            # with which they can be stopped, before they begin.
+            CurrentThreadScheduler.singleton().schedule(self._subscribe)
+        except BaseException as error:  # noqa: BLE001 - the Observable's, whatever it is
+            self._fail(error)
+        self._begin()
+
+    def _subscribe(self, *_: object) -> None:
+        self._subscriber = threading.get_ident()
+        try:
+            subscription = self._source.subscribe(self)
+        finally:
+            self._subscriber = None
+        self._subscription.disposable = subscription
+
+    def on_next(self, value: Any) -> None:
+        """Take a copy of an item; waits for room, where the thread may wait."""
+        try:
+            self._put(self._bytes_of(value))
+        except Exception as error:  # noqa: BLE001 - the upload's, and not that of whoever calls
+            self._fail(error)
+        if self._has_ended and self._subscriber == threading.get_ident():
+            # There is no subscription yet, so nothing else would stop it.
+            raise BrokenPipeError(errno.EPIPE, "The upload takes no more of this Observable")
+
+    def on_error(self, error: Exception) -> None:
+        """End the upload with it, whatever is still in the buffer."""
+        self._fail(error)
+
+    def on_completed(self) -> None:
+        """That was all."""
+        self._end()
+
+    def _bytes_of(self, value: Any) -> bytes:
+        index, self._items = self._items, self._items + 1
+        self._heard.set()
+        if isinstance(value, bytes):
+            return value
+        try:
+            return memoryview(value).tobytes()
+        except TypeError:
+            kind = type(value).__name__
+            raise TypeError(f"{self._label} must give bytes, and its item {index} is {kind}") from None
+
+    def _put(self, data: bytes) -> None:
+        with self._changed:
+            while self._buffer and len(self._buffer) + len(data) > LIMIT and not self._has_ended:
+                if (reason := self._reason_not_to_wait()) is not None:
+                    raise BufferError(
+                        f"{self._label} is faster than the upload: {len(self._buffer)} bytes wait to be sent, and the "
+                        f"thread that emits {len(data)} more must not wait, for {reason}"
+                    )
+                self._changed.wait(LOOK_SECONDS)  # Windows would not see Ctrl-C in a wait without a limit
+            if not self._has_ended:
+                self._buffer += data
+                self._begin()
+
+    def _reason_not_to_wait(self) -> str | None:
+        if threading.get_ident() == self._worker:
+            return "it is the upload's own; emit on another"
+        if is_on_a_loop():
+            return "it runs an event loop; emit with `await asyncio.to_thread(observer.on_next, data)`"
+        if self._transfer is not None and self._transfer.is_on_loop():
+            return "it is the loop of the upload's scheduler; emit on another"
+        return None
+
+    def _begin(self) -> None:
+        with self._changed:
+            self._has_begun = True
+            self._changed.notify_all()
+
+    def _end(self, error: BaseException | None = None) -> bool:
+        """Take nothing more; whether that is new."""
+        with self._changed:
+            if self._has_ended:
+                return False
+            self._has_ended = True
+            self._error = error
+            self._begin()
+        return True
+
+    def _fail(self, error: BaseException) -> None:
+        if self._end(error):
+            if self._transfer is not None:
+                self._transfer.stop(error)  # the worker may be in a send that the server does not read
+            self._subscription.dispose()

@@ -1,0 +1,71 @@
+"""How a file object is read and measured: what paths, file objects and functions share."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+from .base import CHUNK, is_buffer, type_name
+
+
+def check_binary(file: Any, argument: str) -> None:
+    if isinstance(file, io.TextIOBase) or isinstance(getattr(file, "encoding", None), str):
+        raise TypeError(f'{argument} is a file object in text mode; open it in binary mode: open(path, "rb")')
+    if getattr(file, "closed", False):
+        raise ValueError(f"{argument} is a closed file object")
+    if not getattr(file, "readable", _always)():
+        raise ValueError(f'{argument} is a file object that was not opened for reading: open(path, "rb")')
+
+
+def _always() -> bool:
+    return True
+
+
+def position(file: Any) -> int | None:
+    """Where a file object stands; None if it cannot go back there."""
+    try:
+        return int(file.tell()) if file.seekable() else None
+    except (AttributeError, OSError):
+        return None
+
+
+def bytes_after(file: Any, start: int) -> int | None:
+    try:
+        file.seek(0, os.SEEK_END)
+        return max(0, int(file.tell()) - start)
+    except (OSError, ValueError):  # what decompresses or decrypts may not know its end
+        return None
+    finally:
+        file.seek(start)
+
+
+def read(file: Any, count: int) -> bytes:
+    # The read() of a buffered pipe waits for all of count; read1() takes what is there. Its b"" may also mean
+    # "nothing yet", where read() says None.
+    data = file.read1(count) or file.read(1) if isinstance(file, io.BufferedReader) else file.read(count)
+    if data is None:
+        raise BlockingIOError(
+            errno.EAGAIN, "the file object is non-blocking and has no data now; make it blocking"
+        )
+    if not is_buffer(data):
+        raise TypeError(
+            f"the file object's read() returned {type_name(data)}, not bytes; open it in binary mode"
+        )
+    return bytes(data)
+
+
+def read_all(read: Callable[[int], bytes], size: int | None) -> Generator[bytes]:
+    """Read to the end, or exactly `size` bytes of a file that grows meanwhile."""
+    left = CHUNK if size is None else size
+    while left > 0 and (data := read(min(left, CHUNK))):
+        yield data
+        if size is not None:
+            left -= len(data)
+
+
+def base_name(path: str | Path) -> str:
+    return Path(path).name or "upload"

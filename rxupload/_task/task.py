@@ -1,0 +1,287 @@
+"""`UploadTask`: a running upload with callbacks, which `uploadFile` and `Upload.start` return.
+
+It knows nothing of networks: a task subscribes to an Observable of events and tells its callbacks of them.
+"""
+# ruff: noqa: N802 - the names are another API's
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, wait
+from functools import partial
+from typing import Any, Literal, TypeVar, cast
+
+import httpx
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable, SingleAssignmentDisposable
+from reactivex.internal import noop
+from reactivex.notification import OnCompleted, OnError, OnNext
+from reactivex.scheduler import NewThreadScheduler
+
+from rxupload._errors import UploadAborted
+from rxupload._events import Progress, UploadEvent
+from rxupload._schedulers import is_on_a_loop
+
+from . import queue
+from .callbacks import CallbackQueue, Hot, Listeners, call
+from .payloads import (
+    HeadersUpdate,
+    ProgressUpdate,
+    UploadResult,
+    headers_update,
+    progress_update,
+    upload_result,
+)
+
+T = TypeVar("T")
+
+
+State = Literal["queued", "uploading", "waiting", "done", "failed", "aborted"]
+
+
+_ENDED = ("done", "failed", "aborted")
+
+
+class UploadTask:
+    """A running upload. `uploadFile` makes it, and `Upload.start`.
+
+    | method | meaning |
+    |--------|---------|
+    | `abort()` | stops the upload |
+    | `onProgressUpdate(callback)` | has it called with the progress, a `ProgressUpdate` |
+    | `offProgressUpdate(callback=None)` | removes that callback; without one, all of them |
+    | `onHeadersReceived(callback)` | has it called with `{"headers": dict}`, before success |
+    | `offHeadersReceived(callback=None)` | removes that callback; without one, all of them |
+
+    For callers in Python: `result()` blocks, `await task` does not; `events` is the upload as an Observable, `state`
+    how far it is. Cancelling what awaits a task leaves its upload running; `abort()` stops it. All methods may be
+    called from any thread, and all but `result()` in callbacks.
+
+    Listeners are called in the order of registration; the same one twice (`==`) counts once. One that listens late
+    gets the latest event once: while the upload runs, like all others; after a success, before `onProgressUpdate`
+    returns (on a loop, in its next turn), for the upload of a small file may have ended by then; after a failure,
+    nothing.
+    """
+
+    def __init__(
+        self,
+        source: Observable[UploadEvent] | Exception,
+        *,
+        success: Callable[[UploadResult], object] | None = None,
+        fail: Callable[[Exception], object] | None = None,
+        complete: Callable[[], object] | None = None,
+        scheduler: abc.SchedulerBase | None = None,
+    ) -> None:
+        self._source = source
+        self._success = success
+        self._fail = fail
+        self._complete = complete
+        self._queue = CallbackQueue(scheduler)
+        self._events: Hot[UploadEvent] = Hot(self._queue)
+        self._progress = Listeners(self._queue, progress_update)
+        self._headers = Listeners(self._queue, headers_update)
+        self._subscription = SingleAssignmentDisposable()
+        self._future: Future[UploadResult] = Future()
+        self._future.set_running_or_notify_cancel()  # so that cancelling what awaits it does nothing to it
+
+        self._lock = threading.Lock()
+        self._state: State = "queued"
+        self._undelivered: deque[Progress] = deque()
+        self._most_sent = 0  # as progress listeners were told, in whichever pass
+
+        if isinstance(source, Exception):
+            self._state = "failed"
+            self._queue.post(partial(self._tell_failure, source))
+        else:
+            queue.uploads.add(self)
+
+    # What the caller may do
+
+    @property
+    def state(self) -> State:
+        """`"queued"`, `"uploading"`, `"waiting"` (for the response), `"done"`, `"failed"` or `"aborted"`."""
+        return self._state
+
+    @property
+    def events(self) -> Observable[UploadEvent]:
+        """The running upload: Progress, then the httpx.Response, or its error (`UploadAborted` after `abort()`).
+
+        Unlike `Upload`, subscribing starts nothing, and disposing aborts nothing. Who joins late gets the latest
+        Progress, then what follows, and the end even after the end. Notifications come where the callbacks do, whatever
+        the scheduler of the subscription.
+        """
+        return self._events
+
+    def abort(self) -> None:
+        """Stop the upload: its connection closes, then `fail("user cancel request", 1002)` and `complete()` follow.
+
+        Any number of times, from any thread, inside callbacks too; after the end it does nothing. Returns at once.
+        """
+        if self._decide("aborted"):
+            self._mute()
+            self._subscription.dispose()
+            self._queue.post(partial(self._tell_failure, UploadAborted("user cancel request")))
+            queue.uploads.remove(self)
+            queue.uploads.advance()
+
+    def onProgressUpdate(self, callback: Callable[[ProgressUpdate], object]) -> None:
+        """Call it with the progress: at most once per 50 ms, but always when every byte has gone (100).
+
+        `progress` is in percent, rounded down. Where the size of the body is unknown, `progress` and
+        `totalBytesExpectedToSend` are 0.
+        """
+        self._progress.add(callback)
+
+    def offProgressUpdate(self, callback: Callable[[ProgressUpdate], object] | None = None) -> None:
+        """Stop calling it; without a callback, any of them."""
+        self._progress.remove(callback)
+
+    def onHeadersReceived(self, callback: Callable[[HeadersUpdate], object]) -> None:
+        """Call it with the response's headers, before success."""
+        self._headers.add(callback)
+
+    def offHeadersReceived(self, callback: Callable[[HeadersUpdate], object] | None = None) -> None:
+        """Stop calling it; without a callback, any of them."""
+        self._headers.remove(callback)
+
+    def result(self, timeout: float | None = None) -> UploadResult:
+        """Wait until the last callback has returned, and return what success is called with.
+
+        Ctrl-C aborts the upload before it propagates.
+
+        Args:
+            timeout: Seconds to wait at most; the upload goes on after them. None for no limit.
+
+        Raises:
+            TimeoutError: The wait expired.
+            RuntimeError: It is called where it would wait for itself: in a callback, or on the running loop
+                that the callbacks come on.
+            UploadAborted: The upload was aborted.
+            Exception: What else the upload ended with: httpx's, the system's; TypeError or ValueError for a wrong
+                argument.
+        """
+        if self._queue.is_current:
+            raise RuntimeError("result() in a callback of its own task would wait for itself")
+        if self._queue.has_loop and not self._future.done() and is_on_a_loop():
+            raise RuntimeError(
+                "result() would block the event loop on which the callbacks come; await the task"
+            )
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        try:
+            # With a limit, for Windows would not see Ctrl-C in a wait without one.
+            while not wait([self._future], max(0, min(0.2, until - time.monotonic()))).done:
+                if time.monotonic() >= until:
+                    raise TimeoutError(f"The upload has not ended within {timeout:g} s")
+        except KeyboardInterrupt:
+            self.abort()
+            raise
+        return self._future.result()
+
+    def __await__(self) -> Generator[Any, None, UploadResult]:
+        """Wait without blocking, and return or raise as `result()` does."""
+        return asyncio.wrap_future(self._future).__await__()
+
+    # What the source does and says, on the worker's thread
+
+    def _run(self) -> None:
+        """Upload, on this thread; abort() from another one ends it."""
+        with self._lock:
+            if self._state != "queued":
+                return
+            self._state = "uploading"
+        source = cast("Observable[UploadEvent]", self._source)
+        scheduler = _Here()
+        self._subscription.disposable = source.subscribe(
+            self._on_next, self._on_error, self._on_completed, scheduler=scheduler
+        )
+        scheduler.work()
+
+    def _on_next(self, item: UploadEvent) -> None:
+        if not isinstance(item, Progress):
+            self._queue.post(partial(self._deliver_response, item))
+            return
+        with self._lock:
+            if self._state in _ENDED:
+                return
+            self._state = "waiting" if item.sent == item.total else "uploading"
+            if self._undelivered and _replaces(item, self._undelivered[-1]):
+                self._undelivered[-1] = item
+                return
+            self._undelivered.append(item)
+        self._queue.post(self._deliver_progress)
+
+    def _on_error(self, error: Exception) -> None:
+        self._queue.post(partial(self._end_with, error))
+        queue.uploads.remove(self)
+
+    def _on_completed(self) -> None:
+        queue.uploads.remove(self)
+
+    # What the callbacks are told, on the queue
+
+    def _deliver_progress(self) -> None:
+        with self._lock:
+            item = self._undelivered.popleft()
+        self._events.emit(item)
+        if item.sent > self._most_sent:
+            self._most_sent = item.sent
+            self._progress.emit(item)
+
+    def _deliver_response(self, response: httpx.Response) -> None:
+        self._headers.emit(response)
+        if not self._decide("done"):
+            return
+        result = upload_result(response)
+        for listeners in (self._progress, self._headers):
+            listeners.end(OnCompleted())
+        self._events.end(OnNext(response), OnCompleted())
+        call(self._success, result)
+        call(self._complete)
+        self._future.set_result(result)
+
+    def _end_with(self, error: Exception) -> None:
+        if self._decide("failed"):
+            self._mute()
+            self._tell_failure(error)
+
+    def _tell_failure(self, error: Exception) -> None:
+        for listeners in (self._progress, self._headers):
+            listeners.end(OnCompleted())
+        self._events.end(OnError(error))
+        call(self._fail, error)
+        call(self._complete)
+        self._future.set_exception(error)
+
+    def _decide(self, state: State) -> bool:
+        """How it ended. Of abort(), from any thread, and the queue, the first one says it."""
+        with self._lock:
+            if self._state in _ENDED:
+                return False
+            self._state = state
+            return True
+
+    def _mute(self) -> None:
+        for hot in (self._progress, self._headers, self._events):
+            hot.mute()
+
+
+def _replaces(new: Progress, old: Progress) -> bool:
+    """Whether it says all that the older one does: the first item of a pass, and the last, are told always."""
+    return new.attempt == old.attempt and old.sent > 0
+
+
+class _Here(NewThreadScheduler):
+    """Keeps the work of an upload for the thread that subscribes to it, to be done when it has the subscription."""
+
+    work: Callable[[], object] = noop
+
+    def schedule(
+        self, action: Callable[[abc.SchedulerBase, T | None], Any], state: T | None = None
+    ) -> abc.DisposableBase:
+        self.work = partial(action, self, state)
+        return Disposable()

@@ -1,0 +1,43 @@
+"""`of_type`: keep the items of a type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from reactivex import Observable, abc
+
+T = TypeVar("T")
+
+
+def of_type(kind: type[T]) -> Callable[[Observable[Any]], Observable[T]]:
+    """Keep the items of a type, and no others.
+
+    ::
+
+        ---P0---P1---P2---Response-|
+              of_type(Progress)
+        ---P0---P1---P2------------|
+
+    Args:
+        kind: The type: `Progress`, `httpx.Response`, `ItemFailed`, or any other.
+
+    Raises:
+        TypeError: If kind is not a type.
+    """
+    if not isinstance(kind, type):
+        raise TypeError(f"kind: expected a type, got {type(kind).__name__}")
+
+    def operator(source: Observable[Any]) -> Observable[T]:
+        def subscribe(
+            observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            def on_next(item: Any) -> None:
+                if isinstance(item, kind):
+                    observer.on_next(item)
+
+            return source.subscribe(on_next, observer.on_error, observer.on_completed, scheduler=scheduler)
+
+        return Observable(subscribe)
+
+    return operator

@@ -1,0 +1,120 @@
+"""`progress_bar`: draw the progress as a tqdm bar."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, Disposable
+
+from rxupload._events import BatchProgress, Progress
+
+T = TypeVar("T")
+if TYPE_CHECKING:
+    from tqdm.std import tqdm
+
+
+def progress_bar(**tqdm_options: Any) -> Callable[[Observable[T]], Observable[T]]:
+    """Draw the Progress items, or a batch's BatchProgress, as a bar in a terminal or in Jupyter; pass everything on.
+
+    ::
+
+        ---P0---P1---P2---Response-|
+          progress_bar()             45%|####5     | 1.2M/2.6M [00:01<00:01, 1.1MB/s]
+        ---P0---P1---P2---Response-|
+
+    Each subscription has a bar of its own. It appears with the first Progress, begins again with a new attempt, and is
+    closed when the stream ends or is disposed. A bar that cannot be drawn never harms the upload: it is given up when
+    the file it is drawn on fails.
+
+    Args:
+        **tqdm_options: For tqdm: `desc`, `leave`, `file`, `disable`, ... The bar counts bytes unless `unit` and
+            `unit_scale` say otherwise.
+
+    Raises:
+        ImportError: If tqdm is not installed.
+    """
+    tqdm = _tqdm()
+    # By itself tqdm learns to skip updates, and lags behind an upload that slows down: hence miniters.
+    options: dict[str, Any] = {"unit": "B", "unit_scale": True, "miniters": 0} | tqdm_options
+
+    def operator(source: Observable[T]) -> Observable[T]:
+        def subscribe(
+            observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            bar = _Bar(lambda total: tqdm(**{**options, "total": total}))
+
+            def on_next(item: T) -> None:
+                if isinstance(item, Progress | BatchProgress):
+                    try:
+                        bar.show(item)
+                    except Exception as error:  # noqa: BLE001 - an option that tqdm does not take
+                        observer.on_error(error)
+                        return
+                observer.on_next(item)
+
+            def on_error(error: Exception) -> None:
+                bar.close()
+                observer.on_error(error)
+
+            def on_completed() -> None:
+                bar.close()
+                observer.on_completed()
+
+            subscription = source.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
+            return CompositeDisposable(subscription, Disposable(bar.close))
+
+        return Observable(subscribe)
+
+    return operator
+
+
+def _tqdm() -> type[tqdm[Any]]:
+    try:
+        from tqdm.auto import tqdm  # noqa: PLC0415 - an optional extra
+    except ImportError as error:
+        raise ImportError("progress_bar() needs tqdm: pip install 'rxupload[progress]'") from error
+
+    class Tqdm(tqdm):  # type: ignore[type-arg] # at run time it takes none
+        def display(self, *args: Any, **kwargs: Any) -> Any:
+            # An error here would leave tqdm's lock, which all bars share, taken for good.
+            try:
+                return super().display(*args, **kwargs)
+            except OSError:  # a full disk, a pipe that nobody reads
+                self.disable = True
+
+    return Tqdm
+
+
+class _Bar:
+    """A tqdm bar that follows Progress. Closing may race with drawing: a dispose comes from any thread."""
+
+    def __init__(self, make: Callable[[int | None], tqdm[Any]]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._bar: tqdm[Any] | None = None
+        self._attempt = 1
+        self._closed = False
+
+    def show(self, progress: Progress | BatchProgress) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            attempt = progress.attempt if isinstance(progress, Progress) else 1
+            if self._bar is None:
+                self._bar = self._make(progress.total)
+            self._bar.total = progress.total  # reset() takes None for "as before"
+            if attempt != self._attempt:
+                self._bar.reset(progress.total)
+            self._attempt = attempt
+            self._bar.update(progress.sent - self._bar.n)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._bar is not None:
+                with contextlib.suppress(OSError):
+                    self._bar.close()

@@ -1,0 +1,276 @@
+"""`retry_backoff`: upload again after a wait, where the failure may pass."""
+
+from __future__ import annotations
+
+import random
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar, cast
+
+from reactivex import Observable, abc
+from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
+
+from rxupload._arguments import check_seconds, wrong_type
+from rxupload._errors import UploadTimeout
+from rxupload._events import Progress
+from rxupload._schedulers import timers
+
+from ._responses import status, status_error
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """An attempt has failed, and there will be another.
+
+    Attributes:
+        attempt: The attempt that failed, from 1.
+        error: What it failed with; for a response that is tried again, its `HTTPStatusError`.
+        wait: Seconds until the next attempt.
+    """
+
+    attempt: int
+    error: Exception
+    wait: float
+
+
+def retry_backoff(
+    *,
+    attempts: int = 5,
+    wait_initial: float = 0.5,
+    wait_max: float = 30.0,
+    wait_jitter: float = 1.0,
+    on: type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool] | None = None,
+    on_retry: Callable[[Retry], object] | None = None,
+) -> Callable[[Observable[T]], Observable[T]]:
+    """Upload again after a wait, where the failure is one that may pass.
+
+    ::
+
+        ---P0---P1---X
+                     wait---P0---P1---503-|
+                                      wait------P0---P1---200-|
+          retry_backoff()
+        ---P0---P1----------P0---P1-------------P0---P1---200-|
+
+    The n-th wait is `min(wait_max, wait_initial * 2**(n-1) + uniform(0, wait_jitter))` seconds. Where the response
+    has a `Retry-After` header (RFC 9110, section 10.2.3), it is the header's time or the wait without jitter,
+    whichever is longer; a header that asks for more than wait_max ends the retries at once, and a note of the error
+    says so.
+
+    A response of 408, 425, 429, 500, 502, 503 or 504 becomes an `httpx.HTTPStatusError`; other responses pass.
+    Tried again, unless `on` says otherwise: that error, `httpx.NetworkError`, `RemoteProtocolError` and httpx's
+    timeouts, but neither `UploadTimeout` nor a certificate that cannot be trusted. When the attempts are used up, the
+    last error is the error. `Progress.attempt` goes on rising from one attempt to the next.
+
+    Warning:
+        A request may have arrived although its response did not, so the server may see the same POST twice. Where that
+        matters, give it something to know them by, such as an `Idempotency-Key` header.
+
+    The budget is each subscription's own. Waits run on the scheduler of the subscription, or on TimeoutScheduler where
+    that one would block to wait (in place) or hold a thread for it (NewThreadScheduler, ThreadPoolScheduler), or where
+    there is none; disposing ends a wait at once.
+
+    Args:
+        attempts: How often to upload in all, the first time included; 1 means never again.
+        wait_initial: Seconds to wait before the second attempt, to which the jitter is added.
+        wait_max: The longest wait, in seconds.
+        wait_jitter: The most seconds of jitter, so that clients that failed together do not come back together.
+        on: What to try again, instead of the default: an exception type, a tuple of them, or a function of the
+            exception. Of responses it is asked for those statuses alone; with `raise_for_status()` before this
+            operator, for all of 400 or more.
+        on_retry: Called with a `Retry` after an attempt has failed and before the wait for the next one; never after
+            the last attempt. What it raises is the error of the stream, and there is no other attempt.
+
+    Raises:
+        TypeError: If an argument is not of its type; the message names it.
+        ValueError: If attempts is less than 1, or a wait is negative or not finite.
+    """
+    _check_attempts(attempts)
+    check_seconds("wait_initial", wait_initial)
+    check_seconds("wait_max", wait_max)
+    check_seconds("wait_jitter", wait_jitter)
+    is_retryable = _predicate(on)
+    if on_retry is not None and not callable(on_retry):
+        raise wrong_type("on_retry", "a function", on_retry)
+
+    def wait(failures: int, error: Exception, now: datetime) -> float | None:
+        """Seconds until the next attempt; None where there is to be none."""
+        if failures >= attempts or not is_retryable(error):
+            return None
+        backoff = wait_initial * 2.0 ** min(failures - 1, 1000)  # a float's exponent ends at 1023
+        asked_for = _retry_after(error, now)
+        if asked_for is None:
+            return min(wait_max, backoff + random.uniform(0, wait_jitter))  # noqa: S311 - not a secret
+        if asked_for <= wait_max:
+            return max(min(wait_max, backoff), asked_for)
+        note = f"Not tried again: Retry-After is {asked_for:.0f} s, and wait_max {wait_max:g} s"
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+        return None
+
+    def operator(source: Observable[T]) -> Observable[T]:
+        def subscribe(
+            observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            return _Retrying(source, observer, scheduler, wait, on_retry).start()
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _Retrying:
+    """One subscription to `retry_backoff`: an attempt or a wait, one after the other."""
+
+    def __init__(
+        self,
+        source: Observable[Any],
+        observer: abc.ObserverBase[Any],
+        scheduler: abc.SchedulerBase | None,
+        wait: Callable[[int, Exception, datetime], float | None],
+        on_retry: Callable[[Retry], object] | None,
+    ) -> None:
+        self._source = source
+        self.observer = observer
+        self._scheduler = scheduler
+        self._timers = timers(scheduler)
+        self._wait = wait
+        self._on_retry = on_retry
+        self._under_way = SerialDisposable()
+        self._failures = 0
+        self.passes = 0  # over the body, in all attempts
+
+    def start(self) -> abc.DisposableBase:
+        self._attempt()
+        return self._under_way
+
+    def _attempt(self, *_: object) -> None:
+        slot = self._next_slot()
+        slot.disposable = self._source.subscribe(_Attempt(self), scheduler=self._scheduler)
+
+    def fail(self, error: Exception) -> None:
+        """An attempt has failed: wait for the next, or end."""
+        self._failures += 1
+        try:
+            seconds = self._wait(self._failures, error, self._timers.now)
+            if seconds is not None and self._on_retry is not None:
+                self._on_retry(Retry(self._failures, error, seconds))
+        except Exception as raised:  # noqa: BLE001 - by one of the caller's functions
+            error, seconds = raised, None
+        if seconds is None:
+            self.observer.on_error(error)
+            return
+        slot = self._next_slot()
+        slot.disposable = self._timers.schedule_relative(seconds, self._attempt)
+
+    def _next_slot(self) -> SingleAssignmentDisposable:
+        # In its place before what fills it begins: an attempt may fail, and a timer fire, before the call returns.
+        slot = SingleAssignmentDisposable()
+        self._under_way.disposable = slot
+        return slot
+
+
+class _Attempt(abc.ObserverBase[Any]):
+    """One attempt of them. It ends once: a source that emits inside subscribe() cannot be disposed yet."""
+
+    def __init__(self, retrying: _Retrying) -> None:
+        self._retrying = retrying
+        self._passes_before = retrying.passes
+        self._is_over = False
+        self._raised_below: Exception | None = None
+
+    def on_next(self, value: Any) -> None:
+        if self._is_over:
+            return
+        if status(value) in _RETRIED_STATUSES:
+            self.on_error(status_error(value))
+            return
+        if isinstance(value, Progress):
+            self._retrying.passes = self._passes_before + value.attempt
+            value = replace(value, attempt=self._retrying.passes)
+        try:
+            self._retrying.observer.on_next(value)
+        except Exception as error:
+            self._raised_below = error
+            raise
+
+    def on_error(self, error: Exception) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        if error is self._raised_below:  # the source gives the observer its own failure back
+            self._retrying.observer.on_error(error)
+        else:
+            self._retrying.fail(error)
+
+    def on_completed(self) -> None:
+        if not self._is_over:
+            self._retrying.observer.on_completed()
+
+
+def _check_attempts(attempts: object) -> None:
+    if isinstance(attempts, bool) or not isinstance(attempts, int):
+        raise wrong_type("attempts", "an int", attempts)
+    if attempts < 1:
+        raise ValueError(f"attempts: must be 1 or more, got {attempts}")
+
+
+_RETRIED_STATUSES = (408, 425, 429, 500, 502, 503, 504)
+
+
+def _predicate(on: Any) -> Callable[[Exception], bool]:
+    if on is None:
+        return _may_pass
+    kinds = on if isinstance(on, tuple) else (on,)
+    if all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+        return lambda error: isinstance(error, kinds)
+    if isinstance(on, (tuple, type)) or not callable(on):
+        raise TypeError(f"on: expected exception types or a function of the exception, got {on!r}")
+    return cast("Callable[[Exception], bool]", on)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the same upload may well succeed later."""
+    if isinstance(error, UploadTimeout) or any(
+        isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)
+    ):
+        return False
+    names = {kind.__name__ for kind in type(error).__mro__ if kind.__module__ in ("httpx", "httpx2")}
+    if "HTTPStatusError" in names:
+        return status(getattr(error, "response", None)) in _RETRIED_STATUSES
+    return not names.isdisjoint({"NetworkError", "RemoteProtocolError", "TimeoutException"})
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, and what it came from, said (`from`) or not."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _retry_after(error: Exception, now: datetime) -> float | None:
+    """Seconds that the response asks to wait (RFC 9110, section 10.2.3); None if it does not, or not clearly."""
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    date = _http_date(value)
+    if date is None:
+        return None
+    return max(0.0, (date - (_http_date(headers.get("Date", "")) or now)).total_seconds())
+
+
+def _http_date(value: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)

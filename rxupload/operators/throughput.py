@@ -1,0 +1,91 @@
+"""`throughput`: say how fast the bytes go, and how long the rest will take."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from reactivex import Observable, abc
+from reactivex.scheduler import (
+    TimeoutScheduler,
+)
+
+from rxupload._arguments import check_seconds
+from rxupload._events import Progress
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """Progress with its rate.
+
+    Attributes:
+        progress: The Progress item.
+        bytes_per_second: The rate over the window; 0.0 at the first item of an attempt.
+        seconds_left: Until every byte has gone, at this rate; None while the rate is 0 or the total unknown.
+    """
+
+    progress: Progress
+    bytes_per_second: float
+    seconds_left: float | None
+
+
+def throughput(
+    window: float = 5.0,
+) -> Callable[[Observable[Progress | T]], Observable[Throughput | T]]:
+    """Turn each Progress into a `Throughput`, which says how fast it goes and how long it will take; others pass.
+
+    ::
+
+        ---P0-------P1-------P2-------Response-|
+              throughput()
+        ---T0-------T1-------T2-------Response-|
+
+    The clock is the scheduler's; a new attempt starts the window again.
+
+    Args:
+        window: The last seconds, over which the rate is taken. Where nothing came for longer, since the last item.
+
+    Raises:
+        TypeError: If window is not a number.
+        ValueError: If window is not positive and finite.
+    """
+    check_seconds("window", window)
+    if not window:
+        raise ValueError("window: must be more than 0")
+
+    def operator(source: Observable[Progress | T]) -> Observable[Throughput | T]:
+        def subscribe(
+            observer: abc.ObserverBase[Throughput | T], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            clock = scheduler or TimeoutScheduler.singleton()
+            seen: deque[tuple[float, Progress]] = deque()
+
+            def on_next(item: Progress | T) -> None:
+                if not isinstance(item, Progress):
+                    observer.on_next(item)
+                    return
+                now = clock.now.timestamp()
+                if seen and seen[-1][1].attempt != item.attempt:
+                    seen.clear()
+                seen.append((now, item))
+                while len(seen) > 2 and seen[1][0] <= now - window:  # noqa: PLR2004
+                    seen.popleft()
+                observer.on_next(_throughput(item, item.sent - seen[0][1].sent, now - seen[0][0]))
+
+            return source.subscribe(on_next, observer.on_error, observer.on_completed, scheduler=scheduler)
+
+        return Observable(subscribe)
+
+    return operator
+
+
+def _throughput(progress: Progress, sent: int, seconds: float) -> Throughput:
+    rate = sent / seconds if seconds > 0 else 0.0
+    left = None if progress.total is None else progress.total - progress.sent
+    if left:
+        return Throughput(progress, rate, left / rate if rate else None)
+    return Throughput(progress, rate, left)

@@ -1,0 +1,26 @@
+"""`uploadFile` and `UploadTask`: the callback API of `system.uploadtask`, as an adapter over `Upload`.
+
+The names and payloads are those of the mini-program and Quick App family, so that code and habits carry over::
+
+    task = uploadFile({"url": url, "filePath": "beach.jpg", "name": "photo", "success": print})
+    task.onProgressUpdate(print)
+    task.abort()
+
+Nothing here knows of networks: a task subscribes to an Observable of events and tells its callbacks of them.
+"""
+
+from rxupload._task import HeadersUpdate, ProgressUpdate, UploadResult, UploadTask
+
+from .arguments import UploadFileObject, UploadFileOptions
+from .upload_file import configure, uploadFile
+
+__all__ = [
+    "HeadersUpdate",
+    "ProgressUpdate",
+    "UploadFileObject",
+    "UploadFileOptions",
+    "UploadResult",
+    "UploadTask",
+    "configure",
+    "uploadFile",
+]

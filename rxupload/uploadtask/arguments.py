@@ -1,0 +1,203 @@
+"""What `uploadFile` is given: the table of its arguments, and their checks."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict
+
+import httpx
+from reactivex import abc
+
+from rxupload._arguments import check_client, check_content_type, check_headers, check_name, wrong_type
+from rxupload._client import HTTPClient, default_client
+from rxupload._task import UploadResult
+from rxupload._upload import Upload, upload
+
+DEFAULT_TIMEOUT = 20_000  # milliseconds
+
+
+_internal_root: Path | None = None
+
+
+class UploadFileObject(TypedDict):
+    """OBJECT, the argument of `uploadFile`."""
+
+    url: str
+    filePath: str
+    name: str
+    header: NotRequired[Mapping[str, str | int | float] | None]
+    formData: NotRequired[Mapping[str, str | int | float | bool | None] | None]
+    timeout: NotRequired[float | None]
+    success: NotRequired[Callable[[UploadResult], object] | None]
+    fail: NotRequired[Callable[[str, int], object] | None]
+    complete: NotRequired[Callable[[], object] | None]
+
+
+class UploadFileOptions(TypedDict, total=False):
+    """The keywords of `uploadFile` that the API it comes from does not have."""
+
+    fileName: str | None
+    contentType: str | None
+    client: httpx.Client | HTTPClient | None
+    scheduler: abc.SchedulerBase | None
+
+
+class Keywords(UploadFileObject, UploadFileOptions):
+    """All that `uploadFile` takes by name."""
+
+
+_KEYS = sorted(Keywords.__required_keys__ | Keywords.__optional_keys__)
+
+
+def warn_of_unknown_keys(given: Mapping[Any, object]) -> None:
+    """Warn of each unknown key, and name the nearest known one."""
+    for key in given:
+        if key not in _KEYS:
+            near = difflib.get_close_matches(str(key), _KEYS, n=1, cutoff=0)[0]
+            warnings.warn(f"uploadFile: unknown key {key!r}; did you mean {near!r}?", stacklevel=3)
+
+
+def upload_of(given: Mapping[Any, Any]) -> Upload:
+    """Check the arguments, in their order, and describe the upload."""
+    url = _check_url(given)
+    path, own_name = _check_path(given)
+    name = check_name("name", _required(given, "name"))
+    headers = _check_header(given.get("header"))
+    fields = _check_form_data(given.get("formData"))
+    timeout = _check_timeout(given.get("timeout"))
+    for key in ("success", "fail", "complete"):
+        if given.get(key) is not None and not callable(given[key]):
+            raise wrong_type(key, "a function", given[key])
+    if (filename := given.get("fileName")) is not None:
+        check_name("fileName", filename)
+    if (content_type := given.get("contentType")) is not None:
+        check_content_type(content_type, "contentType")
+    if (client := given.get("client")) is not None:
+        check_client(client)
+    if given.get("scheduler") is not scheduler_or_none(given):
+        raise wrong_type("scheduler", "a scheduler, such as AsyncIOScheduler", given["scheduler"])
+    return upload(
+        url,
+        path,
+        name,
+        filename=filename or own_name,
+        content_type=content_type,
+        form_data=fields,
+        headers=headers,
+        timeout=timeout,
+        follow_redirects=True,
+        client=client or _DefaultClient(),
+    )
+
+
+class _DefaultClient:
+    """The default client without its own time limits: `timeout` is the only one."""
+
+    def build_request(
+        self, method: str, url: Any, *, content: Any = None, headers: Any = None
+    ) -> httpx.Request:
+        client = default_client()
+        return client.build_request(method, url, content=content, headers=headers, timeout=None)
+
+    def send(self, request: Any, **options: Any) -> httpx.Response:
+        return default_client().send(request, **options)
+
+
+def set_internal_root(root: str | os.PathLike[str]) -> None:
+    """The folder that contains those of `internal://`."""
+    global _internal_root  # noqa: PLW0603
+    _internal_root = Path(root)
+
+
+def _check_url(given: Mapping[Any, object]) -> str:
+    # No text of another's, and nothing of the value: there may be a password in it.
+    url = check_name("url", _required(given, "url"))
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        raise ValueError("url: it is not an address") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ValueError("url: must begin with http:// or https:// and a host")
+    return url
+
+
+def _check_path(given: Mapping[Any, object]) -> tuple[str, str | None]:
+    """The path; and the file's name, where the path does not say it."""
+    path = check_name("filePath", _required(given, "filePath"))
+    if "\0" in path:
+        raise ValueError("filePath: there is a NUL character in it")
+    if not path.startswith("internal://"):
+        return path, None
+    folder, _, rest = path.removeprefix("internal://").partition("/")
+    if folder not in ("cache", "files", "mass", "tmp"):
+        raise ValueError(f"filePath: {path} is not in internal://cache, files, mass or tmp")
+    root = _internal_root or os.environ.get("RXUPLOAD_INTERNAL_ROOT")
+    if not root:
+        raise ValueError(
+            f"filePath: {path} has no root: set one with uploadtask.configure(internal_root=...) or with the "
+            "environment variable RXUPLOAD_INTERNAL_ROOT"
+        )
+    base = os.path.realpath(Path(root, folder))
+    resolved = os.path.realpath(Path(base, rest))
+    if not Path(resolved).is_relative_to(base):
+        raise ValueError(f"filePath: {path} leads out of internal://{folder}")
+    return resolved, Path(rest).name or None
+
+
+def _check_header(header: object) -> list[tuple[bytes, bytes]]:
+    if header is None:
+        return []
+    if not isinstance(header, Mapping):
+        raise wrong_type("header", "a dict", header)
+    for key, value in header.items():
+        if not isinstance(key, str):
+            raise wrong_type("header: a key", "a str", key)
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise wrong_type(f"header[{key!r}]", "a str or a number", value)
+    return check_headers({key: str(value) for key, value in header.items()})
+
+
+def _check_form_data(form_data: object) -> dict[str, str | int | float | bool]:
+    if form_data is None:
+        return {}
+    if not isinstance(form_data, Mapping):
+        raise wrong_type("formData", "a dict", form_data)
+    for key, value in form_data.items():
+        if not isinstance(key, str):
+            raise wrong_type("formData: a key", "a str", key)
+        if not isinstance(value, str | int | float | None):
+            raise wrong_type(f"formData[{key!r}]", "a str, int, float or bool", value)
+    return {key: value for key, value in form_data.items() if value is not None}
+
+
+def _check_timeout(timeout: Any) -> float | None:
+    """In seconds; None for no limit."""
+    if timeout is None:
+        timeout = DEFAULT_TIMEOUT
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise wrong_type("timeout", "a number of milliseconds", timeout)
+    if math.isnan(timeout) or timeout < 0:
+        raise ValueError(f"timeout: must be 0 or more milliseconds; got {timeout}")
+    return timeout / 1000 if 0 < timeout < math.inf else None
+
+
+def _required(given: Mapping[Any, object], key: str) -> object:
+    if given.get(key) is None:
+        raise TypeError(f"{key}: it is required")
+    return given[key]
+
+
+def function_or_none(given: Mapping[Any, Any], key: str) -> Any:
+    """The function that is given under this key; None where there is none."""
+    return given.get(key) if callable(given.get(key)) else None
+
+
+def scheduler_or_none(given: Mapping[Any, Any]) -> abc.SchedulerBase | None:
+    """The scheduler that is given; None where there is none."""
+    scheduler = given.get("scheduler")
+    return scheduler if isinstance(scheduler, abc.SchedulerBase) else None

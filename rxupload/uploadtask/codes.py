@@ -1,0 +1,36 @@
+"""What `fail` is told of how an upload ended: a sentence and a code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from rxupload._errors import UploadAborted
+
+
+def failure(error: Exception, given: Mapping[Any, Any]) -> tuple[str, int]:
+    """What `fail` is told of how an upload ended: what failed and on what, as one sentence; and its code."""
+    path = given["filePath"]
+    if isinstance(error, UploadAborted):
+        return str(error), 1002
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return f"The file {path} does not exist", 301
+    if isinstance(error, IsADirectoryError):
+        return f"filePath: {path} is a directory", 202
+    if type(error) is PermissionError:
+        return f"The file {path} cannot be read: {error.strerror}", 300
+    url = httpx.URL(given["url"])
+    address = f"{url.scheme}://{url.netloc.decode()}{url.path}"  # neither the password nor the query's tokens
+    reason = str(error).replace(given["url"], address).replace(str(url), address) or type(error).__name__
+    return f"The upload of {path} to {address} failed: {' '.join(reason.split())}", _code(error)
+
+
+def _code(error: Exception) -> int:
+    kinds = {kind.__name__ for kind in type(error).__mro__}  # by name, for httpx2 has classes of its own
+    if "TimeoutException" in kinds or isinstance(error, TimeoutError):
+        return 204
+    if isinstance(error, OSError) or kinds & {"ReadError", "WriteError", "CloseError"}:
+        return 300
+    return 200

@@ -1,0 +1,1147 @@
+"""An Observable as a source: when it is subscribed to, how its producer waits, and what is left when a pass ends."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import queue
+import socket
+import threading
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import httpx
+import pytest
+import reactivex
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reactivex import abc
+from reactivex import operators as ops
+from reactivex.disposable import Disposable
+from reactivex.internal import DisposedException
+from reactivex.scheduler import (
+    CurrentThreadScheduler,
+    EventLoopScheduler,
+    ImmediateScheduler,
+    NewThreadScheduler,
+)
+from reactivex.subject import BehaviorSubject, ReplaySubject, Subject
+from support.hand_cranked_client import HandCrankedClient, ScriptedClient, answer, refuse
+from support.recording_observer import PATIENCE, check_grammar, observe
+from support.scripted_server import Server, client_context
+
+from rxupload import File, Progress, SourceChanged, UploadTimeout, UploadTransport, run, upload
+from rxupload._sources import CHUNK, make_source
+from rxupload._sources import observable as observable_module
+from rxupload._sources.observable import LIMIT, ObservableReader
+from rxupload._transfer import Disposed
+
+URL = "http://upload.test/"
+
+
+class Hand:
+    """A cold Observable whose every notification the test makes, on whatever thread it likes."""
+
+    def __init__(self):
+        self.observers = queue.SimpleQueue()
+        self.threads = []
+        self.subscribed = 0
+        self.disposed = queue.SimpleQueue()
+        self.observable = reactivex.create(self._subscribe)
+
+    def _subscribe(self, observer, scheduler):
+        assert scheduler is None
+        self.subscribed += 1
+        self.threads.append(threading.current_thread())
+        self.observers.put(observer)
+        return Disposable(lambda: self.disposed.put(None))
+
+    def next_observer(self):
+        """Wait for the next subscription."""
+        return self.observers.get(timeout=PATIENCE)
+
+    def wait_for_dispose(self):
+        self.disposed.get(timeout=PATIENCE)
+
+
+class Endless:
+    """A thread that emits until its subscription is disposed, and counts the bytes that were taken from it."""
+
+    def __init__(self, item=bytes(64 * 1024)):
+        self.taken = 0
+        self.has_ended = threading.Event()
+        self.observable = reactivex.create(self._subscribe)
+        self._item = item
+
+    def _subscribe(self, observer, scheduler):
+        disposed = threading.Event()
+
+        def produce():
+            while not disposed.is_set():
+                observer.on_next(self._item)
+                self.taken += len(self._item)
+            self.has_ended.set()
+
+        threading.Thread(target=produce, daemon=True).start()
+        return Disposable(disposed.set)
+
+
+@pytest.fixture
+def full(monkeypatch):
+    """Is set each time that a producer comes upon a full buffer, before it waits."""
+    full = threading.Event()
+    reason_not_to_wait = ObservableReader._reason_not_to_wait
+
+    def spy(stream):
+        full.set()
+        return reason_not_to_wait(stream)
+
+    monkeypatch.setattr(ObservableReader, "_reason_not_to_wait", spy)
+    return full
+
+
+@pytest.fixture
+def threads():
+    """Runs the producer's side on threads; none of them may be left waiting."""
+    with ThreadPoolExecutor(4) as threads:
+        yield threads
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left():
+    """No upload leaves its source's thread behind."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name == "rxupload-source":
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+
+
+def cranked(file, **kwargs):
+    client = HandCrankedClient()
+    return upload(URL, file, client=client, progress_interval=0, **kwargs), client
+
+
+def patient_client(**kwargs):
+    """A client that waits for a server as long as it takes."""
+    return httpx.Client(transport=UploadTransport(**kwargs), timeout=None)
+
+
+def content_of(body):
+    """What is in the one file part of a body."""
+    _, _, rest = body.partition(b"\r\n\r\n")
+    return rest[: rest.rindex(b"\r\n--", 0, -4)]
+
+
+def content_so_far(body):
+    """What has come of the content of the one file part."""
+    return body.partition(b"\r\n\r\n")[2]
+
+
+def read(observable, size=None):
+    """What one upload of this source would send."""
+    with closing(make_source(observable, size=size).open()) as reader:
+        return b"".join(reader.chunks())
+
+
+def sent(up, client):
+    """Run an upload whose request is answered as soon as it is whole; the content of its file."""
+    observed, _ = observe(up)
+    exchange = client.next_request()
+    content = content_of(exchange.take_all())
+    exchange.respond()
+    assert observed.wait().response.status_code == 200
+    check_grammar(observed.items, completed=True)
+    return content
+
+
+class TestContent:
+    def test_chunked(self):
+        """An Observable uploads chunked, with no total, and is called "upload" like all that have no name."""
+        up, client = cranked(reactivex.of(b"one", b"", b"two"))
+        observed, _ = observe(up)
+        exchange = client.next_request()
+        body = exchange.take_all()
+        exchange.respond()
+        assert observed.wait().progress[-1] == Progress(len(body), None)
+        assert exchange.request.headers["Transfer-Encoding"] == "chunked"
+        assert b'filename="upload"' in body
+        assert content_of(body) == b"onetwo"
+
+    def test_declared_size(self):
+        """A declared size gives the body its Content-Length, and the progress its total."""
+        up, client = cranked(File(reactivex.of(b"one", b"two"), size=6))
+        observed, _ = observe(up)
+        exchange = client.next_request()
+        body = exchange.take_all()
+        exchange.respond()
+        assert observed.wait().progress[-1] == Progress(len(body), len(body))
+        assert exchange.request.headers["Content-Length"] == str(len(body))
+
+    @pytest.mark.parametrize(
+        ("size", "message"), [(5, "more than the 5"), (7, "7 bytes expected, and it ended after 6")]
+    )
+    def test_wrong_declared_size(self, size, message):
+        """An Observable of another size than declared is SourceChanged, and its subscription is disposed."""
+        with pytest.raises(SourceChanged, match=f"the Observable: {message}"):
+            read(reactivex.of(b"one", b"two"), size)
+        hand = Hand()
+        up, client = cranked(File(hand.observable, size=2))
+        observed, _ = observe(up)
+        hand.next_observer().on_next(b"one")
+        with pytest.raises(SourceChanged):
+            client.next_request().take_all()
+        hand.wait_for_dispose()
+        assert isinstance(observed.wait().error, SourceChanged)
+
+    @pytest.mark.parametrize(
+        "item",
+        [
+            bytearray(b"bytes"),
+            memoryview(b"b y t e s ")[::2],
+            memoryview(bytes(24)).cast("B", (4, 6)),
+            array.array("d", [1.0]),
+        ],
+        ids=["bytearray", "strided", "two dimensions", "array of double"],
+    )
+    def test_anything_with_a_buffer(self, item):
+        """The bytes of any buffer are sent, whatever its items are and however they lie in memory."""
+        assert read(reactivex.of(b"<", item, b">")) == b"<" + memoryview(item).tobytes() + b">"
+
+    def test_items_are_copied(self):
+        """A producer may use the same buffer again as soon as on_next has returned."""
+        subject = Subject()
+        with closing(make_source(subject).open()) as reader:
+            buffer = bytearray(b"one")
+            subject.on_next(buffer)
+            buffer[:] = b"two"
+            subject.on_next(memoryview(buffer))
+            buffer[:] = b"..."
+            buffer.append(0)  # nothing holds on to it either
+            subject.on_completed()
+            assert b"".join(reader.chunks()) == b"onetwo"
+
+    def test_chunks_are_bounded(self):
+        """A long item is cut into the same bounded chunks as any other source."""
+        with closing(make_source(reactivex.of(bytes(3 * CHUNK + 1))).open()) as reader:
+            assert [len(chunk) for chunk in reader.chunks()] == [CHUNK] * 3 + [1]
+
+    def test_empty(self):
+        """An Observable that completes without an item is an empty file."""
+        assert sent(*cranked(reactivex.empty())) == b""
+
+    def test_several_files(self):
+        """An Observable may be one of several files, before or after another."""
+        client = HandCrankedClient()
+        observed, _ = observe(
+            upload(URL, [reactivex.of(b"one"), b"two", reactivex.of(b"three")], client=client)
+        )
+        exchange = client.next_request()
+        body = exchange.take_all()
+        exchange.respond()
+        observed.wait()
+        parts = body.split(b"\r\n\r\n")[1:]
+        assert [part.partition(b"\r\n--")[0] for part in parts] == [b"one", b"two", b"three"]
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.lists(st.integers(0, 300) | st.integers(0, 2 << 20), max_size=8),
+        st.sampled_from(["in subscribe", "on the trampoline", "on a thread"]),
+        st.booleans(),
+    )
+    def test_whatever_is_emitted_arrives(self, sizes, how, sized):
+        """Items of any sizes arrive byte for byte, whether emitted within subscribe or from another thread."""
+        items = [bytes([index + 1]) * size for index, size in enumerate(sizes)]
+
+        def subscribe(observer, scheduler):
+            for item in items:
+                observer.on_next(item)
+            observer.on_completed()
+            return Disposable()
+
+        observable = {
+            "in subscribe": reactivex.create(subscribe),
+            "on the trampoline": reactivex.from_iterable(items),
+            "on a thread": reactivex.from_iterable(items, scheduler=NewThreadScheduler()),
+        }[how]
+        expected = b"".join(items)
+        assert sent(*cranked(File(observable, size=len(expected) if sized else None))) == expected
+
+
+class TestSubscription:
+    def test_cold(self):
+        """Nothing is subscribed to before the upload is; each upload then subscribes for itself, on another thread."""
+        hand = Hand()
+        up, client = cranked(hand.observable)
+        assert hand.subscribed == 0
+        for number, content in enumerate([b"one", b"two"], 1):
+            observed, _ = observe(up)
+            observer = hand.next_observer()
+            observer.on_next(content)
+            observer.on_completed()
+            exchange = client.next_request()
+            assert content_of(exchange.take_all()) == content
+            exchange.respond()
+            observed.wait()
+            hand.wait_for_dispose()
+            assert hand.subscribed == number
+            assert hand.threads[-1].ident not in observed.threads | {threading.get_ident()}
+
+    def test_hot_is_heard_from_the_first_progress_on(self):
+        """A hot Observable is subscribed to when Progress(sent=0) comes, and what it emitted before is not sent."""
+        subject = Subject()
+        subject.on_next(b"before")
+
+        def emit(item):
+            if isinstance(item, Progress) and item.sent == 0:
+                subject.on_next(
+                    b"since"
+                )  # on the upload's own thread, which does no harm while there is room
+                subject.on_completed()
+
+        up, client = cranked(subject)
+        observed, _ = observe(up, emit)
+        exchange = client.next_request()
+        assert content_of(exchange.take_all()) == b"since"
+        exchange.respond()
+        observed.wait()
+
+    def test_replay(self):
+        """A ReplaySubject gives what it has kept, more than the buffer holds too, and then what comes."""
+        subject = ReplaySubject()
+        for _ in range(3):
+            subject.on_next(bytes(LIMIT))
+        up, client = cranked(subject)
+        observed, _ = observe(up)
+        exchange = client.next_request()
+        subject.on_next(b"live")
+        subject.on_completed()
+        assert content_of(exchange.take_all()) == bytes(3 * LIMIT) + b"live"
+        exchange.respond()
+        observed.wait()
+
+    def test_second_pass(self):
+        """A further pass disposes the subscription of the one that broke off, and subscribes again."""
+        hand = Hand()
+        up, client = cranked(hand.observable)
+        observed, _ = observe(up)
+        hand.next_observer().on_next(b"one")
+        exchange = client.next_request()
+        assert b"one" in exchange.take()
+        assert hand.disposed.empty()
+        exchange.begin_again()
+        with ThreadPoolExecutor(1) as thread:
+            taken = thread.submit(exchange.take_all)
+            observer = hand.next_observer()
+            hand.wait_for_dispose()
+            observer.on_next(b"two")
+            observer.on_completed()
+            assert content_of(taken.result()) == b"two"
+        exchange.respond()
+        assert observed.wait().progress[-1].attempt == 2
+        assert hand.subscribed == 2
+
+    def test_redirect(self):
+        """A 307 sends what the Observable emits for a subscription of its own."""
+        bodies = []
+
+        def script(connection):
+            for status, headers in ((307, ["Location: /again"]), (200, [])):
+                bodies.append(content_of(connection.read_body(connection.read_head())))
+                connection.respond(status, b"", *headers)
+
+        subscriptions = []
+        observable = reactivex.defer(
+            lambda _: subscriptions.append(1) or reactivex.of(b"pass %d" % len(subscriptions))
+        )
+        with Server(script) as server:
+            assert upload(server.url, observable, follow_redirects=True).run().status_code == 200
+            assert not server.errors
+        assert bodies == [b"pass 1", b"pass 2"]
+
+    def test_retry(self):
+        """A retry subscribes again, after the subscription of the upload that failed was disposed."""
+        hand = Hand()
+        client = ScriptedClient(refuse(), answer())
+        observed, _ = observe(upload(URL, hand.observable, client=client).pipe(ops.retry(2)))
+        hand.next_observer()
+        hand.wait_for_dispose()
+        hand.next_observer().on_completed()
+        assert observed.wait().response.status_code == 200
+        assert client.requests == 2
+
+    @pytest.mark.parametrize("kind", [Subject, lambda: BehaviorSubject(b"one")])
+    def test_subject_that_was_read(self, kind):
+        """A Subject does not emit again what it has emitted: a second pass is an error, never an empty body."""
+        subject = kind()
+        up, client = cranked(subject)
+        observed, _ = observe(up.pipe(ops.retry(2)))
+        exchange = client.next_request()
+        with ThreadPoolExecutor(1) as thread:
+            taken = thread.submit(exchange.take_all)
+            subject.on_next(b"one")
+            subject.on_completed()
+            assert b"one" in taken.result()
+        exchange.fail(httpx.ReadError("lost"))
+        error = observed.wait().error
+        assert isinstance(error, RuntimeError)
+        assert "the Observable was read before, and can be read only once" in str(error)
+        assert "give a path, bytes, or a ReplaySubject" in str(error)
+
+    def test_subject_that_has_completed(self):
+        """A Subject that completed before the upload listened is an error, and not an empty file."""
+        subject = Subject()
+        subject.on_next(b"one")
+        subject.on_completed()
+        up, client = cranked(subject)
+        error = observe(up)[0].wait().error
+        assert isinstance(error, RuntimeError)
+        assert "the Observable completed before the upload listened" in str(error)
+        assert client.no_request()
+
+    def test_subject_that_was_disposed(self):
+        """It says so itself."""
+        subject = Subject()
+        subject.dispose()
+        assert isinstance(observe(upload(URL, subject))[0].wait().error, DisposedException)
+
+    def test_subject_that_was_heard(self):
+        """What a first attempt has heard but not sent is missing from a second one, which is an error."""
+        subject = Subject()
+        up, client = cranked(subject)
+        observed, _ = observe(up.pipe(ops.retry(2)))
+        exchange = client.next_request()
+        subject.on_next(b"one")
+        exchange.fail(httpx.ConnectError("lost"))
+        assert "the Observable was read before" in str(observed.wait().error)
+
+    def test_replay_subject(self):
+        """A ReplaySubject gives the whole again."""
+        subject = ReplaySubject()
+        subject.on_next(b"one")
+        subject.on_completed()
+        bodies = []
+
+        def lose(request):
+            bodies.append(content_of(b"".join(request.stream)))
+            raise httpx.ReadError("lost")
+
+        client = ScriptedClient(lose, answer())
+        assert run(upload(URL, subject, client=client).pipe(ops.retry(2))).status_code == 200
+        assert bodies == [b"one"]
+
+    def test_disposed_when_the_connection_fails(self):
+        """An upload that sends nothing of it disposes the subscription nonetheless."""
+        hand = Hand()
+        observed, _ = observe(upload("http://127.0.0.1:1/", hand.observable))
+        hand.wait_for_dispose()
+        assert isinstance(observed.wait().error, httpx.ConnectError)
+
+    def test_disposed_when_a_later_file_is_missing(self, tmp_path):
+        """An upload that cannot open its other files disposes the subscription, and sends nothing."""
+        hand = Hand()
+        up, client = cranked([hand.observable, tmp_path / "missing"])
+        observed, _ = observe(up)
+        hand.wait_for_dispose()
+        assert isinstance(observed.wait().error, FileNotFoundError)
+        assert client.no_request()
+
+    def test_its_thread_ends_with_subscribe(self):
+        """The thread on which it is subscribed to lives no longer than the subscribing."""
+        hand = Hand()
+        up, client = cranked(hand.observable)
+        _, subscription = observe(up)
+        client.next_request()
+        hand.threads[0].join(PATIENCE)
+        assert not hand.threads[0].is_alive()
+        subscription.dispose()
+        hand.wait_for_dispose()
+
+    @pytest.mark.parametrize("source_scheduler", [None, CurrentThreadScheduler(), ImmediateScheduler()])
+    @pytest.mark.parametrize("scheduler", [CurrentThreadScheduler(), ImmediateScheduler()])
+    def test_upload_in_place(self, scheduler, source_scheduler):
+        """An upload that runs in place reads one that emits in place as well, and of any length."""
+        items = [bytes(LIMIT)] * 3
+        observable = reactivex.from_iterable(items, scheduler=source_scheduler)
+        client = ScriptedClient(answer())
+        observed, _ = observe(upload(URL, observable, client=client), scheduler=scheduler)
+        assert observed.ended
+        assert observed.response.status_code == 200
+        assert observed.progress[-1].sent > 3 * LIMIT
+
+
+class Foreign(abc.ObservableBase):
+    """An Observable that is not reactivex's own: nothing stands between it and its observer."""
+
+    def __init__(self):
+        self.disposed = threading.Event()
+
+    def subscribe(self, on_next=None, on_error=None, on_completed=None, *, scheduler=None):
+        self.observer = on_next
+        return Disposable(self.disposed.set)
+
+
+class TestErrors:
+    @pytest.mark.parametrize("item", ["text", 5, None])
+    def test_items_that_are_no_bytes(self, item):
+        """An item that is not bytes-like is a TypeError with its index: the first before anything is sent."""
+        message = f"the Observable must give bytes, and its item {{}} is {type(item).__name__}"
+        up, client = cranked(reactivex.of(item))
+        observed, _ = observe(up)
+        assert str(observed.wait().error) == message.format(0)
+        assert client.no_request()
+        hand = Hand()
+        up, client = cranked(hand.observable)
+        observed, _ = observe(up)
+        observer = hand.next_observer()
+        exchange = client.next_request()
+        observer.on_next(b"bytes")
+        assert b"bytes" in exchange.take()
+        observer.on_next(item)  # nothing is raised here
+        hand.wait_for_dispose()
+        assert str(observed.wait().error) == message.format(1)
+        assert exchange.end() is observed.error
+
+    def test_upload_of_an_upload(self):
+        """An Upload is refused at once; behind an operator its items are what is wrong, and it is aborted."""
+        inner, inner_client = cranked(b"data")
+        with pytest.raises(TypeError, match=r"file: an Upload is not a file; .* use upload_all"):
+            upload("http://127.0.0.1/", inner)
+        up, _ = cranked(inner.progress)
+        observed, _ = observe(up)
+        exchange = inner_client.next_request()
+        with pytest.raises(Disposed):
+            exchange.take()
+        message = "the Observable must give bytes, and its item 0 is Progress"
+        assert str(observed.wait().error) == message
+
+    def test_function_that_returns_an_observable(self):
+        """A function is for iterables and file objects, which the error says."""
+        with pytest.raises(
+            TypeError, match="must be an iterable of bytes or a binary file object, not Observable"
+        ):
+            make_source(lambda: reactivex.of(b"")).open()
+
+    def test_buffer_that_cannot_be_read(self):
+        """What an item raises when it is read is the upload's error, and not the producer's."""
+        view = memoryview(b"released")
+        view.release()
+        subject = Subject()
+        with closing(make_source(subject).open()) as reader:
+            subject.on_next(view)
+            with pytest.raises(ValueError, match="released"):
+                list(reader.chunks())
+
+    def test_error_at_once(self):
+        """What it ends with while it is subscribed to is the upload's error, and nothing is sent."""
+        error = KeyError("mine")
+        up, client = cranked(reactivex.throw(error))
+        observed, _ = observe(up)
+        assert observed.wait().error is error
+        assert client.no_request()
+
+    @pytest.mark.parametrize("error", [KeyError("mine"), SystemExit()], ids=["Exception", "BaseException"])
+    def test_subscribe_that_raises(self, error):
+        """What subscribe raises is the upload's error."""
+
+        def subscribe(observer, scheduler):
+            raise error
+
+        up, client = cranked(reactivex.create(subscribe))
+        observed, _ = observe(up)
+        assert observed.wait().error is error
+        assert client.no_request()
+
+    def test_error_later(self):
+        """What it ends with is the upload's error, as that very exception, and what was not sent yet is dropped."""
+        hand = Hand()
+        up, client = cranked(hand.observable)
+        observed, _ = observe(up)
+        observer = hand.next_observer()
+        exchange = client.next_request()
+        error = KeyError("mine")
+        observer.on_next(b"dropped")
+        observer.on_error(error)
+        assert exchange.end() is error
+        assert observed.wait().error is error
+        check_grammar(observed.items, completed=False)
+        assert observed.progress == []
+
+    def test_error_while_the_server_does_not_read(self):
+        """Its error ends the upload at once, in a send that the server does not read too."""
+        moved = threading.Event()
+        error = KeyError("mine")
+        hand = Hand()
+
+        def script(connection):
+            connection.read_head()
+            connection.wait_for_reset()
+
+        with Server(script, receive_buffer=4096) as server, patient_client() as client:
+            up = upload(server.url, hand.observable, client=client, progress_interval=0)
+            observed, _ = observe(up, lambda item: item.sent > 1000 and moved.set())
+            observer = hand.next_observer()
+            observer.on_next(bytes(16 << 20))
+            assert moved.wait(PATIENCE)
+            observer.on_error(error)
+            assert observed.wait().error is error
+        assert not server.errors
+
+    def test_foreign_observable_after_the_pass(self):
+        """One that goes on after its subscription was disposed does nothing to the upload, and is not stored."""
+        foreign = Foreign()
+        up, client = cranked(foreign)
+        observed, _ = observe(up)
+        exchange = client.next_request()
+        foreign.observer.on_next(b"all")
+        foreign.observer.on_completed()
+        assert content_of(exchange.take_all()) == b"all"
+        assert foreign.disposed.is_set()
+        for _ in range(3):
+            foreign.observer.on_next(bytes(LIMIT))
+        assert not foreign.observer._buffer
+        foreign.observer.on_next("text")
+        foreign.observer.on_error(KeyError("late"))
+        exchange.respond()
+        assert observed.wait().response.status_code == 200
+
+    def test_opening(self):
+        """What is wrong at once shows when the source is opened, and its subscription is disposed."""
+        error = KeyError("mine")
+        with pytest.raises(KeyError) as raised:
+            make_source(reactivex.throw(error)).open()
+        assert raised.value is error
+        with pytest.raises(TypeError, match="item 0 is str"):
+            make_source(reactivex.of("text").pipe(ops.concat(reactivex.never()))).open()
+
+    def test_error_after_the_pass(self):
+        """What it emits when a pass has ended does nothing, an error too."""
+        subject = Subject()
+        up, client = cranked(subject.pipe(ops.take(1)))
+        observed, _ = observe(up)
+        exchange = client.next_request()
+        subject.on_next(b"all")
+        assert content_of(exchange.take_all()) == b"all"
+        subject.on_next(b"more")
+        subject.on_error(KeyError("late"))
+        exchange.respond()
+        assert observed.wait().response.status_code == 200
+
+
+class TestWaiting:
+    """The producer waits in on_next while the buffer is full."""
+
+    def test_producer_waits_for_room(self, full, threads, monkeypatch):
+        """While nothing is sent no more than the limit is taken, and each side is woken as soon as it can go on."""
+        monkeypatch.setattr(observable_module, "LOOK_SECONDS", 3600)
+        subject = Subject()
+        taken = []
+
+        def produce():
+            for number in range(40):
+                item = bytes([number]) * (LIMIT // 10)
+                subject.on_next(item)
+                taken.append(item)
+            subject.on_completed()
+
+        up, client = cranked(subject)
+        observed, _ = observe(up)
+        exchange = client.next_request()
+        produced = threads.submit(produce)
+        assert full.wait(PATIENCE)
+        assert len(taken) == 10
+        assert not produced.done()
+        content = content_of(exchange.take_all())
+        produced.result(PATIENCE)
+        assert content == b"".join(taken)
+        assert len(content) == 40 * (LIMIT // 10)
+        exchange.respond()
+        observed.wait()
+
+    def test_item_longer_than_the_buffer(self, full, threads):
+        """An item longer than the buffer is taken when that is empty, and waits for it to be."""
+        subject = Subject()
+        with closing(make_source(subject).open()) as reader:
+            subject.on_next(bytes(3 * LIMIT))
+            assert not full.is_set()
+            produced = threads.submit(subject.on_next, b"x" * 3 * LIMIT)
+            assert full.wait(PATIENCE)
+            assert not produced.done()
+            chunks = reader.chunks()
+            next(chunks)
+            produced.result(PATIENCE)
+            subject.on_completed()
+            assert b"".join(chunks) == bytes(3 * LIMIT - CHUNK) + b"x" * 3 * LIMIT
+
+    def test_server_that_stops_reading(self, full):
+        """Of a producer without an end, no more is taken than the server has read and the buffers hold."""
+        small = 64 * 1024
+        stopped = threading.Event()
+        producer = Endless()
+
+        def script(connection):
+            connection.read_head()
+            assert connection.read(8 << 20) == 8 << 20
+            full.clear()
+            stopped.set()
+            connection.wait_for_reset()
+
+        client = patient_client(socket_options=[(socket.SOL_SOCKET, socket.SO_SNDBUF, small)])
+        with Server(script, receive_buffer=small) as server, client:
+            _, subscription = observe(upload(server.url, producer.observable, client=client))
+            assert stopped.wait(PATIENCE)
+            assert full.wait(PATIENCE)
+            subscription.dispose()
+            assert producer.has_ended.wait(PATIENCE)
+        assert not server.errors
+        # What is being sent, what waits, the item that was let go, and what Linux makes of the sockets' buffers.
+        assert producer.taken <= (8 << 20) + LIMIT + LIMIT + small + 4 * small
+
+    def test_memory(self):
+        """What waits takes as much memory as it has bytes, however small the items are."""
+        subject = Subject()
+        with closing(make_source(subject).open()):
+            tracemalloc.start()
+            try:
+                for _ in range(LIMIT // 16):
+                    subject.on_next(bytes(16))
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+        assert LIMIT <= peak < 2.5 * LIMIT  # it grows by an eighth, and may be copied then
+
+    def test_producer_that_emits_within_subscribe(self, full, threads):
+        """One that emits within its subscribe function waits there, on a thread of its own."""
+        taken = []
+
+        def subscribe(observer, scheduler):
+            for _ in range(3):
+                observer.on_next(bytes(LIMIT))
+                taken.append(LIMIT)
+            observer.on_completed()
+
+        up, client = cranked(reactivex.create(subscribe))
+        observed, _ = observe(up)
+        exchange = client.next_request()
+        assert full.wait(PATIENCE)
+        assert taken == [LIMIT]
+        assert content_of(exchange.take_all()) == bytes(3 * LIMIT)
+        exchange.respond()
+        observed.wait()
+
+    def test_coroutine_waits_on_a_thread(self, full):
+        """A coroutine that emits with asyncio.to_thread waits for room, and the loop goes on."""
+
+        async def main():
+            subject = Subject()
+            up, client = cranked(subject)
+            done = asyncio.ensure_future(up)
+            exchange = await asyncio.to_thread(client.next_request)
+            await asyncio.to_thread(subject.on_next, bytes(LIMIT))
+            emitted = asyncio.ensure_future(asyncio.to_thread(subject.on_next, b"more"))
+            assert await asyncio.to_thread(full.wait, PATIENCE)
+            assert not emitted.done()
+            body = asyncio.ensure_future(asyncio.to_thread(exchange.take_all))
+            await emitted
+            subject.on_completed()
+            assert content_of(await body) == bytes(LIMIT) + b"more"
+            exchange.respond()
+            assert (await done).status_code == 200
+
+        asyncio.run(main())
+
+
+class TestBufferError:
+    """Where waiting would block what must not block, a full buffer is the upload's error."""
+
+    def test_on_an_event_loop(self):
+        """On an asyncio loop on_next never waits and never raises; the error says what to do in a coroutine."""
+        hand = Hand()
+
+        async def main():
+            up, client = cranked(hand.observable)
+            done = asyncio.ensure_future(up)
+            observer = await asyncio.to_thread(hand.next_observer)
+            exchange = await asyncio.to_thread(client.next_request)
+            observer.on_next(bytes(LIMIT))
+            assert hand.disposed.empty()
+            observer.on_next(b"one too many")
+            observer.on_next(b"and one more")
+            with pytest.raises(BufferError, match=r"an event loop; emit with `await asyncio\.to_thread"):
+                await done
+            assert isinstance(exchange.end(), BufferError)
+
+        asyncio.run(main())
+        hand.wait_for_dispose()
+
+    def test_a_loop_that_is_slow_enough(self):
+        """What an asyncio loop emits arrives as long as there is room for it."""
+        subject = Subject()
+
+        async def main():
+            up, client = cranked(subject)
+            done = asyncio.ensure_future(up)
+            exchange = await asyncio.to_thread(client.next_request)
+            taken = b""
+            for number in range(5):
+                subject.on_next(bytes(LIMIT))
+                while (
+                    len(content_so_far(taken)) <= number * LIMIT
+                ):  # what is being taken leaves the buffer as a whole
+                    taken += await asyncio.to_thread(exchange.take)
+            subject.on_completed()
+            taken += await asyncio.to_thread(exchange.take_all)
+            assert content_of(taken) == bytes(5 * LIMIT)
+            exchange.respond()
+            await done
+
+        asyncio.run(main())
+
+    def test_on_the_uploads_own_thread(self):
+        """An observer of the upload that feeds it more than there is room for, on its thread, ends it."""
+        subject = Subject()
+
+        def emit(item):
+            subject.on_next(bytes(LIMIT))
+            subject.on_next(b"one too many")
+
+        up, client = cranked(subject)
+        observed, _ = observe(up, emit)
+        with pytest.raises(BufferError):
+            client.next_request().take()
+        error = observed.wait().error
+        assert isinstance(error, BufferError)
+        assert str(error) == (
+            f"the Observable is faster than the upload: {LIMIT} bytes wait to be sent, and the thread that emits "
+            "12 more must not wait, for it is the upload's own; emit on another"
+        )
+        assert not subject.observers
+
+    def test_on_the_loop_of_the_uploads_scheduler(self):
+        """The EventLoopScheduler that an upload notifies on is never blocked."""
+        subject = Subject()
+        loop = EventLoopScheduler()
+        up, client = cranked(subject)
+        observed, _ = observe(up, scheduler=loop)
+        exchange = client.next_request()
+        loop.schedule(lambda *_: [subject.on_next(bytes(LIMIT)) for _ in range(2)])
+        assert isinstance(exchange.end(), BufferError)
+        assert "the loop of the upload's scheduler" in str(observed.wait().error)
+        loop.dispose()
+
+    def test_on_another_scheduler_with_a_thread(self, full):
+        """On an EventLoopScheduler that is not the upload's own, a producer waits as on any thread."""
+        items = [bytes(LIMIT)] * 3
+        loop = EventLoopScheduler()
+        up, client = cranked(reactivex.from_iterable(items, scheduler=loop))
+        observed, _ = observe(up)
+        exchange = client.next_request()
+        assert full.wait(PATIENCE)
+        assert len(content_of(exchange.take_all())) == 3 * LIMIT
+        exchange.respond()
+        observed.wait()
+        loop.dispose()
+
+    def test_while_the_server_does_not_read(self):
+        """It comes at once, also in a send that the server does not read."""
+        moved = threading.Event()
+        hand = Hand()
+
+        def script(connection):
+            connection.read_head()
+            connection.wait_for_reset()
+
+        async def main(server, client):
+            up = upload(server.url, hand.observable, client=client, progress_interval=0)
+            observed, _ = observe(up, lambda item: item.sent > 1000 and moved.set())
+            observer = await asyncio.to_thread(hand.next_observer)
+            observer.on_next(bytes(16 << 20))
+            assert await asyncio.to_thread(moved.wait, PATIENCE)
+            observer.on_next(bytes(LIMIT))
+            observer.on_next(b"one too many")
+            await asyncio.to_thread(observed.wait)
+            assert isinstance(observed.error, BufferError)
+
+        with Server(script, receive_buffer=4096) as server, patient_client() as client:
+            asyncio.run(main(server, client))
+        assert not server.errors
+
+
+class TestAbort:
+    """Disposing the upload ends the wait of either side, and leaves nothing."""
+
+    def test_while_the_producer_waits(self, full, threads):
+        """The producer's on_next returns, and its subscription is disposed."""
+        hand = Hand()
+        up, client = cranked(hand.observable)
+        observed, subscription = observe(up)
+        observer = hand.next_observer()
+        exchange = client.next_request()
+        observer.on_next(bytes(LIMIT))
+        produced = threads.submit(observer.on_next, b"more")
+        assert full.wait(PATIENCE)
+        assert not produced.done()
+        subscription.dispose()
+        produced.result(PATIENCE)
+        hand.wait_for_dispose()
+        assert isinstance(exchange.end(), Disposed)
+        observer.on_next(bytes(2 * LIMIT))  # dropped
+        observer.on_error(KeyError("late"))
+        assert not observed.ended
+
+    def test_while_the_worker_waits(self, threads):
+        """A worker that waits for the source's next item ends, and disposes its subscription."""
+        hand = Hand()
+        up, client = cranked(hand.observable)
+        _, subscription = observe(up)
+        hand.next_observer().on_next(b"some")
+        exchange = client.next_request()
+        assert b"some" in exchange.take()
+        taken = threads.submit(exchange.take)
+        subscription.dispose()
+        assert isinstance(taken.exception(PATIENCE), Disposed)
+        hand.wait_for_dispose()
+
+    def test_connection_is_closed(self):
+        """The server sees the end of an upload whose source is silent."""
+        there = threading.Event()
+        hand = Hand()
+
+        def script(connection):
+            connection.read_head()
+            there.set()
+            connection.wait_for_end()
+
+        with Server(script) as server:
+            _, subscription = observe(upload(server.url, hand.observable))
+            assert there.wait(PATIENCE)
+            subscription.dispose()
+            hand.wait_for_dispose()
+        assert not server.errors
+
+    def test_while_subscribe_blocks(self):
+        """A subscribe that blocks holds up no abort, and what it then returns is disposed."""
+        blocked, go_on, closed, disposed = (threading.Event() for _ in range(4))
+
+        def subscribe(observer, scheduler):
+            blocked.set()
+            assert go_on.wait(PATIENCE)
+            return Disposable(disposed.set)
+
+        def other_file():
+            try:
+                yield b""
+            finally:
+                closed.set()
+
+        up, client = cranked([other_file, reactivex.create(subscribe)])
+        _, subscription = observe(up)
+        assert blocked.wait(PATIENCE)
+        subscription.dispose()
+        assert closed.wait(PATIENCE)
+        assert client.no_request()
+        assert not disposed.is_set()
+        go_on.set()
+        assert disposed.wait(PATIENCE)
+
+    @pytest.mark.parametrize("waits", [True, False])
+    def test_endless_producer_within_subscribe(self, waits, full):
+        """One that emits without an end in its subscribe function gets BrokenPipeError there."""
+        raised = queue.SimpleQueue()
+        item = bytes(LIMIT) if waits else b""
+
+        def subscribe(observer, scheduler):
+            try:
+                while True:
+                    observer.on_next(item)
+            except BrokenPipeError as error:
+                raised.put(error)
+                raise
+
+        up, client = cranked(reactivex.create(subscribe))
+        observed, subscription = observe(up)
+        exchange = client.next_request()
+        if waits:
+            assert full.wait(PATIENCE)
+        subscription.dispose()
+        assert isinstance(exchange.end(), Disposed)
+        assert "takes no more" in str(raised.get(timeout=PATIENCE))
+        assert not observed.ended
+
+    @pytest.mark.parametrize("scheduler", [None, NewThreadScheduler()])
+    def test_endless_iterable(self, full, scheduler):
+        """An endless iterable behind operators, a retry among them, is drawn from no more."""
+        drawn_by = set()
+
+        def items():
+            while True:
+                drawn_by.add(threading.current_thread())
+                yield LIMIT
+
+        observable = reactivex.from_iterable(items(), scheduler=scheduler).pipe(ops.map(bytes), ops.retry())
+        up, client = cranked(observable)
+        _, subscription = observe(up)
+        exchange = client.next_request()
+        assert full.wait(PATIENCE)
+        subscription.dispose()
+        assert isinstance(exchange.end(), Disposed)
+        (thread,) = drawn_by
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+    def test_producer_that_holds_a_lock(self, full, threads):
+        """A producer that waits with a lock that its dispose needs is let go before it is disposed of."""
+        lock = threading.Lock()
+        subject = Subject()
+        disposed = threading.Event()
+
+        def dispose():
+            with lock:
+                disposed.set()
+
+        def produce():
+            with lock:
+                subject.on_next(bytes(LIMIT))
+                subject.on_next(bytes(LIMIT))
+
+        observable = reactivex.create(
+            lambda observer, scheduler: [subject.subscribe(observer), Disposable(dispose)][1]
+        )
+        up, client = cranked(observable)
+        _, subscription = observe(up)
+        client.next_request()
+        produced = threads.submit(produce)
+        assert full.wait(PATIENCE)
+        subscription.dispose()
+        produced.result(PATIENCE)
+        assert disposed.wait(PATIENCE)
+
+    def test_time_limit(self):
+        """The limit for the whole upload ends the wait for a silent source."""
+        hand = Hand()
+        up, client = cranked(hand.observable, timeout=0.1)
+        observed, _ = observe(up)
+        exchange = client.next_request()
+        with pytest.raises(UploadTimeout):
+            exchange.take_all()
+        hand.wait_for_dispose()
+        assert isinstance(observed.wait().error, UploadTimeout)
+
+
+class TestSilence:
+    """While the source gives nothing, the upload goes on."""
+
+    def test_what_came_goes_out(self, threads):
+        """A few bytes are not held back until more of them come."""
+        hand = Hand()
+        up, client = cranked(hand.observable)
+        observed, _ = observe(up)
+        observer = hand.next_observer()
+        exchange = client.next_request()
+        for number in range(3):
+            observer.on_next(b"piece %d" % number)
+            piece = exchange.take()
+            assert piece.endswith(b"piece %d" % number)
+        observer.on_completed()
+        assert exchange.take_all().endswith(b"--\r\n")
+        exchange.respond()
+        observed.wait()
+
+    def test_no_empty_piece(self, threads, monkeypatch):
+        """However long nothing comes, the client is given no piece of the body without a byte in it."""
+        looked = threading.Semaphore(0)
+        monkeypatch.setattr(ObservableReader, "_look", lambda _: looked.release())
+        hand = Hand()
+        up, client = cranked(hand.observable)
+        observed, _ = observe(up)
+        exchange = client.next_request()
+        assert exchange.take().endswith(b"\r\n\r\n")  # the part's head
+        taken = threads.submit(exchange.take)
+        for _ in range(3):
+            assert looked.acquire(timeout=PATIENCE)
+        observer = hand.next_observer()
+        observer.on_next(b"some")
+        observer.on_completed()
+        assert taken.result(PATIENCE).startswith(b"some")
+        exchange.take_all()
+        exchange.respond()
+        check_grammar(observed.wait().items, completed=True)
+
+    @pytest.mark.parametrize("tls", [False, True])
+    def test_progress_goes_on(self, tls):
+        """What has arrived is reported while the source is silent."""
+        arrived = threading.Event()
+        hand = Hand()
+        client = patient_client(verify=client_context())
+        with Server(lambda connection: connection.serve(), tls=tls) as server, client:
+            observed, _ = observe(
+                upload(server.url, hand.observable, progress_interval=0, client=client),
+                lambda item: isinstance(item, Progress) and item.sent > LIMIT and arrived.set(),
+            )
+            observer = hand.next_observer()
+            observer.on_next(bytes(LIMIT))
+            observer.on_next(bytes(1000))
+            assert arrived.wait(PATIENCE)
+            observer.on_completed()
+            assert observed.wait().response.status_code == 200
+        check_grammar(observed.items, completed=True)
+
+    @pytest.mark.parametrize("tls", [False, True])
+    def test_answer_comes(self, tls):
+        """An early answer is the response although the source is silent, whose subscription is then disposed."""
+        hand = Hand()
+
+        def script(connection):
+            connection.read_head()
+            connection.respond(413, b"too large")
+
+        client = patient_client(verify=client_context())
+        with Server(script, tls=tls) as server, client:
+            observed, _ = observe(upload(server.url, hand.observable, client=client))
+            hand.wait_for_dispose()
+            assert observed.wait().response.text == "too large"
+
+    def test_server_goes_away(self):
+        """A connection that breaks is the upload's error although the source is silent."""
+        hand = Hand()
+
+        def script(connection):
+            connection.read_head()
+            connection.reset()
+
+        with Server(script) as server:
+            observed, _ = observe(upload(server.url, hand.observable))
+            hand.wait_for_dispose()
+            assert isinstance(observed.wait().error, httpx.NetworkError)
+
+    def test_observer_that_raises(self):
+        """What the observer raises while the source is waited for is the upload's error."""
+        error = KeyError("mine")
+        hand = Hand()
+
+        def raise_later(item):
+            if item.sent:
+                raise error
+
+        with Server(lambda connection: connection.read_head() and connection.wait_for_end()) as server:
+            observed, _ = observe(upload(server.url, hand.observable, progress_interval=0), raise_later)
+            hand.next_observer().on_next(b"some")
+            hand.wait_for_dispose()
+            assert observed.wait().error is error
+
+    def test_producer_is_let_go_by_an_early_answer(self, full):
+        """Once a response has begun that ends the sending, the producer waits no more, however slow the rest is."""
+        producer = Endless()
+
+        def script(connection):
+            connection.read_head()
+            assert full.wait(PATIENCE)
+            connection.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\n")
+            assert producer.has_ended.wait(PATIENCE)
+            connection.send(b"rest")
+            connection.wait_for_end()
+
+        with Server(script) as server:
+            assert upload(server.url, producer.observable).run().text == "rest"
+        assert not server.errors

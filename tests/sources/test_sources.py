@@ -1,0 +1,1006 @@
+"""What can be uploaded: what each kind of source promises, and what is refused before anything is sent."""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import dataclasses
+import errno
+import gzip
+import io
+import mmap
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from threading import Barrier
+from unittest import mock
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rxupload._errors import SourceChanged
+from rxupload._sources import CHUNK, File, base, file_object, make_source, reading
+from rxupload._sources import path as path_module
+
+posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX pipes and permissions")
+
+
+@contextmanager
+def chunks_of(size):
+    """Read and cut in chunks of so many bytes."""
+    with ExitStack() as patches:
+        for module in (base, reading, file_object):
+            patches.enter_context(mock.patch.object(module, "CHUNK", size))
+        yield
+
+
+def one_pass(reader):
+    return b"".join(reader.chunks())
+
+
+def read(file, size=None):
+    """What one upload of this source would send."""
+    reader = make_source(file, size=size).open()
+    try:
+        return one_pass(reader)
+    finally:
+        reader.close()
+
+
+@pytest.fixture
+def opened():
+    """Opens sources, and closes their readers at the end."""
+    readers = []
+
+    def open_(source):
+        reader = source.open()
+        readers.append(reader)
+        return reader
+
+    yield open_
+    for reader in readers:
+        reader.close()
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_bytes(b"content")
+    return path
+
+
+class PathOf:
+    """An os.PathLike of whatever it is given."""
+
+    def __init__(self, path):
+        self._path = path
+
+    def __fspath__(self):
+        return self._path
+
+
+class Slotted:
+    """A seekable file object that cannot be referenced weakly."""
+
+    __slots__ = ("_file",)
+
+    def __init__(self, file):
+        self._file = file
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+
+class Endless(io.BytesIO):
+    """A file object that cannot tell where it ends, as some that decompress."""
+
+    def seek(self, offset, whence=os.SEEK_SET):
+        if whence == os.SEEK_END:
+            raise ValueError("Seek from end not supported")
+        return super().seek(offset, whence)
+
+
+class Pipe(io.RawIOBase):
+    """A file object that cannot seek: each read gives the next item, whatever that is."""
+
+    def __init__(self, *items):
+        self._items = list(items)
+
+    def readable(self):
+        return True
+
+    def read(self, size=-1):
+        return self._items.pop(0) if self._items else b""
+
+
+class Items:
+    """An iterable that counts how many of its iterators were begun, and how many of them closed."""
+
+    def __init__(self, *items):
+        self._items = items
+        self.begun = self.closed = 0
+
+    def __iter__(self):
+        self.begun += 1
+        return Iteration(self, iter(self._items))
+
+
+class Iteration:
+    """An iterator with a close(), which counts once."""
+
+    def __init__(self, owner, items):
+        self._owner = owner
+        self._items = items
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self._items)
+
+    def close(self):
+        if self._owner is not None:
+            self._owner.closed += 1
+            self._owner = None
+
+
+@contextmanager
+def fast_switching():
+    """Lets threads take turns as often as the interpreter can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+def pipe_of(content):
+    """The reading end of a pipe that has this in it and no writer any more."""
+    reading, writing = os.pipe()
+    os.write(writing, content)
+    os.close(writing)
+    return reading
+
+
+# What holds for all kinds that can be read again
+
+KNOWN_SIZE = {
+    "path": None,  # made by the fixture
+    "bytes": lambda content: content,
+    "bytearray": bytearray,
+    "memoryview": memoryview,
+    "array": lambda content: array.array("B", content),
+    "file object": io.BytesIO,
+    "function of a file object": lambda content: lambda: io.BytesIO(content),
+}
+UNKNOWN_SIZE = {
+    "file object with an unknown end": Endless,
+    "list": lambda content: [content[:3], b"", bytearray(content[3:])],
+    "iterable": lambda content: Items(content[:3], b"", memoryview(content[3:])),
+    "function of an iterator": lambda content: lambda: iter([content]),
+    "function of an iterable": lambda content: lambda: [content],
+    "function of a pipe": lambda content: lambda: Pipe(content),
+}
+KINDS = KNOWN_SIZE | UNKNOWN_SIZE
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@pytest.fixture
+def file_of(kind, tmp_path):
+    """A function that makes a file of that kind with a given content."""
+
+    def make(content):
+        if kind != "path":
+            return KINDS[kind](content)
+        (tmp_path / "made").write_bytes(content)
+        return tmp_path / "made"
+
+    return make
+
+
+@every_kind
+@pytest.mark.parametrize(
+    "content", [b"", b"content", bytes(range(256)) * 7000], ids=["none", "small", "large"]
+)
+def test_each_pass_and_each_upload_reads_everything(kind, file_of, content, opened):
+    """What can be read again gives the same bytes to every pass of every upload, in bounded chunks."""
+    source = make_source(file_of(content))
+    for reader in (opened(source), opened(source)):
+        assert reader.size == (len(content) if kind in KNOWN_SIZE else None)
+        for _ in range(2):
+            chunks = list(reader.chunks())
+            assert b"".join(chunks) == content
+            assert all(type(chunk) is bytes and 0 < len(chunk) <= CHUNK for chunk in chunks)
+
+
+@every_kind
+def test_uploads_of_one_source_do_not_disturb_each_other(file_of, opened):
+    """Two uploads that read one source by turns both get all of it, as does a pass after one broke off."""
+    content = bytes(range(100))
+    with chunks_of(7):
+        source = make_source(file_of(content))
+        first, second = opened(source), opened(source)
+        by_turns = zip(first.chunks(), second.chunks(), strict=True)
+        assert [b"".join(chunks) for chunks in zip(*by_turns, strict=True)] == [content, content]
+        next(first.chunks())
+        assert one_pass(first) == content
+
+
+@every_kind
+def test_closing_twice(file_of, opened):
+    """A reader may be closed again, and in the middle of a pass, which then has no more to give."""
+    reader = opened(make_source(file_of(bytes(2 * CHUNK))))
+    chunks = reader.chunks()
+    next(chunks)
+    reader.close()
+    reader.close()
+    assert list(chunks) == []
+
+
+@every_kind
+def test_declared_size(file_of, opened):
+    """A declared size is the total of a source that could not tell its own."""
+    reader = opened(make_source(file_of(b"content"), size=7))
+    assert reader.size == 7
+    assert one_pass(reader) == b"content"
+
+
+@every_kind
+@pytest.mark.parametrize("size", [5, 9])
+def test_wrong_declared_size(kind, file_of, size):
+    """A source of another size than declared is SourceChanged: at once where it can be measured."""
+    source = make_source(file_of(b"content"), size=size)
+    if kind in KNOWN_SIZE:
+        with pytest.raises(SourceChanged, match=f": {size} bytes were declared, and it has 7"):
+            source.open()
+    else:
+        fault = "more than the 5 bytes expected" if size < 7 else "9 bytes expected, and it ended after 7"
+        with closing(source.open()) as reader, pytest.raises(SourceChanged, match=fault):
+            one_pass(reader)
+
+
+def test_excess_is_not_handed_on(opened):
+    """What goes beyond the declared size is never sent."""
+    chunks = opened(make_source([b"abc", b"de", b"f"], size=4)).chunks()
+    assert next(chunks) == b"abc"
+    with pytest.raises(SourceChanged, match="the iterable: more than the 4 bytes expected"):
+        next(chunks)
+
+
+@pytest.mark.parametrize(
+    ("size", "error", "message"),
+    [
+        (-1, ValueError, "file: size must not be negative, and is -1"),
+        (True, TypeError, "file: size must be an int, a number of bytes, not bool"),
+        (1.0, TypeError, "file: size must be an int, a number of bytes, not float"),
+        ("1", TypeError, "file: size must be an int, a number of bytes, not str"),
+    ],
+)
+def test_size_that_is_none(size, error, message):
+    """A declared size is an int of at least zero; anything else is refused at the call."""
+    with pytest.raises(error, match=re.escape(message)):
+        make_source(b"", size=size)
+
+
+@pytest.mark.parametrize(
+    ("file", "error", "message"),
+    [
+        ("", ValueError, "it must be a path, and '' is none"),
+        (PathOf(b""), ValueError, "it must be a path, and '' is none"),
+        ("a\0b", ValueError, r"it must be a path, and 'a\x00b' is none"),
+        (io.StringIO("text"), TypeError, "it is a file object in text mode; open it in binary mode"),
+        (memoryview(b"abcd")[::2], ValueError, "it must be contiguous in memory; upload bytes(it) instead"),
+        (None, TypeError, "or a function that returns one of the last two, not NoneType"),
+        (
+            5,
+            TypeError,
+            "it must be a path (str or os.PathLike), bytes, an Observable of bytes, a binary file",
+        ),
+        (1.5, TypeError, "not float"),
+        ({b"a": b"b"}, TypeError, "not dict"),
+        (object(), TypeError, "not object"),
+    ],
+)
+def test_what_cannot_be_uploaded(file, error, message):
+    """What is no source is refused at the call, with the argument's name and what would be accepted."""
+    with pytest.raises(error, match=re.escape(message)):
+        make_source(file, argument="it")
+
+
+def test_async_iterable_is_refused():
+    """A worker thread could not read an asynchronous iterable; the error says how to go about it."""
+
+    async def chunks():
+        yield b""
+
+    with pytest.raises(TypeError, match="asynchronous iterable; give a Subject"):
+        make_source(chunks())
+
+
+def test_file_is_a_plain_value():
+    """File has defaults for all but its source, compares by value and cannot be changed."""
+    file = File("a.txt")
+    assert (file.name, file.filename, file.content_type, file.size) == (None, None, None, None)
+    assert file == File(source="a.txt")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        file.size = 1
+
+
+# Paths
+
+
+def test_path(path):
+    """A path may be a str or any os.PathLike, one that gives bytes too."""
+    for given_path in (str(path), path, PathOf(str(path)), PathOf(os.fsencode(path))):
+        assert read(given_path) == b"content"
+        assert make_source(given_path).default_filename == "file.txt"
+
+
+def test_path_is_opened_when_the_upload_starts(tmp_path):
+    """A missing file is no error at the call; at the start it is FileNotFoundError, with the path."""
+    path = tmp_path / "late"
+    source = make_source(path)
+    with pytest.raises(FileNotFoundError) as missing:
+        source.open()
+    assert missing.value.filename == str(path) or missing.value.filename == path
+    path.write_bytes(b"here now")
+    with closing(source.open()) as reader:
+        assert one_pass(reader) == b"here now"
+
+
+def test_directory(tmp_path):
+    """A directory is IsADirectoryError, with the path."""
+    with pytest.raises(IsADirectoryError, match=re.escape(repr(str(tmp_path)))):
+        make_source(tmp_path).open()
+
+
+def test_directory_where_the_system_calls_it_unreadable(tmp_path, monkeypatch):
+    """Windows answers PermissionError for a directory; here it is IsADirectoryError all the same."""
+    denied = PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
+    monkeypatch.setattr(Path, "open", mock.Mock(side_effect=denied))
+    with pytest.raises(IsADirectoryError, match=re.escape(repr(str(tmp_path)))):
+        make_source(tmp_path).open()
+
+
+UNREADABLE = """
+import os, sys
+from rxupload._sources import make_source
+if os.geteuid() == 0:  # root reads everything
+    os.setgroups([])
+    os.setuid(65534)  # nobody
+readable, unreadable = sys.argv[1:]
+make_source(readable).open().close()
+try:
+    make_source(unreadable).open()
+except PermissionError as error:
+    print("refused", error.filename)
+"""
+
+
+@posix_only
+def test_unreadable_file():
+    """A file without read permission is PermissionError, with the path."""
+    with tempfile.TemporaryDirectory() as directory:
+        readable, unreadable = Path(directory, "readable"), Path(directory, "unreadable")
+        readable.touch()
+        unreadable.touch()
+        Path(directory).chmod(0o755)
+        readable.chmod(0o644)
+        unreadable.chmod(0o000)
+        child = [sys.executable, "-c", UNREADABLE, str(readable), str(unreadable)]
+        done = subprocess.run(child, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (f"refused {unreadable}\n", "")
+
+
+def test_file_of_another_size_at_the_next_upload(path, opened):
+    """The size is taken anew by each upload."""
+    source = make_source(path)
+    assert opened(source).size == 7
+    path.write_bytes(b"longer content")
+    reader = opened(source)
+    assert reader.size == 14
+    assert one_pass(reader) == b"longer content"
+
+
+def test_file_that_grows(path, opened):
+    """A file that grows during the upload is sent with the size that it had, on each pass."""
+    reader = opened(make_source(path))
+    with path.open("ab") as file:
+        file.write(b" and more")
+    assert one_pass(reader) == b"content"
+    assert one_pass(reader) == b"content"
+
+
+def test_file_that_shrinks(path, opened):
+    """A file that shrinks during the upload is SourceChanged, with its path and both sizes."""
+    reader = opened(make_source(path))
+    os.truncate(path, 4)
+    chunks = reader.chunks()
+    assert next(chunks) == b"cont"
+    message = f"{path}: 7 bytes expected, and it ended after 4"
+    with pytest.raises(SourceChanged, match=re.escape(message)):
+        next(chunks)
+
+
+@posix_only
+def test_file_that_is_replaced(path, opened):
+    """An upload sends the file that it opened, though another has taken its name."""
+    reader = opened(make_source(path))
+    path.unlink()
+    path.write_bytes(b"another")
+    assert one_pass(reader) == b"content"
+    assert one_pass(reader) == b"content"
+
+
+def test_file_is_closed(path, monkeypatch):
+    """The file is open as long as its reader, also where that is closed in the middle of a pass."""
+    files = []
+
+    def spy(path):
+        files.append(open_file(path))
+        return files[-1]
+
+    open_file = path_module._open
+    monkeypatch.setattr(path_module, "_open", spy)
+    source = make_source(path)
+    assert not files
+    reader = source.open()
+    next(reader.chunks())
+    assert not files[0].closed
+    reader.close()
+    assert files[0].closed
+    with pytest.raises(SourceChanged):
+        make_source(path, size=1).open()
+    assert files[1].closed
+
+
+@posix_only
+def test_pipe_with_a_path(opened):
+    """What is no regular file has no size and is read once; an upload that failed before does not count."""
+    with os.fdopen(pipe_of(b"content"), "rb") as pipe:
+        path = f"/dev/fd/{pipe.fileno()}"
+        source = make_source(path)
+        source.open().close()  # an upload that could not connect
+        reader = opened(source)
+        assert reader.size is None
+        assert one_pass(reader) == b"content"
+        used_up = re.escape(f"{path} was read before, and can be read only once")
+        with pytest.raises(RuntimeError, match=used_up):
+            one_pass(reader)
+        with pytest.raises(RuntimeError, match=used_up):
+            source.open()
+
+
+@posix_only
+def test_pipe_with_a_path_and_a_declared_size(opened):
+    """The size declared for a pipe is its total."""
+    with os.fdopen(pipe_of(b"content"), "rb") as pipe:
+        reader = opened(make_source(f"/dev/fd/{pipe.fileno()}", size=7))
+        assert reader.size == 7
+        assert one_pass(reader) == b"content"
+
+
+# Bytes
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        array.array("d", [1.0, 2.0]),
+        (ctypes.c_char * 4)(*b"abcd"),
+        memoryview(bytes(24)).cast("B", (4, 6)),
+        memoryview(b""),
+        (ctypes.c_char * 0)(),
+    ],
+    ids=["array of double", "ctypes", "two dimensions", "empty view", "empty ctypes"],
+)
+def test_anything_with_a_buffer(data, opened):
+    """The bytes of any contiguous buffer are sent in bounded chunks, whatever its items are."""
+    with chunks_of(3):
+        reader = opened(make_source(data))
+        chunks = list(reader.chunks())
+    assert b"".join(chunks) == memoryview(data).tobytes()
+    assert reader.size == sum(map(len, chunks))
+    assert all(len(chunk) <= 3 for chunk in chunks)
+
+
+def test_memory_map(path):
+    """A memory-mapped file is data in memory, and not the file object that it also resembles."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        data.seek(3)
+        assert read(data) == b"content"
+
+
+def test_small_bytes_are_not_copied(opened):
+    """Bytes that are one chunk pass through as they are."""
+    data = bytes(CHUNK)
+    assert next(opened(make_source(data)).chunks()) is data
+
+
+def test_bytearray_is_held_only_while_it_is_uploaded():
+    """Data cannot change its size during an upload, and can again afterwards, even if a pass broke off."""
+    data = bytearray(2 * CHUNK)
+    source = make_source(data)
+    data.append(1)
+    reader = source.open()
+    assert reader.size == 2 * CHUNK + 1
+    with pytest.raises(BufferError):
+        data.append(2)
+    chunks = reader.chunks()
+    next(chunks)
+    with pytest.raises(BufferError):
+        data.append(2)
+    reader.close()
+    data.append(3)
+    with pytest.raises(SourceChanged):
+        make_source(data, size=1).open()
+    data.append(4)
+
+
+# File objects
+
+
+def test_file_object_is_read_from_where_it_stood_at_the_call(path, opened):
+    """Each pass begins where the file object stood at the call, wherever it is moved, and leaves it open."""
+    with path.open("rb") as file:
+        file.read(3)
+        source = make_source(file)
+        file.seek(0)
+        reader = opened(source)
+        assert reader.size == 4
+        assert one_pass(reader) == one_pass(reader) == b"tent"
+        reader.close()
+        assert not file.closed
+
+
+def test_file_object_that_stands_behind_its_end(opened):
+    """Behind the end there is nothing to read, which is an empty file."""
+    file = io.BytesIO(b"content")
+    file.seek(20)
+    reader = opened(make_source(file))
+    assert reader.size == 0
+    assert one_pass(reader) == b""
+
+
+def test_file_object_that_shrinks(opened):
+    """A file object that shrinks during the upload is SourceChanged, with both sizes."""
+    file = io.BytesIO(b"content")
+    reader = opened(make_source(file))
+    file.truncate(4)
+    with pytest.raises(SourceChanged, match="the file object: 7 bytes expected, and it ended after 4"):
+        one_pass(reader)
+
+
+def test_file_object_that_grows(path, opened):
+    """A file object whose file grows during the upload is sent with the size that it had."""
+    with path.open("rb") as file:
+        reader = opened(make_source(file))
+        with path.open("ab") as writer:
+            writer.write(b" and more")
+        assert one_pass(reader) == b"content"
+
+
+def test_compressed_file(tmp_path, opened):
+    """A file object that decompresses is read as what it gives, again and again."""
+    with gzip.open(tmp_path / "a.gz", "wb") as file:
+        file.write(b"content" * 1000)
+    with gzip.open(tmp_path / "a.gz") as file:
+        reader = opened(make_source(file))
+        assert reader.size in {7000, None}
+        assert one_pass(reader) == one_pass(reader) == b"content" * 1000
+
+
+@pytest.mark.parametrize(
+    "sources_of",
+    [lambda file: [make_source(file), make_source(file)], lambda file: [make_source(Slotted(file))] * 2],
+    ids=["two sources", "one source"],
+)
+def test_one_file_object_on_two_threads(sources_of, path):
+    """Uploads that read one file object at the same time never get each other's bytes."""
+    content = bytes(range(256)) * 16
+    path.write_bytes(content)
+    together = Barrier(2)
+
+    def upload(source):
+        together.wait()
+        return [one_pass(source.open()) == content for _ in range(20)]
+
+    with path.open("rb") as file, fast_switching(), chunks_of(16):
+        sources = sources_of(file)
+        with ThreadPoolExecutor(2) as threads:
+            assert all(map(all, threads.map(upload, sources)))
+
+
+def test_read_that_ignores_its_size(opened):
+    """A read() that gives more than it was asked for still makes chunks of bounded size."""
+    file = Pipe(bytes(2 * CHUNK), bytearray(3))
+    assert [len(chunk) for chunk in opened(make_source(file)).chunks()] == [CHUNK, CHUNK, 3]
+
+
+def test_file_object_with_nothing_but_read(opened):
+    """A file object needs only read(): it is then read once. Its class is a function that returns one."""
+
+    class Minimal:
+        def __init__(self):
+            self._left = [b"content"]
+
+        def read(self, size):
+            return self._left.pop() if self._left else b""
+
+    reader = opened(make_source(Minimal()))
+    assert reader.size is None
+    assert one_pass(reader) == b"content"
+    with pytest.raises(RuntimeError, match="the file object was read before"):
+        one_pass(reader)
+    assert read(Minimal) == b"content"
+
+
+def test_closed_file_object(path):
+    """A closed file object is refused at the call, one that is closed later before anything is sent."""
+    with path.open("rb") as file:
+        source = make_source(file)
+    with pytest.raises(ValueError, match="closed"):
+        source.open()
+    with pytest.raises(ValueError, match="it is a closed file object"):
+        make_source(file, argument="it")
+
+
+def test_file_object_that_is_not_readable(path):
+    """A file object open for writing is refused at the call."""
+    with (
+        path.open("ab") as file,
+        pytest.raises(ValueError, match="it is a file object that was not opened for reading"),
+    ):
+        make_source(file, argument="it")
+
+
+def test_text_file(path):
+    """A file object in text mode is refused at the call, also behind a wrapper, with what to do instead."""
+    with (
+        path.open() as file,
+        pytest.raises(TypeError, match=re.escape('text mode; open it in binary mode: open(path, "rb")')),
+    ):
+        make_source(file)
+    with tempfile.NamedTemporaryFile("w+") as file, pytest.raises(TypeError, match="text mode"):
+        make_source(file)
+
+
+@posix_only
+@pytest.mark.parametrize("buffering", [0, -1])
+def test_pipe_is_read_once(buffering, opened):
+    """A file object that cannot seek has no size, and a second pass over it is an error."""
+    with os.fdopen(pipe_of(b"content"), "rb", buffering=buffering) as pipe:
+        source = make_source(pipe)
+        source.open().close()  # an upload that could not connect
+        reader = opened(source)
+        assert reader.size is None
+        assert one_pass(reader) == b"content"
+        for again in (lambda: one_pass(reader), source.open):
+            with pytest.raises(
+                RuntimeError, match="the file object was read before, and can be read only once"
+            ):
+                again()
+        reader.close()
+        assert not pipe.closed
+
+
+@posix_only
+def test_pipe_is_not_waited_for(opened):
+    """What is in a pipe is read although its writer has not filled a chunk yet."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as pipe, os.fdopen(writing, "wb", buffering=0) as writer:
+        writer.write(b"one")
+        chunks = opened(make_source(pipe)).chunks()
+        assert next(chunks) == b"one"
+        writer.write(b"two")
+        assert next(chunks) == b"two"
+
+
+@posix_only
+@pytest.mark.parametrize("buffering", [0, -1])
+def test_pipe_that_does_not_block(buffering, opened):
+    """A non-blocking pipe with nothing in it is BlockingIOError, and never taken for an empty file."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    with (
+        os.fdopen(reading, "rb", buffering=buffering) as pipe,
+        os.fdopen(writing, "wb", buffering=0) as writer,
+    ):
+        source = make_source(pipe)
+        with pytest.raises(BlockingIOError, match="non-blocking and has no data now"):
+            source.open()
+        writer.write(b"content")
+        writer.close()
+        assert one_pass(opened(source)) == b"content"
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ("text", "read() returned str, not bytes; open it in binary mode"),
+        (5, "read() returned int, not bytes"),
+    ],
+)
+def test_read_that_gives_no_bytes(item, message):
+    """A read() that returns no bytes is a TypeError, before anything is sent where the file cannot seek."""
+    with pytest.raises(TypeError, match=re.escape(message)):
+        make_source(Pipe(item)).open()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("/directory/file.txt", "file.txt"),
+        ("file.txt", "file.txt"),
+        ("<stdin>", "upload"),
+        ("/", "upload"),
+        ("", "upload"),
+        (3, "upload"),
+        (None, "upload"),
+        (b"/directory/file.txt", "upload"),
+    ],
+)
+def test_filename_of_a_file_object(name, expected):
+    """A file object's name counts where it is a path, and not a descriptor's number or a placeholder."""
+    seekable, pipe = io.BytesIO(), Pipe()
+    seekable.name = pipe.name = name
+    assert make_source(seekable).default_filename == expected
+    assert make_source(pipe).default_filename == expected
+
+
+@pytest.mark.parametrize(
+    "file", [b"", [], iter([]), list, io.BytesIO()], ids=lambda file: type(file).__name__
+)
+def test_filename_of_what_has_no_name(file):
+    """What has no name of its own is called "upload"."""
+    assert make_source(file).default_filename == "upload"
+
+
+def test_filename_of_a_path_without_a_name():
+    """A path that names a directory has no base name."""
+    assert make_source(os.sep).default_filename == "upload"
+
+
+# Iterators and iterables
+
+
+def test_iterator_is_read_once(opened):
+    """A second pass over an iterator, in the same upload or another, is an error that says what to do."""
+    source = make_source(iter([b"one", b"two"]))
+    reader = opened(source)
+    assert one_pass(reader) == b"onetwo"
+    message = (
+        "the iterator was read before, and can be read only once; for a retry, a redirect or another upload, "
+        "give a path, bytes, or a function that returns a fresh iterable"
+    )
+    for again in (lambda: one_pass(reader), source.open):
+        with pytest.raises(RuntimeError, match=re.escape(message)):
+            again()
+
+
+def test_iterator_whose_upload_failed_before_it_was_read(opened):
+    """Opening draws one item, which an upload that could not connect leaves to the next."""
+    source = make_source(iter([b"one", b"two"]))
+    source.open().close()
+    source.open().close()
+    assert one_pass(opened(source)) == b"onetwo"
+
+
+def test_iterator_of_two_uploads_at_once(opened):
+    """The first upload that draws from an iterator gets all of it, the other an error and not a byte."""
+    source = make_source(iter([b"one", b"two"]))
+    first, second = opened(source), opened(source)
+    chunks = first.chunks()
+    assert next(chunks) == b"one"
+    with pytest.raises(RuntimeError, match="the iterator was read before"):
+        next(second.chunks())
+    assert list(chunks) == [b"two"]
+
+
+def test_empty_iterator(opened):
+    """An iterator that gives nothing is an empty file."""
+    assert one_pass(opened(make_source(iter([])))) == b""
+    assert one_pass(opened(make_source(chunk for chunk in ()))) == b""
+
+
+def test_generator_that_has_ended():
+    """A generator that was read elsewhere is an error, and never taken for an empty file."""
+    generator = (chunk for chunk in [b"content"])
+    list(generator)
+    for source in (make_source(generator), make_source(lambda: generator)):
+        with pytest.raises(RuntimeError, match="was read before"):
+            source.open()
+
+
+def test_function_that_returns_the_same_generator_again(opened):
+    """A function has to return something fresh: a generator that it returned before is an error."""
+    generator = (chunk for chunk in [b"content"])
+    reader = opened(make_source(lambda: generator))
+    assert one_pass(reader) == b"content"
+    with pytest.raises(RuntimeError, match="what the function returned was read before"):
+        one_pass(reader)
+
+
+@pytest.mark.parametrize(
+    "of", [iter, list, lambda items: lambda: items], ids=["iterator", "iterable", "function"]
+)
+@pytest.mark.parametrize("item", ["text", 5, None])
+def test_items_that_are_no_bytes(of, item, opened):
+    """An item that is not bytes-like is a TypeError with its index: the first before anything is sent."""
+    for _ in range(2):
+        source = make_source(of([item]))
+        with pytest.raises(TypeError, match=f"must give bytes, and its item 0 is {type(item).__name__}"):
+            source.open()
+    chunks = opened(make_source(of([b"", b"one", item]))).chunks()
+    assert next(chunks) == b"one"
+    with pytest.raises(TypeError, match=f"must give bytes, and its item 2 is {type(item).__name__}"):
+        next(chunks)
+
+
+def test_iterator_of_text_is_the_same_error_again():
+    """Trying the same iterator again does not skip the item that was wrong."""
+    source = make_source(iter(["text", b"bytes"]))
+    for _ in range(2):
+        with pytest.raises(TypeError, match="item 0 is str"):
+            source.open()
+
+
+@pytest.mark.parametrize("of", [lambda items: items(), lambda items: items], ids=["generator", "function"])
+def test_iterable_that_raises(of, opened):
+    """What an iterable raises arrives as it is: at its first item before anything is sent."""
+
+    def at_once():
+        raise KeyError("mine")
+        yield
+
+    def later():
+        yield b"one"
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        make_source(of(at_once)).open()
+    chunks = opened(make_source(of(later))).chunks()
+    assert next(chunks) == b"one"
+    with pytest.raises(KeyError, match="mine"):
+        next(chunks)
+
+
+def test_items_are_handed_on_as_they_come(opened):
+    """Chunks are neither gathered nor drawn ahead, but for the one that opening looks at."""
+    drawn = []
+
+    def items():
+        for item in (b"one", b"two", b"three"):
+            drawn.append(item)
+            yield item
+
+    chunks = opened(make_source(items)).chunks()
+    assert drawn == [b"one"]
+    assert next(chunks) == b"one"
+    assert next(chunks) == b"two"
+    assert drawn == [b"one", b"two"]
+
+
+@settings(max_examples=100)
+@given(st.lists(st.binary(max_size=30)), st.integers(1, 10))
+def test_chunks_of_an_iterable(items, limit):
+    """Empty items are skipped, long ones cut, and nothing is lost or moved."""
+    with chunks_of(limit):
+        chunks = list(make_source(items).open().chunks())
+    assert b"".join(chunks) == b"".join(items)
+    assert all(0 < len(chunk) <= limit for chunk in chunks)
+
+
+def test_callers_iterator_is_not_closed():
+    """An iterator is its caller's, who may go on with it after an upload that broke off."""
+    generator = (chunk for chunk in [b"one", b"two", b"three"])
+    reader = make_source(generator).open()
+    next(reader.chunks())
+    reader.close()
+    assert next(generator) == b"two"
+    items = Items(b"one")
+    assert read(iter(items)) == b"one"
+    assert items.closed == 0
+
+
+@pytest.mark.parametrize(
+    "of", [lambda items: items, lambda items: items.__iter__], ids=["iterable", "function"]
+)
+def test_iterators_that_the_library_made_are_closed(of):
+    """What the library began for a pass it ends: when the pass ends or breaks off, or was never read."""
+    items = Items(b"one", b"two")
+    reader = make_source(of(items)).open()
+    assert (items.begun, items.closed) == (1, 0)
+    assert one_pass(reader) == b"onetwo"
+    assert (items.begun, items.closed) == (1, 1)
+    chunks = reader.chunks()
+    next(chunks)
+    assert (items.begun, items.closed) == (2, 1)
+    chunks.close()
+    assert (items.begun, items.closed) == (2, 2)
+    dropped = reader.chunks()
+    next(dropped)
+    reader.close()
+    assert (items.begun, items.closed) == (3, 3)
+    make_source(of(items)).open().close()
+    assert (items.begun, items.closed) == (4, 4)
+
+
+# Functions
+
+
+def test_function_is_called_once_for_each_pass(opened):
+    """The first call is made when the upload starts, and serves its first pass."""
+    calls = []
+
+    def content():
+        calls.append(len(calls))
+        return [bytes([len(calls)])]
+
+    source = make_source(content)
+    assert not calls
+    reader = opened(source)
+    assert len(calls) == 1
+    assert one_pass(reader) == b"\1"
+    assert one_pass(reader) == b"\2"
+    assert one_pass(opened(source)) == b"\3"
+
+
+def test_file_object_that_a_function_returns(opened):
+    """It is read from where it stands, gives the size, and is closed after its pass."""
+    files = []
+
+    def content():
+        files.append(io.BytesIO(b"content"))
+        files[-1].seek(3)
+        return files[-1]
+
+    reader = opened(make_source(content))
+    assert reader.size == 4
+    assert one_pass(reader) == b"tent"
+    assert files[0].closed
+    next(reader.chunks())
+    reader.close()
+    assert files[1].closed
+
+
+def test_file_object_of_a_function_that_is_never_read():
+    """A file object that a function returned is closed although the upload failed before it was read."""
+    file, text = io.BytesIO(b"content"), io.StringIO("text")
+    make_source(lambda: file).open().close()
+    assert file.closed
+    with pytest.raises(TypeError, match="what the function returned is a file object in text mode"):
+        make_source(lambda: text).open()
+    assert text.closed
+
+
+def test_function_whose_content_changes_between_passes(opened):
+    """The body's length was promised with the first pass, so a pass of another size is SourceChanged."""
+    contents = [b"content", b"cont"]
+    reader = opened(make_source(lambda: io.BytesIO(contents.pop(0))))
+    assert one_pass(reader) == b"content"
+    with pytest.raises(SourceChanged, match="7 bytes expected, and it ended after 4"):
+        one_pass(reader)
+
+
+def test_function_that_raises():
+    """What the function raises arrives as it is, before anything is sent."""
+    with pytest.raises(ZeroDivisionError):
+        make_source(lambda: 1 / 0).open()
+
+
+@pytest.mark.parametrize(
+    "returned", [b"content", "path", {}, None, 5, bytearray()], ids=lambda value: type(value).__name__
+)
+def test_function_that_returns_something_else(returned):
+    """A function has to return an iterable or a file object; the error says so before anything is sent."""
+    message = "what the function returned must be an iterable of bytes or a binary file object, not "
+    with pytest.raises(TypeError, match=message + type(returned).__name__):
+        make_source(lambda: returned).open()

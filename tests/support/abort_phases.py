@@ -1,0 +1,178 @@
+"""The phases of an upload in which it can be aborted, and how long its server takes to see that."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+
+import httpx
+from reactivex.abc import DisposableBase
+from reactivex.scheduler import NewThreadScheduler
+from support.recording_observer import RecordingObserver
+from support.scripted_server import PATIENCE, Connection, Server, client_context, unanswered_port
+
+from rxupload import Upload, upload
+from rxupload._transport import UploadTransport
+
+LARGE = bytes(64 << 20)  # more than the system's buffers take
+
+
+@dataclass
+class Running:
+    """An upload on its thread."""
+
+    observed: RecordingObserver
+    subscription: DisposableBase
+    threads: list[threading.Thread] = field(default_factory=list)
+
+    def join(self) -> float:
+        """Wait for the worker's end; the moment, on the monotonic clock."""
+        for thread in self.threads:
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), "the worker did not end"
+        return time.monotonic()
+
+
+def start(source: Upload) -> Running:
+    """Subscribe on a thread that can be joined."""
+    threads: list[threading.Thread] = []
+    observed = RecordingObserver()
+    scheduler = NewThreadScheduler(joinable(threads))
+    return Running(observed, source.subscribe(observed, scheduler=scheduler), threads)
+
+
+def joinable(threads: list[threading.Thread]) -> Callable[[Callable[[], None]], threading.Thread]:
+    """A thread factory that keeps its threads in the list."""
+
+    def make_thread(target: Callable[[], None]) -> threading.Thread:
+        threads.append(threading.Thread(target=target, daemon=True))
+        return threads[-1]
+
+    return make_thread
+
+
+@contextlib.contextmanager
+def transport_client(**kwargs: object) -> Iterator[httpx.Client]:
+    """A client with an UploadTransport that trusts the tests' servers."""
+    with httpx.Client(transport=UploadTransport(verify=client_context()), timeout=None, **kwargs) as client:
+        yield client
+
+
+# Each script puts a mark in `there` when its phase has come, then the moment at which it saw the end.
+
+
+def silent_handshake(connection: Connection, there: SimpleQueue[float]) -> None:
+    connection.recv(1)  # of the client's hello
+    there.put(0)
+    there.put(connection.wait_for_end())
+
+
+def stalled_send(connection: Connection, there: SimpleQueue[float]) -> None:
+    connection.read_head()
+    connection.read(1)
+    there.put(0)
+    there.put(connection.wait_for_reset())
+
+
+def no_response(connection: Connection, there: SimpleQueue[float]) -> None:
+    connection.read_body(connection.read_head())
+    there.put(0)
+    there.put(connection.wait_for_end())
+
+
+def endless_response(connection: Connection, there: SimpleQueue[float]) -> None:
+    connection.read_body(connection.read_head())
+    connection.send(b"HTTP/1.1 200 OK\r\n\r\nand so on")
+    there.put(0)
+    there.put(connection.wait_for_end())
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A phase, and over which kinds of connection it can be had."""
+
+    name: str
+    script: Callable[[Connection, SimpleQueue[float]], None] | None
+    body: bytes
+    tls: tuple[bool, ...] = (False, True)
+    reused: tuple[bool, ...] = (False, True)
+
+
+PHASES = [
+    Phase("connecting", None, b"x", tls=(False,), reused=(False,)),
+    Phase("TLS handshake", silent_handshake, b"x", tls=(True,), reused=(False,)),
+    Phase("stalled send", stalled_send, LARGE),
+    Phase("waiting for the response", no_response, b"x"),
+    Phase("reading the response", endless_response, b"x"),
+]
+CASES = [(phase, tls, reused) for phase in PHASES for tls in phase.tls for reused in phase.reused]
+
+
+def abort(phase: Phase, *, tls: bool, reused: bool) -> float:
+    """Abort an upload in a phase; seconds from the dispose to the moment at which its server saw the end.
+
+    Where no server sees anything (connecting), to the end of the worker. Checks that nothing is notified after it, that
+    the worker ends, and that the next upload through the same client succeeds.
+    """
+    if phase.script is None:
+        return _abort_connecting()
+    there: SimpleQueue[float] = SimpleQueue()
+    connections = iter(range(1000))
+    script = phase.script
+
+    def serve(connection: Connection) -> None:
+        if next(connections) > 0:
+            if tls and not serve_tls:
+                connection.start_tls()
+            connection.serve()
+            return
+        if reused:
+            connection.serve()
+        script(connection, there)
+
+    serve_tls = tls and script is not silent_handshake
+    with Server(serve, tls=serve_tls) as server, transport_client() as client:
+        url = server.url.replace("http://127.0.0.1", "https://localhost") if tls else server.url
+        if reused:
+            assert upload(url, b"first", client=client).run().status_code == 200
+        running = start(upload(url, phase.body, client=client, progress_interval=0))
+        there.get(timeout=PATIENCE)
+        if phase.script is stalled_send:
+            _wait_until_blocked(running)
+        began = time.monotonic()
+        running.subscription.dispose()
+        returned = time.monotonic()
+        items = list(running.observed.items)
+        seen = there.get(timeout=PATIENCE)
+        running.join()
+        assert returned - began < 1, "dispose waited"
+        assert len(running.observed.items) <= len(items) + 1
+        assert not running.observed.ended
+        assert not running.observed.faults
+        assert upload(url, b"next", client=client).run().status_code == 200
+        assert server.connections == 2
+        assert not server.errors
+    return seen - began
+
+
+def _wait_until_blocked(running: Running) -> None:
+    """Until the worker has filled the buffers: no Progress comes any more, though each change makes one."""
+    count = -1
+    while count != len(running.observed.items):
+        count = len(running.observed.items)
+        threading.Event().wait(0.1)  # two of the worker's looks: what is measured
+
+
+def _abort_connecting() -> float:
+    with unanswered_port() as port, transport_client() as client:
+        running = start(upload(f"http://127.0.0.1:{port}/", b"x", client=client))
+        threading.Event().wait(0.05)  # nothing can be observed of a connection that is not answered
+        began = time.monotonic()
+        running.subscription.dispose()
+        ended = running.join()
+        assert not running.observed.items
+    return ended - began

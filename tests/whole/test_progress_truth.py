@@ -1,0 +1,38 @@
+"""What `Progress.sent` promises, held against the log of a server that reads slowly and steadily.
+
+All is counted in the server's own bytes and steps, of 10 ms and more each, and never in elapsed time: a machine that
+is busy with something else slows both sides down.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from reactivex import operators as ops
+from support.abort_phases import transport_client
+from support.scripted_server import Server
+from support.steady_reader import PAUSE, RECEIVE_BUFFER, Notices, SteadyReader
+
+import rxupload
+
+SIZE = 5_000_000
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="other systems count, and size their buffers, differently"
+)
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+def test_progress_is_what_has_arrived(tls):
+    """Never 160 KiB ahead of the server, at 100 % at most 50 ms before it, and never silent for 200 ms."""
+    reader, notices = SteadyReader(), Notices()
+    with Server(reader, tls=tls, receive_buffer=RECEIVE_BUFFER) as server, transport_client() as client:
+        up = rxupload.upload(server.url, bytes(SIZE), client=client)
+        response = rxupload.run(up.pipe(ops.do_action(notices.add)))
+    assert response.status_code == 200
+    assert len(notices.counts) > 2
+    assert notices.lead(reader) <= 160 * 1024
+    steps_to_go = len(reader.counts) - reader.steps_by(notices.end(reader))
+    assert steps_to_go * PAUSE <= 0.05
+    steps_in_silence = [reader.steps_by(end) - reader.steps_by(begin) for begin, end in notices.gaps()]
+    assert max(steps_in_silence) * PAUSE <= 0.2

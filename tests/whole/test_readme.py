@@ -1,0 +1,395 @@
+"""The README keeps its word: its examples run as they stand, and its commands are where `.ci/run` looks for them."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import datetime as dt
+import hashlib
+import inspect
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import httpx
+import pytest
+from reactivex.testing import TestScheduler
+from support.scripted_server import PATIENCE, Connection, Server, header
+
+from rxupload import receiver
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+RECIPES: dict[str, str] = dict(
+    re.findall(
+        r"^\*\*(.*?)\.\*\*.*?^```python\n(.*?)^```$",
+        README.partition("\n## Recipes\n")[2].partition("\n## ")[0],
+        re.DOTALL | re.MULTILINE,
+    )
+)
+
+
+@pytest.fixture
+def in_folder_with_photo(tmp_path, monkeypatch):
+    """A working directory with the photo that the examples upload."""
+    monkeypatch.chdir(tmp_path)
+    Path("beach.jpg").write_bytes(bytes(1 << 20))
+
+
+def test_examples(in_folder_with_photo, capfd):
+    """The examples run one after the other, against the receiver in place of port 8000."""
+    names: dict[str, object] = {}
+
+    async def run(source: str) -> None:
+        code = compile(source, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        result = eval(code, names)
+        if inspect.iscoroutine(result):
+            await result
+
+    with receiver.running() as url:
+        others = set(threading.enumerate())
+        for example in EXAMPLES:
+            asyncio.run(run(example.replace("http://127.0.0.1:8000/", url)))
+            assert names.get("error") is None
+            if "watching" in names:
+                stop_watcher(names)
+            for thread in set(threading.enumerate()) - others:
+                if type(thread) is threading.Thread and not thread.name.startswith("asyncio"):
+                    thread.join(
+                        10
+                    )  # of an upload that the example left running; not tqdm's, nor the receiver's
+        assert names["response"].status_code == 200
+    names["client"].close()
+    assert "answered 200" in capfd.readouterr().out
+
+
+class Recipe:
+    """A recipe of the README, to be run alone: in a namespace of its own, with what it prints in a queue."""
+
+    def __init__(self, title: str) -> None:
+        self.printed: SimpleQueue[str] = SimpleQueue()
+        self.names: dict[str, Any] = {"print": self._print}
+        self._source = RECIPES[title]
+
+    def _print(self, *values: object, end: str = "\n") -> None:
+        self.printed.put(" ".join(map(str, values)))
+
+    def run(self, url: str, second_url: str = "") -> Recipe:
+        """Run it as it stands, against these servers in place of ports 8000 and 8001."""
+        source = self._source.replace("http://127.0.0.1:8000/", url)
+        if second_url:
+            source = source.replace("http://127.0.0.1:8001/", second_url)
+        exec(compile(source, "README.md", "exec"), self.names)
+        return self
+
+    def all_printed(self) -> str:
+        """What it has printed by now, a line for each call."""
+        return "\n".join(self.printed.get() for _ in range(self.printed.qsize()))
+
+
+Check = Callable[[Callable[[], Recipe], pytest.MonkeyPatch], None]
+CHECKS: dict[str, Check] = {}
+
+
+def check(title: str) -> Callable[[Check], Check]:
+    """Register what shows that the recipe of this title does what it says."""
+
+    def register(function: Check) -> Check:
+        CHECKS[title] = function
+        return function
+
+    return register
+
+
+@pytest.mark.parametrize("title", RECIPES)
+def test_recipe(title, in_folder_with_photo, monkeypatch):
+    """Each recipe does what its title says, alone and as it stands."""
+    CHECKS[title](lambda: Recipe(title), monkeypatch)
+
+
+def test_checks_have_recipes():
+    """No check is left over from a recipe that was renamed or taken out."""
+    assert set(CHECKS) == set(RECIPES)
+
+
+@check("Retry with backoff")
+def _(recipe, monkeypatch):
+    """The 503 is followed by a second attempt, which has the same key."""
+    heads: list[bytes] = []
+
+    def busy_at_first(connection: Connection) -> None:
+        while head := connection.read_head():
+            connection.read_body(head)
+            heads.append(head)
+            if len(heads) == 1:
+                connection.respond(503, b"", "Retry-After: 0")  # no jitter
+            else:
+                connection.respond(200)
+
+    with Server(busy_at_first) as server:
+        names = recipe().run(server.url).names
+        assert names["response"].status_code == 200
+        assert len(heads) == 2
+        key = header(heads[0], b"idempotency-key")
+        assert key
+        assert header(heads[1], b"idempotency-key") == key
+
+
+@check("A folder, four at a time, with totals")
+def _(recipe, monkeypatch):
+    """Four run at once and never more, all that can be read arrive, and the totals and the failure are told."""
+    for number in range(7):
+        Path(f"{number}.jpg").write_bytes(bytes([number]) * 1000)
+    Path("folder.jpg").mkdir()
+    all_four = threading.Barrier(4)
+    lock = threading.Lock()
+    under_way: list[int] = [0]
+    most: list[int] = [0]
+    arrived: set[bytes] = set()
+
+    def together(connection: Connection) -> None:
+        while head := connection.read_head():
+            with lock:
+                under_way[0] += 1
+                most[0] = max(most[0], under_way[0])
+            body = connection.read_body(head)
+            all_four.wait(PATIENCE)  # 8 uploads arrive, in two fours
+            with lock:
+                under_way[0] -= 1
+                arrived.add(filename_in(body))
+            connection.respond(200)
+
+    with Server(together) as server:
+        folder = recipe().run(server.url)
+        assert most == [4]
+        assert arrived == {b"beach.jpg", *(b"%d.jpg" % number for number in range(7))}
+    lines = folder.all_printed()
+    assert "\r9 of 9 files, 1.1 MB" in lines
+    assert "\n8 done, 1 failed, 1.1 MB in " in lines
+    assert "folder.jpg [Errno 21] Is a directory" in lines
+
+
+@check("Stop everything when a file fails")
+def _(recipe, monkeypatch):
+    """The error of the file that fails is raised, the three under way with it are reset, and no more begin."""
+    for name in ["broken", "c", "d", "e", "f"]:
+        Path(f"{name}.jpg").write_bytes(b"data")
+    all_four = threading.Barrier(4)
+    aborted: SimpleQueue[float] = SimpleQueue()
+
+    def one_breaks(connection: Connection) -> None:
+        body = connection.read_body(connection.read_head())
+        all_four.wait(PATIENCE)
+        if filename_in(body) == b"broken.jpg":
+            connection.respond(500)
+        else:
+            aborted.put(connection.wait_for_reset())
+
+    with Server(one_breaks) as server:
+        with pytest.raises(httpx.HTTPStatusError, match="500") as caught:
+            recipe().run(server.url)
+        for _ in range(3):
+            aborted.get(timeout=PATIENCE)
+    assert caught.value.__notes__ == ["while uploading broken.jpg"]
+    assert server.connections == 4
+    assert not server.errors
+
+    with receiver.running() as url:  # and where none fails
+        assert recipe().run(url).names["summary"].done == 6
+
+
+@check("Cancel on a button")
+def _(recipe, monkeypatch):
+    """The handler ends the upload: the server sees the reset, and the pipeline says so; else it has the response."""
+    arrived, ended = threading.Event(), threading.Event()
+
+    def never_reading(connection: Connection) -> None:
+        connection.read_head()
+        arrived.set()
+        connection.wait_for_reset()
+        ended.set()
+
+    with Server(never_reading) as server:
+        cancelled = recipe().run(server.url)
+        assert arrived.wait(PATIENCE)
+        cancelled.names["on_click"]("the button")
+        assert cancelled.printed.get(timeout=PATIENCE) == "cancelled"
+        assert ended.wait(PATIENCE)
+    assert not server.errors
+
+    with receiver.running() as url:
+        left_alone = recipe().run(url)
+        assert left_alone.printed.get(timeout=PATIENCE) == "200"
+        left_alone.names["on_click"]()
+        assert left_alone.printed.empty()
+
+
+@check("Show the rate and the time left")
+def _(recipe, monkeypatch):
+    """A line comes while the upload goes on, and one at its end."""
+    slow = recipe()
+    lines: list[str] = []
+
+    def half_until_told(connection: Connection) -> None:
+        head = connection.read_head()
+        length = int(header(head, b"content-length"))
+        connection.read(length // 2)
+        lines.append(slow.printed.get(timeout=PATIENCE))
+        connection.read(length - length // 2)
+        connection.respond(200)
+
+    with Server(half_until_told, receive_buffer=65536) as server:
+        slow.run(server.url)
+    during = re.fullmatch(r"(\d+) %, (\d+\.\d) MB/s, (\d+) s left", lines[0])
+    assert during
+    assert int(during[1]) < 100
+    assert float(during[2]) > 0
+    assert re.search(r"^100 %, \d+\.\d MB/s, 0 s left$", slow.all_printed(), re.MULTILINE)
+
+
+@check("Limit the rate in office hours")
+def _(recipe, monkeypatch):
+    """In office hours the limit holds from the first byte, outside there is none, and the clock is looked at again."""
+    monday = moment = dt.datetime.fromisoformat("2024-01-08 16:59:30")
+
+    class Clock(dt.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return moment
+
+    monkeypatch.setattr(dt, "datetime", Clock)
+    with receiver.running() as url:
+        office = recipe()
+        began = time.monotonic()
+        office.run(url)
+        # 1 MiB at 2 MB/s, less the 50 ms' worth that may go at once.
+        assert time.monotonic() - began > 0.45
+        assert office.names["response"].status_code == 200
+
+        threads: list[threading.Thread] = []
+        with office.names["limits"].subscribe(lambda _: threads.append(threading.current_thread())):
+            assert threads == [threading.current_thread()]  # in subscribe(), so that no byte is earlier
+
+        scheduler, values = TestScheduler(), []
+        with office.names["limits"].subscribe(values.append, scheduler=scheduler):
+            scheduler.advance_to(1)
+            assert values == [2_000_000]
+            moment = monday + dt.timedelta(minutes=1)
+            scheduler.advance_to(61)
+            assert values == [2_000_000, None]
+
+        moment = monday - dt.timedelta(days=1)
+        sunday = recipe().run(url)
+        assert sunday.names["limit"](None) is None
+        assert sunday.names["response"].status_code == 200
+
+
+@check("Upload each new file that a watcher finds")
+def _(recipe, monkeypatch):
+    """A file that comes later arrives, once and whole; one that was there before does not, until it changes."""
+    Path("outbox").mkdir()
+    Path("outbox/old.jpg").write_bytes(b"old")
+    arrived: SimpleQueue[bytes] = SimpleQueue()
+
+    def receive(connection: Connection) -> None:
+        while head := connection.read_head():
+            body = connection.read_body(head)
+            connection.respond(200)
+            arrived.put(body)
+
+    with Server(receive) as server:
+        watcher = recipe().run(server.url)
+        Path("beach.jpg").rename("outbox/beach.jpg")
+        body = arrived.get(timeout=PATIENCE)
+        assert filename_in(body) == b"beach.jpg"
+        assert bytes(1 << 20) in body
+        stop_watcher(watcher.names)
+        assert arrived.empty()
+        assert watcher.printed.empty()
+
+    scheduler, files = TestScheduler(), []
+    with watcher.names["watcher"].subscribe(lambda file: files.append(file[0].name), scheduler=scheduler):
+        scheduler.advance_to(0.1)
+        for second, data in enumerate([b"a", b"ab", b"abc"]):  # it grows, and is no file to be uploaded yet
+            Path("outbox/growing.jpg").write_bytes(data)
+            scheduler.advance_to(0.6 + second / 2)
+            assert files == []
+        scheduler.advance_to(5)
+        assert files == ["growing.jpg"]
+        os.utime("outbox/old.jpg", (0, 0))  # another version
+        Path("outbox/gone.jpg").symlink_to("nowhere")
+        scheduler.advance_to(10)
+        assert files == ["growing.jpg", "old.jpg"]
+
+
+@check("Fall back to a second server")
+def _(recipe, monkeypatch):
+    """The second gets the file where the first is down or answers 503, and is left alone where that answers 422."""
+    bodies: list[bytes] = []
+    with Server(lambda connection: bodies.append(connection.serve(200, b"second"))) as second:
+        with Server(lambda connection: connection.serve(503)) as first:
+            assert recipe().run(first.url, second.url).names["response"].text == "second"
+        # It has closed by now, so that nobody listens at its port.
+        assert recipe().run(first.url, second.url).names["response"].text == "second"
+        with (
+            Server(lambda connection: connection.serve(422)) as first,
+            pytest.raises(httpx.HTTPStatusError, match="422"),
+        ):
+            recipe().run(first.url, second.url)
+        Path("beach.jpg").unlink()
+        with Server(lambda connection: None) as first, pytest.raises(FileNotFoundError):
+            recipe().run(first.url, second.url)
+    assert [bytes(1 << 20) in body for body in bodies] == [True, True]
+
+
+@check("Hash while uploading")
+def _(recipe, monkeypatch):
+    """The hash is the file's, also where a first attempt broke off half-way, and the length is known."""
+    data = os.urandom(1 << 24)  # more than the system takes in before anybody reads
+    Path("beach.jpg").write_bytes(data)
+    heads: list[bytes] = []
+    bodies: list[bytes] = []
+
+    def breaks_off_at_first(connection: Connection) -> None:
+        heads.append(connection.read_head())
+        if len(heads) == 1:
+            connection.read(1 << 20)
+            connection.respond(503, b"", "Retry-After: 0")  # no jitter
+            connection.wait_for_end()
+        else:
+            bodies.append(connection.read_body(heads[-1]))
+            connection.respond(200)
+
+    with Server(breaks_off_at_first, receive_buffer=65536) as server:
+        hashing = recipe().run(server.url)
+    assert len(heads) == 2
+    assert int(header(heads[0], b"content-length")) > 1 << 24
+    assert data in bodies[0]
+    assert filename_in(bodies[0]) == b"beach.jpg"
+    assert hashing.all_printed() == hashlib.sha256(data).hexdigest()
+    assert len(hashing.names["digests"]) == 1
+
+
+def filename_in(body: bytes) -> bytes:
+    """The filename that a multipart body has for its file."""
+    return re.search(rb'filename="(.*?)"', body)[1]
+
+
+def stop_watcher(names: dict[str, Any]) -> None:
+    """End the watcher's recipe as the README says."""
+    names.pop("watching").dispose()
+    names["found"].put(None)
+
+
+@pytest.mark.parametrize("name", ["demo", "tests", "demo-windows", "tests-windows"])
+def test_commands(name):
+    """Each command is one line in a code block of its own, behind the marker that `.ci/run` looks for."""
+    block = re.search(rf"<!-- command: {name} -->\n```\w+\n(.*)\n```\n", README)
+    assert block
+    assert "\n" not in block[1]
+    assert ".venv-" + name.partition("-")[0] in block[1]

@@ -1,0 +1,476 @@
+"""What an upload ends with when its server misbehaves, and that nothing of it is left over."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from queue import SimpleQueue
+
+import httpcore
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reactivex import operators as ops
+from support.abort_phases import LARGE, start, transport_client
+from support.fault_scenarios import (
+    BEHAVIOURS,
+    BUFFER,
+    GARBAGE,
+    SHORT,
+    first_flight,
+    nothing_is_checked_out,
+    play,
+    scenarios,
+    small_client,
+)
+from support.scripted_proxies import socks_proxy
+from support.scripted_server import PATIENCE, Connection, Server
+
+from rxupload import File, Progress, UploadTimeout, UploadTransport, _network, upload
+from rxupload._meter import Meter
+from rxupload._transfer import Transfer
+
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32", reason="the system's buffers and resets differ there"
+)
+
+both = pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+known_and_chunked = pytest.mark.parametrize("chunked", [False, True], ids=["known", "chunked"])
+
+
+@pytest.fixture
+def client():
+    with small_client() as made:
+        yield made
+
+
+@pytest.mark.parametrize(("says", "then"), BEHAVIOURS)
+class TestAnyServer:
+    @settings(max_examples=8, deadline=None)
+    @given(data=st.data())
+    def test_any_moment(self, says, then, data):
+        """Whatever the server does, whenever the abort comes: one right end at most, within a second of its cause."""
+        play(data.draw(scenarios(says, then)))
+
+    @pytest.mark.slow
+    @settings(max_examples=150, deadline=None)
+    @given(data=st.data())
+    def test_many_more(self, says, then, data):
+        """The same of many more servers and moments."""
+        play(data.draw(scenarios(says, then)))
+
+
+class TestConnecting:
+    def test_refused(self, client):
+        """A connection that is refused is a ConnectError that names the address."""
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{unused.getsockname()[1]}"
+            with pytest.raises(httpx.ConnectError, match=rf"{address}: Connection refused"):
+                upload(f"http://{address}/", b"x", client=client).run()
+
+    @pytest.mark.parametrize("how", ["closed", "reset", "garbage", "cut short"])
+    def test_tls_that_fails(self, client, how):
+        """A connection that ends in the TLS handshake, or gets none, is a ConnectError that says so."""
+
+        def script(connection: Connection) -> None:
+            hello = connection.recv()
+            if how == "reset":
+                connection.reset()
+            elif how == "garbage":
+                connection.send(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+            elif how == "cut short":
+                connection.send(first_flight(hello)[:100])
+
+        with Server(script) as server, pytest.raises(httpx.ConnectError, match="TLS with localhost: "):
+            upload(f"https://localhost:{server.port}/", b"x", client=client).run()
+
+    def test_certificate_that_is_not_trusted(self):
+        """A certificate that cannot be verified is a ConnectError that says why, and the server is told as well."""
+        told: SimpleQueue[str] = SimpleQueue()
+
+        def script(connection: Connection) -> None:
+            try:
+                connection.start_tls()
+            except OSError as error:
+                told.put(str(error))
+
+        with Server(script) as server, httpx.Client(transport=UploadTransport()) as client:
+            with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
+                upload(f"https://localhost:{server.port}/", b"x", client=client).run()
+            assert "UNKNOWN_CA" in told.get(timeout=PATIENCE)
+
+    def test_tls_that_does_not_come(self, client):
+        """A TLS handshake that the server leaves unanswered is a ConnectTimeout that says so."""
+        client.timeout = httpx.Timeout(None, connect=SHORT)
+        with (
+            Server(Connection.wait_for_end) as server,
+            pytest.raises(httpx.ConnectTimeout, match=rf"No TLS handshake with localhost for {SHORT} s"),
+        ):
+            upload(f"https://localhost:{server.port}/", b"x", client=client).run()
+
+
+class TestBroken:
+    @both
+    @known_and_chunked
+    def test_reset_in_the_body(self, client, tls, chunked):
+        """A reset amid the body is a ReadError or a WriteError, as the client reads or writes when it comes."""
+
+        def script(connection: Connection) -> None:
+            connection.read_head()
+            connection.read(1 << 20)
+            connection.reset()
+
+        file = (lambda: iter([LARGE])) if chunked else LARGE
+        with Server(script, tls=tls) as server, pytest.raises((httpx.ReadError, httpx.WriteError)):
+            upload(server.url, file, client=client).run()
+
+    @both
+    def test_closed_before_the_answer(self, client, tls):
+        """A server that takes the body and closes is a ReadError that says so."""
+        with (
+            Server(lambda connection: connection.read_body(connection.read_head()), tls=tls) as server,
+            pytest.raises(httpx.ReadError, match="The server closed the connection before it answered"),
+        ):
+            upload(server.url, b"x", client=client).run()
+
+    @both
+    @pytest.mark.parametrize("framing", ["Content-Length: 100", "Transfer-Encoding: chunked"])
+    def test_response_cut_short(self, client, tls, framing):
+        """A response whose body breaks off is a ReadError, though it is h11 that finds the body too short."""
+
+        def script(connection: Connection) -> None:
+            connection.read_body(connection.read_head())
+            connection.send(f"HTTP/1.1 200 OK\r\n{framing}\r\n\r\n5\r\nhello\r\n".encode())
+
+        with (
+            Server(script, tls=tls) as server,
+            pytest.raises(httpx.ReadError, match="closed the connection before the response was whole"),
+        ):
+            upload(server.url, b"x", client=client).run()
+
+    @pytest.mark.parametrize("file", [b"x", LARGE], ids=["small", "large"])
+    @pytest.mark.parametrize("garbage", GARBAGE)
+    def test_garbage(self, client, file, garbage):
+        """What is no HTTP is a RemoteProtocolError, at once: also where no line of it ends, or it comes meanwhile."""
+
+        def script(connection: Connection) -> None:
+            connection.read_head()
+            connection.send(garbage)
+            connection.wait_for_reset()
+
+        with Server(script) as server, pytest.raises(httpx.RemoteProtocolError):
+            upload(server.url, file, client=client).run()
+
+    def test_long_head(self):
+        """A response's head may be as long as h11 allows, whatever comes with its end."""
+        answer = _network._Answer()
+        answer.feed(b"HTTP/1.1 200 OK\r\nX: " + bytes(60_000))
+        answer.feed(b"\r\n\r\n" + bytes(60_000))
+        assert answer.is_success
+        assert not answer.is_garbage
+
+    @pytest.mark.parametrize("file", [b"x", LARGE], ids=["small", "large"])
+    def test_endless_head(self, client, file):
+        """A head without an end is a RemoteProtocolError, also if it comes while the body is sent."""
+
+        def script(connection: Connection) -> None:
+            connection.read_head()
+            connection.send(b"HTTP/1.1 102 Processing\r\nX: ")
+            with contextlib.suppress(OSError):
+                while True:
+                    connection.send(bytes(BUFFER))
+
+        with Server(script, receive_buffer=BUFFER) as server, pytest.raises(httpx.RemoteProtocolError):
+            upload(server.url, file, client=client).run()
+
+    @both
+    def test_client_that_is_closed_meanwhile(self, client, tls):
+        """Closing the client ends its uploads with a network error."""
+        begun = threading.Event()
+
+        def script(connection: Connection) -> None:
+            connection.read_head()
+            begun.set()
+            connection.wait_for_reset()
+
+        with Server(script, tls=tls) as server:
+            running = start(upload(server.url, LARGE, client=client))
+            assert begun.wait(PATIENCE)
+            client.close()
+            running.join()
+        assert isinstance(running.observed.error, (httpx.ReadError, httpx.WriteError))
+
+
+class TestLimits:
+    @both
+    def test_stalled_send(self, client, tls):
+        """A server that takes no data is a WriteTimeout that says how long and how much had gone; it sees a reset."""
+        client.timeout = httpx.Timeout(None, write=SHORT)
+        is_reset = threading.Event()
+
+        def script(connection: Connection) -> None:
+            connection.read_head()
+            connection.wait_for_reset()
+            is_reset.set()
+
+        with Server(script, tls=tls, receive_buffer=BUFFER) as server:
+            running = start(upload(server.url, LARGE, client=client))
+            running.join()
+            assert is_reset.wait(1)
+        last = running.observed.progress[-1]
+        message = (
+            f"The server took no data for {SHORT} s; {last.sent} of {last.total} bytes of the body had gone"
+        )
+        assert isinstance(running.observed.error, httpx.WriteTimeout)
+        assert str(running.observed.error) == message
+        assert 0 < last.sent < len(LARGE)
+
+    @both
+    def test_stall_after_the_last_write(self, client, tls):
+        """The limit of the send goes on while the system holds what the server has not taken."""
+        client.timeout = httpx.Timeout(None, write=SHORT, read=PATIENCE)
+        with (
+            held_by_the_system(tls=tls) as (url, file, _),
+            pytest.raises(httpx.WriteTimeout, match=rf"took no data for {SHORT} s; \d+ of \d+ bytes"),
+        ):
+            upload(url, file, client=client).run()
+
+    @both
+    def test_limit_of_the_response_begins_when_the_body_has_arrived(self, client, tls):
+        """While the system holds some of the body, the limit of the wait for the response does not run."""
+        client.timeout = httpx.Timeout(None, write=PATIENCE, read=SHORT)
+        with held_by_the_system(tls=tls) as (url, file, may_read):
+            running = start(upload(url, file, client=client))
+            assert not running.observed._ended.wait(3 * SHORT)
+            assert running.observed.progress[-1].fraction < 1
+            may_read.set()
+            running.join()
+        assert running.observed.response.status_code == 200
+
+    @both
+    def test_no_response(self, client, tls):
+        """A server that takes the body and does not answer is a ReadTimeout that says for how long."""
+        client.timeout = httpx.Timeout(None, read=SHORT)
+
+        def script(connection: Connection) -> None:
+            connection.read_body(connection.read_head())
+            connection.wait_for_end()
+
+        with Server(script, tls=tls) as server:
+            running = start(upload(server.url, b"x", client=client))
+            running.join()
+        total = running.observed.progress[-1].total
+        assert running.observed.progress[-1] == Progress(total, total)
+        assert isinstance(running.observed.error, httpx.ReadTimeout)
+        message = f"No response for {SHORT} s; {total} of {total} bytes of the body had gone"
+        assert str(running.observed.error) == message
+
+    @both
+    def test_slow_but_steady_reader(self, client, tls):
+        """The limit of the send is one of standing still: a slow reader may take many times as long."""
+        client.timeout = httpx.Timeout(None, write=SHORT)
+        pace = threading.Event()
+
+        def script(connection: Connection) -> None:
+            head = connection.read_head()
+            for _ in range(20):
+                connection.read(BUFFER)
+                pace.wait(SHORT / 4)
+            connection.read(int(re.search(rb"Content-Length: (\d+)", head)[1]) - connection.received)
+            connection.respond()
+
+        with Server(script, tls=tls, receive_buffer=BUFFER) as server:
+            began = time.monotonic()
+            assert upload(server.url, bytes(21 * BUFFER), client=client).run().status_code == 200
+        assert time.monotonic() - began > 3 * SHORT
+
+    @both
+    def test_flood_of_informational_answers(self, client, tls):
+        """A server that says 1xx for ever, and reads nothing, keeps no limit from its work."""
+
+        def script(connection: Connection) -> None:
+            connection.read_head()
+            while True:
+                connection.send(1000 * b"HTTP/1.1 102 Processing\r\n\r\n")
+
+        with Server(script, tls=tls, receive_buffer=BUFFER) as server:
+            running = start(upload(server.url, LARGE, client=client, timeout=SHORT))
+            running.join()
+            assert isinstance(running.observed.error, UploadTimeout)
+            client.timeout = httpx.Timeout(None, write=SHORT)
+            running = start(upload(server.url, LARGE, client=client))
+            running.join()
+            assert isinstance(running.observed.error, httpx.WriteTimeout)
+            server.errors.clear()  # the resets
+
+    def test_informational_answers_are_not_kept(self):
+        """However many come while the body is sent, they take no memory."""
+        answer = _network._Answer()
+        for _ in range(100):
+            answer.hold(100 * b"HTTP/1.1 102 Processing\r\n\r\n" + b"HTTP/1.1 1")
+            answer.hold(b"00 Continue\r\n\r\n")
+            assert not answer.held
+        answer.hold(b"HTTP/1.1 413 Too Large\r\n\r\nand why")
+        assert answer.take(100) == b"HTTP/1.1 413 Too Large\r\n\r\nand why"
+
+    def test_wait_is_never_negative(self, monkeypatch):
+        """The whole upload's limit that passes just before a wait does not make that endless, as poll(-1) would be."""
+        seconds: list[float] = []
+        left = iter([0.001, -0.01])
+        monkeypatch.setattr(_network, "_poll", lambda sock, wait, **_: bool(seconds.append(wait)))
+        monkeypatch.setattr(Transfer, "remaining", lambda self: next(left))
+        with socket.socket() as sock:
+            _network._Waiting(sock, httpcore.ReadTimeout, "No response", None, Transfer(1)).slice(read=True)
+        assert seconds == [0]
+
+
+@contextlib.contextmanager
+def held_by_the_system(*, tls: bool) -> Iterator[tuple[str, File, threading.Event]]:
+    """A server that reads no body before it is told to, and a file that the two systems' buffers take whole.
+
+    Yields:
+        The server's URL, the file, and what tells it. That happens in the end.
+    """
+    is_written, may_read = threading.Event(), threading.Event()
+    size = BUFFER
+
+    def pieces() -> Iterator[bytes]:
+        yield bytes(size)
+        is_written.set()  # for it is asked for the next one
+
+    def script(connection: Connection) -> None:
+        head = connection.read_head()
+        assert is_written.wait(PATIENCE)
+        assert may_read.wait(PATIENCE)
+        with contextlib.suppress(OSError):
+            connection.read_body(head)
+            connection.respond()
+
+    with Server(script, tls=tls, receive_buffer=BUFFER // 4) as server:
+        try:
+            yield server.url, File(pieces, size=size), may_read
+        finally:
+            may_read.set()
+
+
+class TestEarlyAnswer:
+    def test_while_the_end_of_a_chunked_body_is_blocked(self):
+        """The empty last chunk may be blocked as well: the answer is heard, and the connection not used again."""
+        with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as sock:
+            sock.connect(listener.getsockname())
+            server, _ = listener.accept()
+            stream = _network.Stream(sock)
+            transfer = Transfer(None)
+            body = transfer.metered([b"x"], Meter(0, lambda item: None), None)
+            with server, transfer.bound():
+                next(body)
+                stream.write(b"1\r\nx\r\n")
+                assert next(body, None) is None
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        sock.send(bytes(BUFFER))
+                server.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+                with pytest.raises(httpcore.WriteError):
+                    stream.write(b"0\r\n\r\n", timeout=PATIENCE)
+                assert stream.read(BUFFER).startswith(b"HTTP/1.1 413")
+                stream.finish_request()
+                assert stream.get_extra_info("is_readable")  # for then the pool closes it
+
+    def test_through_socks(self):
+        """What a SOCKS proxy says before the request is not taken for the answer, which is heard amid the body."""
+        is_heard = threading.Event()
+
+        def script(connection: Connection) -> None:
+            connection.read_head()
+            connection.respond(413)
+            assert is_heard.wait(PATIENCE)
+
+        with Server(script, receive_buffer=BUFFER) as server, Server(socks_proxy) as proxy:
+            transport = UploadTransport(proxy=f"socks5://127.0.0.1:{proxy.port}")
+            with httpx.Client(transport=transport, timeout=PATIENCE) as client:
+                assert upload(server.url, LARGE, client=client).run().status_code == 413
+            is_heard.set()
+
+
+class TestReuse:
+    @both
+    def test_reset_after_the_last_look(self, client, tls, monkeypatch):
+        """A connection that was reset while idle fails no upload, even if that comes after every look at it."""
+        is_reset = threading.Event()
+
+        def script(connection: Connection) -> None:
+            connection.serve()
+            if not is_reset.is_set():
+                connection.reset()
+                is_reset.set()
+
+        monkeypatch.setattr(_network.Stream, "_is_readable", lambda stream: False)
+        with Server(script, tls=tls) as server:
+            assert upload(server.url, b"x", client=client).run().status_code == 200
+            assert is_reset.wait(PATIENCE)
+            assert upload(server.url, b"x", client=client).run().status_code == 200
+            assert server.connections == 2
+
+
+class TestLeftOver:
+    @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="the system does not list open files")
+    @pytest.mark.parametrize("count", [200, pytest.param(2000, marks=pytest.mark.slow)])
+    def test_nothing(self, tmp_path, count):
+        """After uploads of which half were aborted at random moments no thread, file, socket or connection is left."""
+        path = tmp_path / "file"
+        path.write_bytes(bytes(1 << 20))
+        storm(path, 8)  # makes what is made once
+        before = threading.enumerate(), open_files()
+        storm(path, count)
+        assert (threading.enumerate(), open_files()) == before
+
+
+def open_files() -> set[str]:
+    """The numbers of all open descriptors."""
+    return {number.name for number in Path("/dev/fd").iterdir()}
+
+
+def storm(path: Path, count: int) -> None:
+    """Make so many uploads, eight at a time, and abort half of them at random moments."""
+    chance = random.Random(count)
+    with Server(serve_by_path) as plain, Server(serve_by_path, tls=True) as tls, transport_client() as client:
+        for _ in range(count // 8):
+            urls = [chance.choice([plain, tls]).url for _ in range(8)]
+            whole = [start(upload(url, path, client=client)) for url in urls[:4]]
+            doomed = [
+                start(upload(url + chance.choice(["", "stall", "silence"]), path, client=client))
+                for url in urls[4:7]
+            ]
+            taking = ops.take(chance.randint(1, 5))  # which disposes in an item, on the upload's thread
+            taken = start(upload(urls[7], path, client=client, progress_interval=0).pipe(taking))
+            for running in doomed:
+                running.observed._ended.wait(chance.uniform(0, 0.01))
+                running.subscription.dispose()
+            for running in [*whole, *doomed, taken]:
+                running.join()
+                assert not running.observed.faults
+                assert running.observed.error is None
+            assert [running.observed.response.status_code for running in whole] == 4 * [200]
+            assert nothing_is_checked_out(client)
+        assert all(isinstance(error, OSError) for error in plain.errors + tls.errors)  # aborted handshakes
+
+
+def serve_by_path(connection: Connection) -> None:
+    """Serve uploads; of those to /stall read nothing, and those to /silence leave without an answer."""
+    with contextlib.suppress(OSError):  # the aborts
+        while head := connection.read_head():
+            if head.startswith(b"POST /stall"):
+                connection.wait_for_reset()
+            connection.read_body(head)
+            if head.startswith(b"POST /silence"):
+                connection.wait_for_end()
+            connection.respond()

@@ -1,0 +1,926 @@
+"""The transport over real sockets: abort, early answers, proxies, reuse, HTTP/2, and the default client."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import httpx2
+import pytest
+from reactivex.disposable import SerialDisposable
+from reactivex.scheduler import NewThreadScheduler
+from reactivex.scheduler.eventloop import AsyncIOScheduler
+from support.abort_phases import CASES, LARGE, Running, abort, joinable, start
+from support.recording_observer import RecordingObserver, check_grammar, observe
+from support.scripted_proxies import http_proxy, socks_proxy, tls_http_proxy
+from support.scripted_server import PATIENCE, Connection, Server, client_context, header, unanswered_port
+
+import rxupload
+from rxupload import File, Progress, UploadTransport, upload
+from rxupload import _client as client_module
+
+MIB = 1 << 20
+NOT_ON_WINDOWS = pytest.mark.skipif(
+    sys.platform == "win32", reason="the system's buffers and resets differ there"
+)
+
+both = pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+new_and_reused = pytest.mark.parametrize("reused", [False, True], ids=["new", "reused"])
+
+
+@pytest.fixture
+def fresh_default_client(monkeypatch):
+    """A default client of this test's own."""
+    monkeypatch.setattr(client_module, "_client", None)
+    yield
+    if client_module._client is not None:
+        client_module._client.close()
+
+
+class TestAbort:
+    @NOT_ON_WINDOWS
+    @pytest.mark.parametrize(
+        ("phase", "tls", "reused"),
+        CASES,
+        ids=[f"{p.name}-{'https' if t else 'http'}-{'reused' if r else 'new'}" for p, t, r in CASES],
+    )
+    def test_in_every_phase(self, phase, tls, reused):
+        """Disposing closes the connection, ends the worker, is not notified, and leaves the client usable."""
+        abort(phase, tls=tls, reused=reused)
+
+    @NOT_ON_WINDOWS
+    @both
+    def test_while_the_observer_is_busy(self, client, tls):
+        """The server sees the end at once also when the worker is held up by its observer, in a stalled send."""
+        held, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+        def script(connection: Connection) -> None:
+            connection.read_head()
+            connection.read(1)
+            assert held.wait(PATIENCE)
+            connection.wait_for_reset()
+            ended.set()
+
+        def hold(item: Any) -> None:
+            if item.sent:
+                held.set()
+                assert go_on.wait(PATIENCE)
+
+        with Server(script, tls=tls) as server:
+            observed, subscription = observe(
+                upload(server.url, LARGE, client=client, progress_interval=0), hold
+            )
+            assert held.wait(PATIENCE)
+            subscription.dispose()
+            assert ended.wait(PATIENCE)
+            go_on.set()
+        assert not observed.ended
+
+    @NOT_ON_WINDOWS
+    def test_loop_that_closes_in_a_stalled_send(self, client):
+        """A loop that closes meanwhile aborts the upload also when no notification comes to notice it."""
+        ended = threading.Event()
+
+        def script(connection: Connection) -> None:
+            connection.read_head()
+            connection.wait_for_reset()
+            ended.set()
+
+        async def main(url: str) -> RecordingObserver:
+            scheduler = AsyncIOScheduler(asyncio.get_running_loop())
+            begun = asyncio.Event()
+            observed, _ = observe(
+                upload(url, LARGE, client=client), lambda _: begun.set(), scheduler=scheduler
+            )
+            await begun.wait()
+            return observed
+
+        with Server(script) as server:
+            observed = asyncio.run(main(server.url))
+            assert ended.wait(PATIENCE)
+        assert not observed.ended
+
+    def test_retried_connection(self, client):
+        """An abort ends the waits between the attempts of `retries=` too."""
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            url = f"http://127.0.0.1:{unused.getsockname()[1]}/"
+            with httpx.Client(transport=UploadTransport(retries=100)) as retrying:
+                running = start(upload(url, b"x", client=retrying))
+                threading.Event().wait(0.05)  # between two attempts, as good as always
+                running.subscription.dispose()
+                running.join()
+        assert not running.observed.ended
+
+    def test_connect_timeout(self, client):
+        """A connection that nobody answers is a ConnectTimeout that says so, or ends with the whole upload's limit."""
+        client.timeout = httpx.Timeout(None, connect=0.1)
+        with unanswered_port() as port:
+            url = f"http://127.0.0.1:{port}/"
+            with pytest.raises(httpx.ConnectTimeout, match=rf"No connection to 127.0.0.1:{port} for 0.1 s"):
+                upload(url, b"x", client=client).run()
+            client.timeout = httpx.Timeout(None)
+            with pytest.raises(rxupload.UploadTimeout):
+                upload(url, b"x", client=client, timeout=0.1).run()
+
+    @NOT_ON_WINDOWS
+    def test_whole_upload_timeout_in_a_stalled_send(self, client):
+        """timeout= ends an upload that the server does not read, and says how far it was."""
+
+        def stall(connection: Connection) -> None:
+            connection.read_head()
+            connection.wait_for_reset()
+
+        with (
+            Server(stall) as server,
+            pytest.raises(rxupload.UploadTimeout, match=r"within 0.2 s; \d+ of \d+ bytes"),
+        ):
+            upload(server.url, LARGE, client=client, timeout=0.2).run()
+
+
+def early(connection: Connection, after: str, status: int = 413) -> None:
+    """Answer at 1 MiB of the body, and then do with the rest as `after` says."""
+    connection.read_head()
+    connection.read(MIB)
+    connection.respond(status, b"too large")
+    if after == "reads":
+        connection.read(1 << 40)
+    elif after == "stops":
+        connection.wait_for_reset()
+    elif after == "resets":
+        connection.reset()
+    else:
+        assert after == "closes"
+
+
+@NOT_ON_WINDOWS
+class TestEarlyAnswer:
+    @both
+    @new_and_reused
+    @pytest.mark.parametrize("chunked", [False, True], ids=["sized", "chunked"])
+    @pytest.mark.parametrize("after", ["reads", "stops", "closes", "resets"])
+    def test_is_delivered(self, client, tls, reused, chunked, after):
+        """A 413 that comes while the body is sent is the response, and at most 8 MiB are sent in vain."""
+        answered: list[Connection] = []
+
+        def script(connection: Connection) -> None:
+            if reused:
+                connection.serve()
+            answered.append(connection)
+            early(connection, after)
+
+        taken = 0
+
+        def pieces() -> Any:
+            nonlocal taken
+            for _ in range(256):
+                taken += MIB
+                yield bytes(MIB)
+
+        with Server(script, tls=tls) as server:
+            if reused:
+                upload(server.url, b"first", client=client).run()
+            source = File(pieces, size=None if chunked else 256 * MIB)
+            observed, _ = observe(upload(server.url, source, client=client))
+            response = observed.wait().response
+            assert server.connections == 1
+        assert response.status_code == 413
+        assert response.text == "too large"
+        check_grammar(observed.items, completed=True)
+        assert observed.progress[-1].sent < 9 * MIB
+        assert taken <= 9 * MIB
+        assert answered[0].received <= 9 * MIB
+
+    @both
+    def test_while_the_send_is_blocked(self, client, tls):
+        """The answer is seen at once also when it comes while the server reads nothing and the send is blocked."""
+        blocked = threading.Event()
+
+        def script(connection: Connection) -> None:
+            connection.read_head()
+            assert blocked.wait(PATIENCE)
+            connection.respond(507, b"full")
+            connection.wait_for_reset()
+
+        with Server(script, tls=tls) as server:
+            running = start(upload(server.url, LARGE, client=client, progress_interval=0))
+            count = -1
+            while count != len(running.observed.items):
+                count = len(running.observed.items)
+                threading.Event().wait(0.1)  # until nothing moves any more
+            blocked.set()
+            assert running.observed.wait().response.text == "full"
+
+    @both
+    def test_informational_is_not_final(self, client, tls):
+        """1xx answers stop nothing, however many come."""
+        bodies: list[bytes] = []
+
+        def script(connection: Connection) -> None:
+            head = connection.read_head()
+            connection.send(
+                b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 1"
+            )
+            connection.send(b"02 Processing\r\n\r\n")
+            bodies.append(connection.read_body(head))
+            connection.respond(201)
+
+        with Server(script, tls=tls) as server:
+            observed, _ = observe(upload(server.url, LARGE, client=client))
+            assert observed.wait().response.status_code == 201
+        assert len(bodies[0]) > len(LARGE)
+        assert observed.progress[-1].percent == 100
+
+    @both
+    def test_success_lets_the_body_finish(self, client, tls):
+        """After an early 2xx the whole body is sent, and the connection used again."""
+        bodies: list[bytes] = []
+
+        def script(connection: Connection) -> None:
+            head = connection.read_head()
+            connection.respond(202, b"queued")
+            bodies.append(connection.read_body(head))
+            connection.serve()
+
+        with Server(script, tls=tls) as server:
+            observed, _ = observe(upload(server.url, LARGE, client=client))
+            assert observed.wait().response.text == "queued"
+            assert upload(server.url, b"next", client=client).run().status_code == 200
+            assert server.connections == 1
+        assert len(bodies[0]) > len(LARGE)
+        assert observed.progress[-1].percent == 100
+
+    @both
+    @pytest.mark.parametrize("after", ["closes", "resets", "stops"])
+    def test_success_is_delivered_even_if_the_body_cannot_be_finished(self, client, tls, after):
+        """An early 2xx is the response also when the server then takes no more of the body."""
+        client.timeout = httpx.Timeout(None, write=0.2)
+        with Server(lambda connection: early(connection, after, 202), tls=tls) as server:
+            observed, _ = observe(upload(server.url, LARGE, client=client))
+            response = observed.wait().response
+        assert response.status_code == 202
+        assert response.text == "too large"
+
+    def test_connection_is_not_used_again(self, client):
+        """A connection whose request was cut short is closed; the next upload has another."""
+
+        def script(connection: Connection) -> None:
+            if server.connections == 1:
+                early(connection, "reads")
+            else:
+                connection.serve()
+
+        with Server(script) as server:
+            assert upload(server.url, LARGE, client=client).run().status_code == 413
+            assert upload(server.url, b"next", client=client).run().status_code == 200
+            assert server.connections == 2
+
+    def test_chunked_request_that_lacks_only_its_end_is_not_used_again(self, client):
+        """An answer that comes between the last byte of a chunked body and its last chunk cuts it short as well."""
+        answered = threading.Event()
+
+        def script(connection: Connection) -> None:
+            if server.connections > 1:
+                connection.serve()
+                return
+            received = b""
+            while b"--\r\n\r\n" not in received:
+                received += connection.recv()
+            connection.respond(413)
+            answered.set()
+            connection.read(1 << 20)
+
+        with Server(script) as server:
+            observed, _ = observe(
+                upload(server.url, iter([b"data"]), client=client, progress_interval=0),
+                lambda item: answered.wait(PATIENCE) if isinstance(item, Progress) and item.sent else None,
+            )
+            assert observed.wait().response.status_code == 413
+            assert upload(server.url, b"next", client=client).run().status_code == 200
+            assert server.connections == 2
+
+    @both
+    def test_redirect_before_the_body(self, client, tls):
+        """A 307 that comes early is followed with the whole body from its start."""
+        bodies: list[bytes] = []
+
+        def script(connection: Connection) -> None:
+            head = connection.read_head()
+            if b"POST / " in head:
+                connection.read(MIB)
+                connection.respond(307, b"", "Location: /there")
+                connection.wait_for_end()
+            else:
+                bodies.append(connection.read_body(head))
+                connection.respond()
+
+        with Server(script, tls=tls) as server:
+            observed, _ = observe(upload(server.url, LARGE, client=client, follow_redirects=True))
+            assert observed.wait().response.status_code == 200
+        assert len(bodies[0]) == observed.progress[-1].sent == observed.progress[-1].total
+        assert observed.progress[-1].attempt == 2
+        check_grammar(observed.items, completed=True)
+
+
+class TestReuse:
+    @both
+    def test_keeps_the_connection(self, client, tls):
+        """Uploads one after the other share a connection."""
+        with Server(lambda connection: [connection.serve() for _ in range(3)], tls=tls) as server:
+            for _ in range(3):
+                assert upload(server.url, LARGE[:MIB], client=client).run().status_code == 200
+            assert server.connections == 1
+
+    @both
+    def test_connection_that_the_server_closed_while_idle(self, client, tls):
+        """It never fails an upload before a byte was sent: another connection is made."""
+        go_on = threading.Event()
+        closed = threading.Event()
+
+        def script(connection: Connection) -> None:
+            connection.serve()
+            if server.connections == 1:
+                assert go_on.wait(PATIENCE)
+                connection.sock.close()
+                closed.set()
+
+        with Server(script, tls=tls) as server:
+            up = upload(server.url, lambda: iter([b"data"]), client=client)
+            assert up.run().status_code == 200
+            go_on.set()
+            assert closed.wait(PATIENCE)
+            assert up.run().status_code == 200
+            assert server.connections == 2
+
+    def test_closed_between_the_pools_look_and_the_first_write(self, client):
+        """Also where the server closes after the pool has looked: the stream looks again before its first byte."""
+        closing, closed = threading.Event(), threading.Event()
+
+        def script(connection: Connection) -> None:
+            connection.serve()
+            if server.connections == 1:
+                assert closing.wait(PATIENCE)
+                connection.sock.close()
+                closed.set()
+
+        with Server(script) as server:
+            assert upload(server.url, b"first", client=client).run().status_code == 200
+
+            def trace(name: str, _: Any) -> None:
+                if name == "http11.send_request_headers.started" and not closed.is_set():
+                    closing.set()
+                    assert closed.wait(PATIENCE)
+
+            class Tracing(httpx.Client):
+                def build_request(self, *args: Any, **kwargs: Any) -> httpx.Request:
+                    return super().build_request(*args, **kwargs, extensions={"trace": trace})
+
+            with Tracing(transport=client._transport) as tracing:
+                observed, _ = observe(upload(server.url, iter([b"once"]), client=tracing))
+                assert observed.wait().response.status_code == 200
+            assert server.connections == 2
+            assert [item.attempt for item in observed.progress] == [1, 1]
+
+
+class TestExpectContinue:
+    @both
+    def test_asks_before_the_body(self, client, tls):
+        """The body waits for the server's 100."""
+        before: list[bytes] = []
+
+        def script(connection: Connection) -> None:
+            head = connection.read_head()
+            before.append(connection._buffered)
+            assert header(head, b"expect") == b"100-continue"
+            connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            connection.read_body(head)
+            connection.respond(201)
+
+        with Server(script, tls=tls) as server:
+            observed, _ = observe(upload(server.url, LARGE, client=client, expect_continue=True))
+            assert observed.wait().response.status_code == 201
+        assert before == [b""]
+        assert observed.progress[-1].percent == 100
+
+    @both
+    def test_refusal_without_the_body(self, client, tls):
+        """A status of 300 or more is the response, without a byte of the body sent."""
+        rest: list[int] = []
+
+        def script(connection: Connection) -> None:
+            connection.read_head()
+            connection.respond(401)
+            rest.append(connection.read(1))
+
+        with Server(script, tls=tls) as server:
+            observed, _ = observe(upload(server.url, LARGE, client=client, expect_continue=True))
+            assert observed.wait().response.status_code == 401
+        assert rest == [0]
+        assert observed.progress == [Progress(0, observed.progress[0].total)]
+
+    def test_expectation_failed(self, client):
+        """After a 417 the request is repeated without the expectation."""
+        heads: list[bytes] = []
+
+        def script(connection: Connection) -> None:
+            heads.append(connection.read_head())
+            if header(heads[-1], b"expect"):
+                connection.respond(417)
+            else:
+                connection.read_body(heads[-1])
+                connection.respond(200)
+
+        with Server(script) as server:
+            observed, _ = observe(upload(server.url, LARGE, client=client, expect_continue=True))
+            assert observed.wait().response.status_code == 200
+        assert [header(head, b"expect") for head in heads] == [b"100-continue", None]
+        check_grammar(observed.items, completed=True)
+
+    def test_server_that_says_nothing(self, client, monkeypatch):
+        """A server that does not answer the question gets the body after a second at most."""
+        monkeypatch.setattr("rxupload._network.CONTINUE_SECONDS", 0.1)
+        with Server(Connection.serve) as server:
+            response = upload(server.url, b"data", client=client, expect_continue=True).run()
+        assert response.status_code == 200
+
+    def test_abort_while_asking(self, client):
+        """An abort ends the wait for the server's word, and nothing of the body is sent."""
+        asked = threading.Event()
+        rest: list[int] = []
+
+        def script(connection: Connection) -> None:
+            connection.read_head()
+            asked.set()
+            rest.append(connection.read(1))
+
+        with Server(script) as server:
+            running = start(upload(server.url, LARGE, client=client, expect_continue=True))
+            assert asked.wait(PATIENCE)
+            running.subscription.dispose()
+            running.join()
+        assert rest == [0]
+
+    def test_plain_client(self):
+        """A plain client sends the header and does not wait."""
+        with Server(Connection.serve) as server, httpx.Client(trust_env=False) as plain:
+            assert upload(server.url, b"data", client=plain, expect_continue=True).run().status_code == 200
+
+
+class TestProxies:
+    @both
+    def test_http(self, tls):
+        """Uploads go through an HTTP proxy: forwarded for http, tunnelled for https."""
+        with (
+            Server(http_proxy) as proxy,
+            Server(Connection.serve, tls=tls) as server,
+            httpx.Client(transport=UploadTransport(proxy=proxy.url, verify=client_context())) as client,
+        ):
+            observed, _ = observe(upload(server.url, LARGE, client=client))
+            assert observed.wait().response.status_code == 200
+            assert proxy.connections == server.connections == 1
+            assert observed.progress[-1].percent == 100
+
+    @both
+    def test_socks(self, tls):
+        """Uploads go through a SOCKS 5 proxy."""
+        with (
+            Server(socks_proxy) as proxy,
+            Server(Connection.serve, tls=tls) as server,
+            httpx.Client(
+                transport=UploadTransport(proxy=f"socks5://127.0.0.1:{proxy.port}", verify=client_context())
+            ) as client,
+        ):
+            observed, _ = observe(upload(server.url, LARGE, client=client))
+            assert observed.wait().response.status_code == 200
+            assert proxy.connections == 1
+
+    def test_tls_in_tls(self):
+        """https goes through a proxy that is itself spoken to in TLS."""
+        with (
+            Server(tls_http_proxy, tls=True) as proxy,
+            Server(Connection.serve, tls=True) as server,
+            httpx.Client(
+                transport=UploadTransport(
+                    proxy=httpx.Proxy(proxy.url, ssl_context=client_context()), verify=client_context()
+                )
+            ) as client,
+        ):
+            observed, _ = observe(upload(server.url, LARGE[: 4 * MIB], client=client))
+            assert observed.wait().response.status_code == 200
+            assert observed.progress[-1].percent == 100
+
+    @NOT_ON_WINDOWS
+    @pytest.mark.parametrize("kind", ["forward", "tunnel", "socks", "tls in tls"])
+    def test_abort(self, kind):
+        """An abort through a proxy ends a stalled send too, and the next upload succeeds."""
+        script = {"socks": socks_proxy, "tls in tls": tls_http_proxy}.get(kind, http_proxy)
+        stalled = threading.Event()
+        ended = threading.Event()
+
+        def serve(connection: Connection) -> None:
+            if server.connections > 1:
+                connection.serve()
+                return
+            connection.read_head()
+            stalled.set()
+            assert ended.wait(PATIENCE)
+
+        with (
+            Server(script, tls=kind == "tls in tls") as proxy,
+            Server(serve, tls=kind != "forward") as server,
+        ):
+            address = proxy.url.replace("http:", "socks5:") if kind == "socks" else proxy.url
+            chosen = httpx.Proxy(address, ssl_context=client_context() if kind == "tls in tls" else None)
+            transport = UploadTransport(proxy=chosen, verify=client_context())
+            with httpx.Client(transport=transport, timeout=None) as client:
+                running = start(upload(server.url, LARGE, client=client))
+                assert stalled.wait(PATIENCE)
+                running.subscription.dispose()
+                running.join()
+                ended.set()
+                assert not running.observed.ended
+                assert upload(server.url, b"next", client=client).run().status_code == 200
+
+    @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+    def test_environment(self, variable, monkeypatch, fresh_default_client):
+        """The default client honours the proxy variables."""
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+            monkeypatch.delenv(name.lower(), raising=False)
+        with Server(http_proxy) as proxy, Server(Connection.serve) as server:
+            monkeypatch.setenv(variable, proxy.url)
+            assert upload(server.url, b"data").run().status_code == 200
+            assert proxy.connections == 1
+
+    def test_https_environment(self, monkeypatch, fresh_default_client):
+        """HTTPS_PROXY is for https alone."""
+        monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9/")
+        monkeypatch.delenv("HTTP_PROXY", raising=False)
+        monkeypatch.delenv("ALL_PROXY", raising=False)
+        with Server(Connection.serve) as server:
+            assert upload(server.url, b"data").run().status_code == 200
+            with pytest.raises(httpx.ConnectError):
+                upload(server.url.replace("http:", "https:"), b"data").run()
+
+    def test_no_proxy(self, monkeypatch, fresh_default_client):
+        """NO_PROXY is an exception from the others."""
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9/")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        with Server(Connection.serve) as server:
+            assert upload(server.url, b"data").run().status_code == 200
+
+
+class TestDefaultClient:
+    def test_is_shared(self):
+        """Threads that use it first at the same time get the same one."""
+        barrier = threading.Barrier(8)
+        seen: list[httpx.Client] = []
+
+        def get() -> None:
+            barrier.wait()
+            seen.append(client_module.default_client())
+
+        threads = [threading.Thread(target=get) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(set(map(id, seen))) == 1
+        assert isinstance(seen[0]._transport, UploadTransport)
+
+    def test_stores_no_cookies(self, fresh_default_client):
+        """A cookie that one server sets is not sent by the next upload."""
+        heads: list[bytes] = []
+
+        def script(connection: Connection) -> None:
+            for _ in range(2):
+                heads.append(connection.read_head())
+                connection.read_body(heads[-1])
+                connection.respond(200, b"", "Set-Cookie: a=b")
+
+        with Server(script) as server:
+            upload(server.url, b"data").run()
+            upload(server.url, b"data").run()
+        assert header(heads[1], b"cookie") is None
+
+    def test_follows_no_redirects(self, fresh_default_client):
+        """Like httpx, it follows none unless told."""
+
+        def script(connection: Connection) -> None:
+            connection.read_body(connection.read_head())
+            connection.respond(302, b"", "Location: /there")
+
+        with Server(script) as server:
+            assert upload(server.url, b"data").run().status_code == 302
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+    def test_is_made_anew_after_a_fork(self):
+        """A forked child does not use its parent's connections."""
+        script = f"""
+import os, sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from support.scripted_server import Connection, Server
+from rxupload import upload
+with Server(lambda connection: [connection.serve() for _ in range(3)]) as server:
+    up = upload(server.url, b"data")
+    assert up.run().status_code == 200
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if up.run().status_code == 200 else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert up.run().status_code == 200
+    print(server.connections)
+"""
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.stdout == "2\n", done.stderr
+
+    def test_is_closed_at_exit(self):
+        """A script that has uploaded ends without a word about an open socket."""
+        script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from support.scripted_server import Connection, Server
+from rxupload import upload
+with Server(Connection.serve) as server:
+    upload(server.url, b"data").run()
+"""
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-X", "dev", "-c", script],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+class TestOtherClients:
+    @pytest.mark.parametrize("module", [httpx, httpx2])
+    @both
+    def test_plain(self, module, tls):
+        """A plain httpx.Client and an httpx2.Client upload, with progress by what was handed over."""
+        with (
+            Server(Connection.serve, tls=tls) as server,
+            module.Client(verify=client_context(), trust_env=False) as plain,
+        ):
+            observed, _ = observe(upload(server.url, LARGE, client=plain, progress_interval=0))
+            observed.wait()
+            assert observed.items[-1].status_code == 200
+        assert observed.progress[-1].percent == 100
+        assert [item.sent for item in observed.progress] == sorted({item.sent for item in observed.progress})
+
+    @pytest.mark.parametrize("module", [httpx, httpx2])
+    def test_plain_aborts_at_the_next_piece(self, module):
+        """Disposing an upload through a plain client takes effect at the next piece of the body."""
+        with (
+            Server(lambda connection: connection.read(1 << 40)) as server,
+            module.Client(trust_env=False) as plain,
+        ):
+            piece = threading.Event()
+
+            def endless() -> Any:
+                while True:
+                    piece.set()
+                    yield bytes(MIB)
+
+            running = start(upload(server.url, endless, client=plain))
+            assert piece.wait(PATIENCE)
+            running.subscription.dispose()
+            running.join()
+            assert not running.observed.ended
+
+    def test_plain_aborts_at_the_next_piece_of_the_response(self):
+        """Disposing an upload whose response goes on and on ends it at the next piece of that."""
+        going = threading.Event()
+
+        def script(connection: Connection) -> None:
+            connection.read_body(connection.read_head())
+            connection.send(b"HTTP/1.1 200 OK\r\n\r\n")
+            while True:
+                connection.send(bytes(1000))
+                going.set()
+
+        with Server(script) as server, httpx.Client(trust_env=False) as plain:
+            running = start(upload(server.url, b"data", client=plain))
+            assert going.wait(PATIENCE)
+            running.subscription.dispose()
+            running.join()
+            server.errors.clear()
+
+    def test_requests_that_are_no_uploads(self, client):
+        """Other requests go through an UploadTransport as through httpx's own."""
+
+        def script(connection: Connection) -> None:
+            connection.serve(200, b"one")
+            connection.read_head()
+            connection.respond(200, b"two")
+
+        with Server(script) as server:
+            assert client.post(server.url, content=b"x" * MIB).text == "one"
+            assert client.get(server.url).text == "two"
+            assert server.connections == 1
+
+    def test_requests_of_an_observer(self, client):
+        """What an observer sends through the same client is none of the upload's business, even after a dispose."""
+        answers: list[str] = []
+        subscription = SerialDisposable()
+
+        def script(connection: Connection) -> None:
+            while head := connection.read_head():
+                if b"GET" in head:
+                    connection.respond(200, b"got")
+                else:
+                    connection.read_body(head)
+                    connection.respond(200)
+
+        def on_next(item: Any) -> None:
+            answers.append(client.get(server.url).text)
+            if item.sent:
+                subscription.dispose()
+                answers.append(client.get(server.url).text)
+
+        with Server(script) as server:
+            observed = RecordingObserver(on_next)
+            up = upload(server.url, b"data", client=client, progress_interval=0)
+            threads: list[threading.Thread] = []
+            subscription.disposable = up.subscribe(observed, scheduler=NewThreadScheduler(joinable(threads)))
+            threads[0].join(PATIENCE)
+        assert answers == ["got"] * 3
+        assert not observed.faults
+        assert not observed.ended
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="no Unix sockets in Python there")
+    def test_unix_socket(self):
+        """Uploads go over a Unix socket, with progress by what was handed over."""
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+            path = f"{folder}/s"
+            listener.bind(path)
+            listener.listen()
+
+            def serve() -> None:
+                sock, _ = listener.accept()
+                with sock:
+                    Connection(sock).serve()
+
+            thread = threading.Thread(target=serve)
+            thread.start()
+            with httpx.Client(transport=UploadTransport(uds=path)) as client:
+                observed, _ = observe(upload("http://socket/", LARGE, client=client))
+                assert observed.wait().response.status_code == 200
+            thread.join()
+        assert observed.progress[-1].percent == 100
+
+    def test_keywords_are_those_of_httpx(self):
+        """UploadTransport takes the keywords of httpx.HTTPTransport, in their order."""
+        import inspect
+
+        ours = list(inspect.signature(UploadTransport).parameters)
+        assert ours == list(inspect.signature(httpx.HTTPTransport).parameters)
+
+    def test_local_address_and_socket_options(self):
+        """The connection is made from the address and with the options that were given."""
+        peers: list[Any] = []
+
+        def script(connection: Connection) -> None:
+            peers.append(connection.sock.getpeername())
+            connection.serve()
+
+        options = [(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)]
+        with (
+            Server(script) as server,
+            httpx.Client(
+                transport=UploadTransport(local_address="127.0.0.1", socket_options=options)
+            ) as client,
+        ):
+            assert upload(server.url, LARGE, client=client).run().status_code == 200
+        assert peers[0][0] == "127.0.0.1"
+
+    def test_untrusted_certificate(self):
+        """A certificate that is not trusted is a ConnectError that says so, with nothing sent."""
+        with (
+            Server(Connection.serve, tls=True) as server,
+            httpx.Client(transport=UploadTransport()) as client,
+        ):
+            with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
+                upload(server.url, b"data", client=client).run()
+            server.errors.clear()
+
+
+class Http2Server:
+    """An HTTP/2 server over TLS, by h2: reads every upload whole and answers with its number of bytes."""
+
+    def __init__(self) -> None:
+        from support.scripted_server import authority
+
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority().issue_cert("localhost").configure_cert(self.context)
+        self.context.set_alpn_protocols(["h2"])
+
+    def __call__(self, connection: Connection) -> None:
+        import h2.config
+        import h2.connection
+        import h2.events
+        import h2.settings
+
+        sock = self.context.wrap_socket(connection.sock, server_side=True)
+        connection.sock = sock
+        state = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+        # Credit for all that the tests send. Of two threads that wait for credit at the same time, one may wait for
+        # ever in httpcore, with httpx's own transport too: github.com/pydantic/httpx2/issues/1133.
+        state.initiate_connection()
+        state.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 64 * MIB})
+        state.increment_flow_control_window(1 << 30)
+        received: dict[int, int] = {}
+        while True:
+            sock.sendall(state.data_to_send())
+            data = sock.recv(65536)
+            if not data:
+                return
+            for event in state.receive_data(data):
+                if isinstance(event, h2.events.DataReceived):
+                    received[event.stream_id] = received.get(event.stream_id, 0) + len(event.data)
+                    state.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                elif isinstance(event, h2.events.StreamEnded):
+                    state.send_headers(event.stream_id, [(":status", "200")])
+                    state.send_data(event.stream_id, str(received[event.stream_id]).encode(), end_stream=True)
+
+
+class TestHttp2:
+    def client(self) -> httpx.Client:
+        context = ssl.create_default_context()
+        from support.scripted_server import authority
+
+        authority().configure_trust(context)
+        return httpx.Client(transport=UploadTransport(http2=True, verify=context))
+
+    def test_uploads_share_a_connection(self):
+        """With http2=True, uploads at the same time go through one connection, each whole."""
+        with Server(Http2Server()) as server, self.client() as client:
+            url = f"https://localhost:{server.port}/"
+            first, go_on = self.held_upload(url, client)
+            running = [start(upload(url, LARGE[: 4 * MIB], client=client)) for _ in range(3)]
+            for each in running:
+                response = each.observed.wait().response
+                assert (
+                    int(response.text) == each.observed.progress[-1].sent == each.observed.progress[-1].total
+                )
+                check_grammar(each.observed.items, completed=True)
+                each.join()
+            go_on.set()
+            assert first.observed.wait().response.http_version == "HTTP/2"
+            first.join()
+            assert server.connections == 1
+
+    def test_abort_leaves_siblings_unharmed(self):
+        """An abort takes effect at the next piece, and the other uploads of the connection go on."""
+        with Server(Http2Server()) as server, self.client() as client:
+            url = f"https://localhost:{server.port}/"
+            aborted, go_on = self.held_upload(url, client)
+            sibling = start(upload(url, LARGE[: 4 * MIB], client=client))
+            aborted.subscription.dispose()
+            go_on.set()
+            assert sibling.observed.wait().response.status_code == 200
+            aborted.join()
+            sibling.join()
+            assert not aborted.observed.ended
+            assert server.connections == 1
+
+    def test_end_of_one_leaves_the_sending_of_another_alone(self):
+        """Uploads that end on a shared connection do not make one that is sending begin again."""
+        with Server(Http2Server()) as server, self.client() as client:
+            url = f"https://localhost:{server.port}/"
+            large, go_on = self.held_upload(url, client)
+            for _ in range(5):
+                assert upload(url, b"small", client=client).run().status_code == 200
+            go_on.set()
+            assert large.observed.wait().response.status_code == 200
+            assert {item.attempt for item in large.observed.progress} == {1}
+            large.join()
+            assert server.connections == 1
+
+    def held_upload(self, url: str, client: httpx.Client) -> tuple[Running, threading.Event]:
+        """An upload that keeps its connection busy (httpcore drops an idle one that has frames to read)."""
+        go_on, begun = threading.Event(), threading.Event()
+
+        def pieces() -> Any:
+            yield bytes(MIB)
+            begun.set()
+            assert go_on.wait(PATIENCE)
+            yield bytes(MIB)
+
+        running = start(upload(url, pieces, client=client))
+        assert begun.wait(PATIENCE)
+        return running, go_on
