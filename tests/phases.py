@@ -15,8 +15,7 @@ from reactivex.abc import DisposableBase
 from reactivex.scheduler import NewThreadScheduler
 from servers import PATIENCE, Connection, Server, client_context, unanswered_port
 
-from rxupload import Upload, upload
-from rxupload._transport import UploadTransport
+from rxupload import Upload, UploadTransport, upload
 
 LARGE = bytes(64 << 20)  # more than the system's buffers take
 
