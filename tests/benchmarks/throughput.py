@@ -1,13 +1,17 @@
-"""How fast a large file leaves, beside `curl -F` and httpx `files=`: `python tests/benchmarks/throughput.py` (POSIX).
+"""How fast a large file leaves, with its progress observed: `python tests/benchmarks/throughput.py` (Linux).
+
+Beside it: `os.sendfile` from a plain blocking socket, with the same body and for http alone; `curl -F`; httpx `files=`.
 
 The clients take turns, with a new connection every time, against one server in a process of its own that discards what
 comes. The file is sparse, so no disk is measured. curl's time is its own `time_total`, without its process's start;
-the others' is that of the call, without import and TLS context. The first round is not counted.
+the others' is that of the call, without import and TLS context. A ratio says how many times as fast as the peer: the
+median of the rounds. The first round is not counted.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 import ssl
 import statistics
@@ -16,11 +20,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 
 import httpx
 from reactivex import operators as ops
+from rounds import Times, beside, speed, take_turns
 
 import rxupload
 
@@ -66,16 +72,44 @@ def with_curl(url: str, file: Path, certificate: str) -> float:
     return float(subprocess.check_output(command))
 
 
+def with_sendfile(url: str, file: Path, _certificate: str) -> float:
+    target, size = httpx.URL(url), file.stat().st_size
+    before = (
+        b'--boundary\r\nContent-Disposition: form-data; name="file"; filename="sparse.bin"\r\n'
+        b"Content-Type: application/octet-stream\r\n\r\n"
+    )
+    after = b"\r\n--boundary--\r\n"
+    head = (
+        f"POST / HTTP/1.1\r\nHost: {target.host}:{target.port}\r\n"
+        f"Content-Length: {len(before) + size + len(after)}\r\n"
+        "Content-Type: multipart/form-data; boundary=boundary\r\n\r\n"
+    )
+    began = time.perf_counter()
+    with file.open("rb") as opened, socket.create_connection((target.host, target.port)) as sock:
+        sock.sendall(head.encode() + before)
+        sent = 0
+        while sent < size:
+            sent += os.sendfile(sock.fileno(), opened.fileno(), sent, size - sent)
+        sock.sendall(after)
+        assert sock.recv(4096).startswith(b"HTTP/1.1 200")
+    return time.perf_counter() - began
+
+
+OURS, SENDFILE, CURL, HTTPX = "rxupload", "os.sendfile", "curl -F", "httpx files="
 CLIENTS: dict[str, Callable[[str, Path, str], float]] = {
-    "rxupload": with_rxupload,
-    "curl -F": with_curl,
-    "httpx files=": with_httpx,
+    OURS: with_rxupload,
+    SENDFILE: with_sendfile,
+    CURL: with_curl,
+    HTTPX: with_httpx,
 }
+GOALS = {"http": {SENDFILE: 0.9, CURL: 1.1}, "https": {CURL: 1.0}}
 
 
 def main() -> None:
     """Print a table for each scheme."""
-    parser = argparse.ArgumentParser(description="Compare rxupload's throughput with curl's and httpx's.")
+    parser = argparse.ArgumentParser(
+        description="Compare rxupload's throughput with sendfile's, curl's, httpx's."
+    )
     parser.add_argument("--size", type=int, default=1024, help="MiB (%(default)s)")
     parser.add_argument("--rounds", type=int, default=7, help="whose median counts (%(default)s)")
     arguments = parser.parse_args()
@@ -85,25 +119,27 @@ def main() -> None:
             opened.truncate(arguments.size * MIB)
         certificate = Path(directory, "authority.pem")
         authority().cert_pem.write_to_path(certificate)
-        for tls in (False, True):
-            compare(tls, file, str(certificate), arguments.rounds)
+        for scheme in GOALS:
+            compare(scheme, file, str(certificate), arguments.rounds)
 
 
-def compare(tls: bool, file: Path, certificate: str, rounds: int) -> None:
-    times: dict[str, list[float]] = {name: [] for name in CLIENTS}
-    with server_process(sink, tls=tls) as (url, _pipe):
-        for number in range(rounds + 1):
-            for name, client in CLIENTS.items():
-                seconds = client(url, file, certificate)
-                if number > 0:
-                    times[name].append(seconds)
-    rates = {name: file.stat().st_size / MIB / statistics.median(each) for name, each in times.items()}
-    print(
-        f"{'https' if tls else 'http':16}{'MiB/s':>8}{'of curl':>10}{'of httpx':>10}   fastest and slowest, s"
-    )
-    for name, rate in rates.items():
-        ratios = f"{rate / rates['curl -F']:10.2f}{rate / rates['httpx files=']:10.2f}"
-        print(f"{name:16}{rate:8.0f}{ratios}   {min(times[name]):.2f} to {max(times[name]):.2f}")
+def compare(scheme: str, file: Path, certificate: str, rounds: int) -> None:
+    clients = {name: client for name, client in CLIENTS.items() if scheme == "http" or name != SENDFILE}
+    with server_process(sink, tls=scheme == "https") as (url, _pipe):
+        turns = {name: partial(client, url, file, certificate) for name, client in clients.items()}
+        times = take_turns(turns, rounds)
+    print(f"{scheme:14}{'MiB/s':>6}   {'of sendfile':18}{'of curl':18}{'of httpx':10}seconds")
+    for name, seconds in times.items():
+        goals = GOALS[scheme] if name == OURS else {}
+        ratios = f"{ratio(times, name, SENDFILE, goals):18}{ratio(times, name, CURL, goals):18}"
+        ratios += f"{ratio(times, name, HTTPX, goals):10}"
+        rate = file.stat().st_size / MIB / statistics.median(seconds)
+        print(f"{name:14}{rate:6.0f}   {ratios}{min(seconds):.2f} to {max(seconds):.2f}")
+
+
+def ratio(times: Times, name: str, peer: str, goals: dict[str, float]) -> str:
+    """How many times as fast as the peer, where that took part, and the goal if there is one."""
+    return beside(speed(times, name, peer), goals.get(peer)) if peer in times else "-"
 
 
 if __name__ == "__main__":

@@ -15,8 +15,7 @@ from reactivex.scheduler import NewThreadScheduler
 from support.recording_observer import RecordingObserver
 from support.scripted_server import PATIENCE, Connection, Server, client_context, unanswered_port
 
-from rxupload import Upload, upload
-from rxupload._transport import UploadTransport
+from rxupload import Upload, UploadTransport, upload
 
 LARGE = bytes(64 << 20)  # more than the system's buffers take
 
