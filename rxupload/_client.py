@@ -1,20 +1,23 @@
-"""What a client must offer, and the default client that all uploads without one of their own share."""
+"""`Client`, an httpx client whose connections are of the wire, and the default client that uploads share."""
 
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import threading
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Protocol
 
 import httpx
 
-from ._transport import UploadTransport
+from ._transport import RoutingTransport
 
 
 class HTTPClient(Protocol):
-    """What a client must offer: `httpx.Client` does, and `httpx2.Client`."""
+    """What a client must offer: `httpx.Client` does, and `httpx2.Client`.
+
+    One that has `timeout` and `stream` as httpx's is asked by `stream`, for some clients add a token there.
+    """
 
     def build_request(self, method: str, url: Any, *, content: Any = ..., headers: Any = ...) -> Any:
         """Return a request that carries the client's own defaults, with `headers`, `url`, `extensions`."""
@@ -23,39 +26,129 @@ class HTTPClient(Protocol):
         """Send it, and return the response with its body still unread."""
 
 
+class Client(httpx.Client):
+    """An `httpx.Client` for uploads, with all its keywords: auth, headers, timeouts, TLS settings, proxies.
+
+    ::
+
+        with rxupload.Client(verify=context, auth=("user", "password"), timeout=60) as client:
+            upload("https://example.org/photos", "beach.jpg", client=client).run()
+
+    Its connections are those of `UploadTransport`, and it heeds the proxy environment variables: HTTP_PROXY,
+    HTTPS_PROXY, ALL_PROXY and NO_PROXY, in which hosts, addresses of both families and networks (CIDR) are understood.
+    `mounts` go before them, as in httpx.
+
+    Raises:
+        TypeError: `transport` is given: it would replace what this class is for.
+    """
+
+    def __init__(
+        self,
+        *,
+        verify: Any = True,
+        cert: Any = None,
+        trust_env: bool = True,
+        http1: bool = True,
+        http2: bool = False,
+        proxy: Any = None,
+        limits: httpx.Limits | None = None,
+        transport: None = None,
+        **options: Any,
+    ) -> None:
+        if transport is not None:
+            raise TypeError("transport: a Client has a transport of its own; use httpx.Client(transport=...) instead")
+        if http2:
+            _check_http2()
+        transports: dict[str, Any] = {"limits": limits} if limits is not None else {}
+        routing = RoutingTransport(
+            verify=verify, cert=cert, trust_env=trust_env, http1=http1, http2=http2, proxy=proxy, **transports
+        )
+        super().__init__(transport=routing, trust_env=trust_env, **options)
+
+
+def _check_http2() -> None:
+    try:
+        import h2  # noqa: F401, PLC0415 - an optional extra
+    except ImportError:
+        raise ImportError("http2=True needs an extra: pip install 'rxupload[http2]'") from None
+
+
 # A server may take minutes after the last byte (a virus scan, a copy to another store) before it answers.
 _TIMEOUT = httpx.Timeout(connect=30.0, write=60.0, read=600.0, pool=None)
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+_HEADERS = {
+    "Accept": "*/*",
+    "Accept-Encoding": "gzip, deflate",
+    "Connection": "keep-alive",
+    "User-Agent": f"python-httpx/{httpx.__version__}",
+}
+
+_logger = logging.getLogger("rxupload")
+
+
+class DefaultClient:
+    """What uploads without a client of their own need of one, and no more: no cookies, and no limit on connections."""
+
+    follow_redirects = False
+    max_redirects = 20
+
+    def __init__(self, timeout: httpx.Timeout = _TIMEOUT) -> None:
+        self._timeout = timeout.as_dict()
+        self._transport = RoutingTransport(limits=_LIMITS)
+
+    def build_request(
+        self, method: str, url: Any, *, content: Any = None, headers: Any = None
+    ) -> httpx.Request:
+        """Return a request."""
+        request = httpx.Request(
+            method,
+            url,
+            headers=httpx.Headers(headers),
+            content=content,
+            extensions={"timeout": dict(self._timeout)},
+        )
+        for name, value in _HEADERS.items():
+            request.headers.setdefault(name, value)
+        return request
+
+    def send(
+        self,
+        request: httpx.Request,
+        *,
+        stream: bool = True,
+        follow_redirects: bool = False,
+        auth: None = None,
+    ) -> httpx.Response:
+        """Send it, and return the response with its body still unread."""
+        assert stream
+        assert not follow_redirects
+        url = request.url
+        if "Authorization" not in request.headers and (url.username or url.password):
+            request = next(httpx.BasicAuth(url.username, url.password).sync_auth_flow(request))
+        response = self._transport.handle_request(request)
+        response.request = request
+        if _logger.isEnabledFor(logging.INFO):
+            address = url.copy_with(userinfo=b"", query=None, fragment=None)  # those may hold secrets
+            _logger.info("%s %s: %d %s", request.method, address, response.status_code, response.reason_phrase)
+        return response
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._transport.close()
 
 
 _lock = threading.Lock()
+_client: DefaultClient | None = None
 
 
-_client: httpx.Client | None = None
-
-
-class _DefaultClient(httpx.Client):
-    """A client all of whose transports are ours: with `transport=`, httpx would ignore the proxy variables."""
-
-    def _init_transport(self, *, transport: None = None, **options: Any) -> httpx.BaseTransport:  # type: ignore[override]  # noqa: ARG002
-        return UploadTransport(**options)
-
-    def _init_proxy_transport(self, proxy: httpx.Proxy, **options: Any) -> httpx.BaseTransport:  # type: ignore[override]
-        return UploadTransport(proxy=proxy, **options)
-
-
-def default_client() -> httpx.Client:
-    """Return the client that uploads without one of their own share; made on first use, from any thread.
-
-    It stores no cookies, for unrelated uploads share it, and has no limit on connections.
-    """
+def default_client() -> DefaultClient:
+    """Return the client that uploads without one of their own share; made on first use, from any thread."""
     global _client  # noqa: PLW0603
+    if (client := _client) is not None:
+        return client
     with _lock:
         if _client is None:
-            _client = _DefaultClient(
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
-                timeout=_TIMEOUT,
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            )
+            _client = DefaultClient()
         return _client
 
 

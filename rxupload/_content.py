@@ -1,37 +1,135 @@
-"""The body as a client iterates it: once for each pass, counted, and stopped at the next piece."""
+"""The body as it is sent: its pieces for the wire, and bytes for clients whose transport is not ours."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from typing import cast
 
 from ._body import MultipartBody
-from ._meter import Meter
+from ._sources import FileRange, Flow, Piece
 from ._transfer import Transfer
+
+_SMALL = 128 * 1024  # bytes up to which pieces are joined
+_CHUNK = 896 * 1024  # bytes that are read at a time: with what was joined before, no piece exceeds 1 MiB
+_PACED = 64 * 1024  # bytes, at most, that a client gets at a time where there is a rate limit or a pause
+_PATIENCE = 0.05  # seconds for which small pieces are collected
 
 
 class Content:
-    """The body as a client iterates it: once for each pass, counted, and stopped at the next piece.
+    """The body of one upload, which is sent once for each pass.
 
     It has no `read` and no length, so httpx takes its pieces as they are and can iterate it again.
+
+    Attributes:
+        length: Bytes of the whole body; None if it is unknown.
+        timeouts: The request's, which are clamped for a client that knows nothing of the upload's time limit.
     """
 
-    def __init__(self, body: MultipartBody, transfer: Transfer, meter: Meter) -> None:
-        self._body = body
-        self._transfer = transfer
-        self._meter = meter
-        self._pass: Generator[bytes] | None = None
+    def __init__(self, body: MultipartBody, transfer: Transfer) -> None:
+        self.length = body.length
         self.timeouts: dict[str, float | None] = {}
+        self._body: MultipartBody | None = body
+        self._transfer: Transfer | None = transfer
+        self._pass: Generator[Piece] | None = None
 
-    def __iter__(self) -> Iterator[bytes]:
-        self.close()
-        self._pass = self._one_pass()
+    def pieces(self) -> Generator[Piece]:
+        """Begin a pass, and end the one before."""
+        self.end_pass()
+        if self._body is None or self._transfer is None:
+            raise RuntimeError("The upload has ended; subscribe to it again to send its body again")
+        assert self._transfer.meter is not None
+        self._transfer.meter.begin(self.length)
+        self._pass = self._body.pieces()
         return self._pass
 
-    def _one_pass(self) -> Generator[bytes]:
-        yield from self._transfer.metered(self._body, self._meter, self._body.length)
-        self._transfer.clamp(self.timeouts)  # again, for the wait for the response
+    def __iter__(self) -> Iterator[bytes]:
+        """Begin a pass, as bytes of at most 1 MiB; each counts as sent when the next is asked for."""
+        pieces = self.pieces()
+        transfer = self._transfer
+        assert transfer is not None
+        assert transfer.meter is not None
+        count = 0
+        for chunk in _chunks(pieces, transfer):
+            transfer.check()
+            for part in _paced(chunk, transfer):
+                yield part
+                count += len(part)
+                transfer.meter.update(count)
+        transfer.meter.settle(count)
+        transfer.clamp(self.timeouts)  # again, for the wait for the response
 
-    def close(self) -> None:
-        """Close the generators of a pass that broke off, and the caller's own among them."""
+    def end_pass(self) -> None:
+        """End the pass that is under way, if one is."""
         if self._pass is not None:
             self._pass.close()
+            self._pass = None
+
+    def close(self) -> None:
+        """End the pass that is under way, if one is, and let go of all: a response may outlive its upload."""
+        self.end_pass()
+        self._body = self._transfer = None
+
+
+def _chunks(pieces: Generator[Piece], transfer: Transfer) -> Generator[bytes]:
+    pending: list[bytes] = []
+    size = 0
+    since = transfer.clock.now()
+    for chunk in _flat(pieces):
+        if chunk:
+            pending.append(chunk)
+            size += len(chunk)
+        if pending and (size >= _SMALL or not chunk or transfer.clock.now() - since >= _PATIENCE):
+            yield b"".join(pending)  # a lone chunk is not copied
+            pending, size = [], 0
+            since = transfer.clock.now()
+        elif isinstance(chunk, _Nothing):
+            transfer.wait(*chunk.watched)
+    if pending:
+        yield b"".join(pending)
+
+
+class _Nothing(bytes):
+    """No bytes for now, and what to wait for."""
+
+    watched: tuple = ()
+
+
+def _flat(pieces: Generator[Piece]) -> Generator[bytes]:
+    for piece in pieces:
+        if isinstance(piece, bytes | memoryview):
+            for start in range(0, len(piece), _CHUNK):
+                yield bytes(piece[start : start + _CHUNK])
+        elif isinstance(piece, FileRange):
+            done = 0
+            while done < piece.size:
+                chunk = piece.read(done, min(_CHUNK, piece.size - done))
+                yield chunk
+                done += len(chunk)
+        else:
+            yield from _flow(piece)
+
+
+def _flow(flow: Flow) -> Generator[bytes]:
+    while (data := flow.read(_CHUNK)) is None or len(data):
+        if data is None:
+            nothing = _Nothing()
+            more = flow.watched()
+            nothing.watched = () if more is None else (more,)
+            yield nothing
+        else:
+            for start in range(0, len(data), _CHUNK):
+                yield bytes(data[start : start + _CHUNK])
+
+
+def _paced(chunk: bytes, transfer: Transfer) -> Generator[bytes]:
+    if not transfer.is_held_back:
+        yield chunk
+        return
+    done = 0
+    while done < len(chunk):
+        granted, again = transfer.grant(min(len(chunk) - done, _PACED))
+        if granted:
+            yield chunk[done : done + granted]
+            done += granted
+        else:
+            transfer.wait(until=again)

@@ -15,7 +15,7 @@ from reactivex.notification import Notification, OnCompleted, OnError, OnNext
 
 from ._events import Progress, UploadEvent
 from ._schedulers import call_soon
-from ._transfer import Abandoned, Transfer, users_code
+from ._transfer import Abandoned, Transfer
 
 Observer = abc.ObserverBase[UploadEvent]
 
@@ -50,8 +50,7 @@ class DirectDelivery:
     def next(self, item: UploadEvent) -> None:
         """Hand over an item; an observer that raises ends the transfer with its exception."""
         try:
-            with users_code():
-                self._observer.on_next(item)
+            self._observer.on_next(item)
         except BaseException as error:
             self._transfer.stop(error)
             raise

@@ -28,6 +28,11 @@ class Meter:
         """The next pass over a body of `total` bytes begins."""
         self._emit_item(Progress(0, total, self._last.attempt + 1))
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there was a first pass."""
+        return self._last.attempt > 0
+
     def update(self, sent: int) -> None:
         """So many bytes have gone: an item, if one is due."""
         if sent == self._last.total or self.is_due():

@@ -11,6 +11,7 @@ from threading import current_thread
 from typing import Any, TypeVar
 
 from reactivex import abc
+from reactivex.internal.concurrency import default_thread_factory
 from reactivex.scheduler import (
     EventLoopScheduler,
     ImmediateScheduler,
@@ -49,6 +50,15 @@ def may_block(scheduler: abc.SchedulerBase) -> bool:
     All others have one thread or loop for everything that is scheduled on them.
     """
     return isinstance(scheduler, _BLOCKABLE)
+
+
+def makes_threads(scheduler: abc.SchedulerBase) -> bool:
+    """Whether it starts an ordinary thread for each piece of work, in whose place one of the library's is as good."""
+    return (
+        isinstance(scheduler, NewThreadScheduler)
+        and type(scheduler).schedule is NewThreadScheduler.schedule
+        and scheduler.thread_factory is default_thread_factory
+    )
 
 
 def timers(scheduler: abc.SchedulerBase | None) -> abc.SchedulerBase:

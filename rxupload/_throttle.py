@@ -10,13 +10,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 from reactivex.scheduler import CurrentThreadScheduler, NewThreadScheduler
 
 from ._schedulers import carrying
+from ._threads import run_on_thread
+from ._wait import Wake
 
 T = TypeVar("T")
 
@@ -29,11 +31,21 @@ _SHARE_SECONDS = 0.02  # worth of bytes that go at a time: fewer would be a syst
 _logger = logging.getLogger("rxupload")
 
 
+class Asker(Protocol):
+    """Whoever may send what a throttle grants."""
+
+    @property
+    def wake(self) -> Wake:
+        """Ends its wait, so that it asks again."""
+
+
 class Throttle:
     """A token bucket that can be paused. Any number of uploads may share it, each on a thread of its own.
 
-    Those who wait are served by fair queueing: first comes whose bytes until now, with those that it would get, are the
-    fewest, counted from when it came. So each gets the same share, or as much of it as it wants.
+    Nobody waits in here. Who gets nothing is told when to ask again, and is woken where that changes.
+
+    Fair queueing: the next grant goes to the upload with the smallest total, counting the bytes it is about to get, and
+    counted from when it came. So each gets the same share, or as much of it as it wants.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -43,11 +55,11 @@ class Throttle:
         self._rate: float | None = None  # bytes per second
         self._tokens = 0.0  # bytes that may go
         self._filled_at = clock()
-        self._waiting: list[_Waiting] = []
+        self._waiting: dict[Asker, _Turn] = {}
+        self._aside: dict[Asker, _Turn] = {}  # of those that keep their place, and do something else
         self._start = 0.0  # where the bytes of those that are served begin, on a scale of what each has got
-        self._places: dict[object, tuple[float, int]] = {}  # of those whose time was up
+        self._ends: dict[Asker, float] = {}  # where each one's have ended
         self._numbers = itertools.count()
-        self._ends: dict[object, float] = {}  # where each one's have ended
 
     def limit(self, rate: float | None) -> None:
         """So many bytes per second from now on; None for no limit."""
@@ -71,36 +83,41 @@ class Throttle:
         with self._lock:
             return 0.0 if self._paused_at is None else self._clock() - self._paused_at
 
-    def take(self, who: object, wanted: int, seconds: float) -> int | None:
-        """How many of the wanted bytes may go; None if none may in so many seconds, which are waited for.
-
-        To want 0 bytes is to wait for the end of a pause.
-        """
-        until = self._clock() + seconds
+    def grant(self, who: Asker, wanted: int) -> tuple[int, float]:
+        """How many of the wanted bytes may go now; and, if none, when to ask again, unless woken before."""
         with self._lock:
-            anew = (max(self._start, self._ends.get(who, 0.0)), next(self._numbers))
-            start, number = self._places.pop(who, anew)
-            waiting = _Waiting(start, number, wanted, threading.Condition(self._lock))
-            self._waiting.append(waiting)
-            try:
-                while (needed := self._seconds_until(waiting)) > 0:
-                    left = until - self._clock()
-                    if left <= 0:
-                        self._places[who] = (waiting.start, waiting.number)
-                        return None
-                    waiting.turn.wait(min(needed, left))
-                if self._rate is None or not wanted:
-                    return wanted
-                granted = min(wanted, int(self._tokens))
-                self._tokens -= granted
-                self._start += granted / len(self._waiting)
-                self._ends[who] = waiting.start + granted
-                return granted
-            finally:
-                self._waiting.remove(waiting)
+            turn = self._waiting.get(who) or self._aside.pop(who, None)
+            if turn is None:
+                turn = _Turn(max(self._start, self._ends.get(who, 0.0)), next(self._numbers))
+            turn.wanted = wanted
+            self._waiting[who] = turn
+            if self._paused_at is not None:
+                return 0, math.inf
+            if self._rate is None:
+                del self._waiting[who]
+                return wanted, 0.0
+            if self._first() is not who:
+                return 0, math.inf
+            self._fill()
+            missing = self._share(turn) - self._tokens
+            if missing > 0:
+                return 0, self._clock() + missing / self._rate
+            granted = min(wanted, int(self._tokens))
+            self._tokens -= granted
+            self._start += granted / len(self._waiting)
+            self._ends[who] = turn.start + granted
+            del self._waiting[who]
+            self._wake_first()
+            return granted, 0.0
+
+    def step_aside(self, who: Asker) -> None:
+        """It keeps its place, and does something else before it asks again; meanwhile others are served."""
+        with self._lock:
+            if (turn := self._waiting.pop(who, None)) is not None:
+                self._aside[who] = turn
                 self._wake_first()
 
-    def give_back(self, who: object, count: int) -> None:
+    def give_back(self, who: Asker, count: int) -> None:
         """So many of the bytes that were granted did not go."""
         with self._lock:
             if count and self._rate is not None:
@@ -108,37 +125,31 @@ class Throttle:
                 self._ends[who] = self._ends.get(who, 0.0) - count
                 self._wake_first()
 
-    def forget(self, who: object) -> None:
+    def forget(self, who: Asker) -> None:
         """It has ended."""
         with self._lock:
             self._ends.pop(who, None)
-            self._places.pop(who, None)
+            self._aside.pop(who, None)
+            if self._waiting.pop(who, None) is not None:
+                self._wake_first()
 
-    def _seconds_until(self, waiting: _Waiting) -> float:
-        if self._paused_at is not None:
-            return math.inf
-        if self._rate is None or not waiting.wanted:
-            return 0.0
-        if self._first() is not waiting:
-            return math.inf
-        self._fill()
-        return (self._share(waiting) - self._tokens) / self._rate
+    def _first(self) -> Asker | None:
+        return min(self._waiting, key=self._place, default=None)
 
-    def _first(self) -> _Waiting | None:
-        return min(
-            self._waiting, key=lambda each: (each.start + self._share(each), each.number), default=None
-        )
+    def _place(self, who: Asker) -> tuple[float, int]:
+        turn = self._waiting[who]
+        return turn.start + self._share(turn), turn.number
 
-    def _share(self, waiting: _Waiting) -> int:
-        return min(waiting.wanted, max(1, int((self._rate or 0) * _SHARE_SECONDS)))
+    def _share(self, turn: _Turn) -> int:
+        return min(turn.wanted, max(1, int((self._rate or 0) * _SHARE_SECONDS)))
 
     def _wake_first(self) -> None:
         if (first := self._first()) is not None:
-            first.turn.notify()
+            first.wake.set()
 
     def _wake_all(self) -> None:
         for each in self._waiting:
-            each.turn.notify()
+            each.wake.set()
 
     def _fill(self) -> None:
         now = self._clock()
@@ -151,40 +162,45 @@ class Throttle:
 
 
 @dataclass(slots=True, eq=False)
-class _Waiting:
+class _Turn:
     start: float
     number: int
-    wanted: int
-    turn: threading.Condition
+    wanted: int = 0
 
 
 class Allowance:
     """What one upload may send: as much as each of its throttles lets it. Its worker alone uses it.
 
-    The first of them is asked first, so it should be the one that fewest share: who waits at a later one holds what it
-    was granted by those before.
+    The first of them is asked first, so it should be the one that fewest share: who waits at a later one gives back
+    what it was granted by those before.
     """
 
-    def __init__(self, throttles: Sequence[Throttle]) -> None:
+    def __init__(self, throttles: Sequence[Throttle], wake: Wake) -> None:
         self._throttles = throttles
+        self.wake = wake
 
-    def take(self, wanted: int, seconds: float) -> int | None:
+    def grant(self, wanted: int) -> tuple[int, float]:
         """As from a throttle."""
-        until = time.monotonic() + seconds
         granted = wanted
         for place, throttle in enumerate(self._throttles):
-            grant = throttle.take(self, granted, until - time.monotonic())
+            count, again = throttle.grant(self, granted)
             for earlier in self._throttles[:place]:
-                earlier.give_back(self, granted - (grant or 0))
-            if grant is None:
-                return None
-            granted = grant
-        return granted
+                earlier.give_back(self, granted - count)
+            if not count:
+                return 0, again
+            granted = count
+        return granted, 0.0
+
+    def step_aside(self) -> None:
+        """As at a throttle."""
+        for throttle in self._throttles:
+            throttle.step_aside(self)
 
     def give_back(self, count: int) -> None:
         """As to a throttle."""
-        for throttle in self._throttles:
-            throttle.give_back(self, count)
+        if count:
+            for throttle in self._throttles:
+                throttle.give_back(self, count)
 
     def paused_for(self) -> float:
         """As of a throttle."""
@@ -248,15 +264,15 @@ class Throttling(abc.DisposableBase):
             thread.join()
 
     def start(
-        self, worker: threading.Thread, call_soon: Callable[[Callable[[], None]], object] | None
+        self, worker: Callable[[], None], call_soon: Callable[[Callable[[], None]], object] | None
     ) -> None:
-        """Start a worker that will follow the settings; where there is a loop, they are followed from there first.
+        """Have a thread run a worker that will follow the settings; where there is a loop, they are followed from there first.
 
         That is in a turn of its own: behind the trampoline of this one, even reactivex.of() would come too late. Of a
         loop that is closed, nobody will hear anything.
         """
         if call_soon is None or not self._is_to_follow:
-            worker.start()
+            run_on_thread(worker)
             return
 
         def begin() -> None:
@@ -264,7 +280,7 @@ class Throttling(abc.DisposableBase):
                 try:
                     self.follow()
                 finally:
-                    worker.start()
+                    run_on_thread(worker)
 
         call_soon(begin)
 

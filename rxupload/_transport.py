@@ -1,24 +1,33 @@
-"""`UploadTransport`: abort at any moment, the server's early answer, and progress that tells the truth.
-
-It is httpx's own transport on a network backend of ours (`_network`).
-"""
+"""`UploadTransport`: an httpx transport on the wire; HTTP/2 goes by httpx's own."""
 
 from __future__ import annotations
 
 import ssl
+import threading
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpcore
 import httpx
 
-from ._network import Backend, Stream
-from ._transfer import Transfer
+from ._transfer import EXTENSION
+from ._wait import SystemClock
+from ._wire.control import PLAIN
+from ._wire.dial import SocketOption
+from ._wire.environment import Environment
+from ._wire.names import check_host as check_host  # noqa: PLC0414 - for those that may not know the wire
+from ._wire.pool import Limits, Pool
+from ._wire.requests import Multiplexed, Response, send
+from ._wire.route import PORTS, SOCKS, Origin, Route
+
+if TYPE_CHECKING:
+    from ._transfer import Transfer
+    from ._wire.tls import Socket
 
 _DEFAULT_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)  # httpx's own
+_NO_LIMITS = {"connect": None, "read": None, "write": None, "pool": None}
 
 
-class UploadTransport(httpx.HTTPTransport):
+class UploadTransport(httpx.BaseTransport):
     """An httpx transport that knows of uploads, for a client of your own.
 
     ::
@@ -26,18 +35,20 @@ class UploadTransport(httpx.HTTPTransport):
         client = httpx.Client(transport=rxupload.UploadTransport(verify=context), auth=("user", "password"))
         upload(url, "beach.jpg", client=client)
 
-    The default client uses it already. With it, disposing an upload closes the connection at once whatever it is doing;
-    an answer of 300 or more that comes before the body is sent ends the sending and is the response;
-    `Progress.sent` counts bytes that the server's system has acknowledged (Linux, macOS); and `httpx.WriteTimeout`
-    means that no byte moved for that long. Requests that are no uploads go through it as through httpx's own.
+    `rxupload.Client` uses it for all its connections, and is the shorter way. With it, disposing an upload closes the
+    connection at once whatever it is doing; an answer of 300 or more that comes before the body is sent ends the
+    sending and is the response; `Progress.sent` counts bytes that the server's system has acknowledged (Linux, macOS);
+    and `httpx.WriteTimeout` means that no byte moved for that long. Requests that are no uploads go through it as
+    through httpx's own.
 
-    With `http2=True`, where the server agrees, uploads share a connection: `sent` counts what was handed over, an abort
-    takes effect at the next piece, and an early answer is seen only when httpcore looks. Several uploads at the same
-    time over one such connection can stall each other until `httpx.ReadTimeout`: httpcore's wait for flow control loses
-    updates between threads (github.com/pydantic/httpx2/issues/1133). HTTP/1.1, the default, has none of this.
+    With `http2=True`, an origin that chooses HTTP/2 is served by httpx's own transport: uploads share a connection,
+    `sent` counts what was handed over, an abort takes effect at the next piece, and an early answer is seen only when
+    httpcore looks. Several uploads at the same time over one such connection can stall each other until
+    `httpx.ReadTimeout`: httpcore's wait for flow control loses updates between threads
+    (github.com/pydantic/httpx2/issues/1133). HTTP/1.1, the default, has none of this.
 
-    The keywords are those of `httpx.HTTPTransport`. A client with `transport=` ignores the proxy environment variables:
-    give `proxy` here.
+    The keywords are those of `httpx.HTTPTransport`. A client with `transport=` ignores the proxy environment variables,
+    and its own `verify`, `cert` and `proxy`: give them here.
     """
 
     def __init__(
@@ -52,50 +63,219 @@ class UploadTransport(httpx.HTTPTransport):
         uds: str | None = None,
         local_address: str | None = None,
         retries: int = 0,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+        socket_options: Iterable[SocketOption] | None = None,
     ) -> None:
-        super().__init__(
-            verify=verify,
-            cert=cert,
-            trust_env=trust_env,
-            http1=http1,
-            http2=http2,
-            limits=limits,
-            proxy=proxy,
+        via = httpx.Proxy(proxy) if isinstance(proxy, str | httpx.URL) else proxy
+        if via is not None and via.url.scheme not in ("http", "https", *SOCKS):
+            raise ValueError(
+                "proxy: the scheme must be http, https, socks5 or socks5h, "
+                f"and is {via.url.scheme!r}"
+            )
+        context = _Context(verify, cert, trust_env=trust_env)
+        options = None if socket_options is None else list(socket_options)
+        self._clock = SystemClock()
+        self._pool = Pool(
+            Limits(limits.max_connections, limits.max_keepalive_connections, limits.keepalive_expiry),
+            self._clock,
+        )
+        self._route = Route(
+            context=context.get,
+            alpn=["h2", "http/1.1"] if http2 else ["http/1.1"],
+            clock=self._clock,
+            via=via,
             uds=uds,
             local_address=local_address,
+            socket_options=options or (),
             retries=retries,
-            socket_options=socket_options,
         )
-        # httpcore's pools take it as an argument, which httpx's transport does not hand on.
-        self._pool._network_backend = Backend(multiplexed=http2 and not http1)  # noqa: SLF001
+        self._is_all_http2 = http2 and not http1
+        self._http2_origins: set[Origin] = set()
+        self._multiplexing = _Multiplexing(
+            lambda: httpx.HTTPTransport(
+                verify=context.get(),
+                trust_env=trust_env,
+                http1=http1,
+                http2=True,
+                limits=limits,
+                proxy=via,
+                uds=uds,
+                local_address=local_address,
+                retries=retries,
+                socket_options=options,
+            )
+        )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and return its response, whose body is still to be read."""
-        if (transfer := Transfer.current()) is not None:
-            transfer.body = None  # of the request before, that a redirect or an early answer broke off
-        response = super().handle_request(request)
-        stream = response.extensions.get("network_stream")
-        if isinstance(stream, Stream) and isinstance(response.stream, httpx.SyncByteStream):
-            response.stream = _ResponseBody(response.stream, stream)
-        return response
+        if request.url.scheme not in PORTS:
+            scheme = request.url.scheme
+            raise httpx.UnsupportedProtocol(
+                f"Request URL has an unsupported protocol '{scheme}://'."
+                if scheme
+                else "Request URL is missing an 'http://' or 'https://' protocol."
+            )
+        origin = Origin.of(request.url)
+        if self._is_all_http2 or origin in self._http2_origins:
+            return self._multiplexing.handle_request(request)
+        try:
+            response = self._send(origin, request)
+        except Multiplexed:
+            self._http2_origins.add(origin)
+            return self._multiplexing.handle_request(request)
+        except httpx.RequestError as error:
+            error.request = request
+            raise
+        head = response.head
+        return httpx.Response(
+            head.status,
+            headers=head.headers,
+            stream=_Body(response, request),
+            extensions={
+                "http_version": head.version,
+                "reason_phrase": head.reason,
+                "network_stream": _NetworkStream(response.connection.socket),
+            },
+        )
+
+    def _send(self, origin: Origin, request: httpx.Request) -> Response:
+        transfer: Transfer | None = request.extensions.get(EXTENSION)
+        target = request.extensions.get("target")
+        content = None if transfer is None else transfer.content
+        # What has been read into memory (by an auth that signs the body) is sent from there.
+        is_ours = content is not None and not isinstance(request.stream, httpx.ByteStream)
+        return send(
+            origin,
+            request.method.encode("ascii"),
+            self._route.target(origin, request.url) if target is None else target,
+            self._route.headers(origin, request.headers.raw),
+            content.pieces if is_ours and content is not None else lambda: _pieces(request),
+            route=self._route,
+            pool=self._pool,
+            control=PLAIN if transfer is None else transfer,
+            clock=self._clock,
+            timeouts=request.extensions.get("timeout", _NO_LIMITS),
+            sni_hostname=request.extensions.get("sni_hostname"),
+        )
+
+    def close(self) -> None:
+        """Close the connections; requests that are under way fail."""
+        self._pool.close()
+        self._multiplexing.close()
 
 
-class _ResponseBody(httpx.SyncByteStream):
-    """A response's body, which lets go of the connection before that returns to the pool."""
+def _pieces(request: httpx.Request) -> Iterator[bytes]:
+    stream = request.stream
+    if not isinstance(stream, httpx.SyncByteStream):
+        raise TypeError("An asynchronous request body cannot be sent by a synchronous transport")
+    return iter(stream)
 
-    def __init__(self, body: httpx.SyncByteStream, stream: Stream) -> None:
-        self._body = body
-        self._stream = stream
+
+class _Context:
+    """The TLS settings, made when the first connection needs them: they take 20 ms."""
+
+    def __init__(self, verify: ssl.SSLContext | str | bool, cert: Any, *, trust_env: bool) -> None:
+        self._make = lambda: httpx.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env)
+        self._lock = threading.Lock()
+        self._context = verify if isinstance(verify, ssl.SSLContext) and cert is None else None
+        if isinstance(verify, str) or cert is not None:
+            self.get()  # what is wrong with the files shows at once
+
+    def get(self) -> ssl.SSLContext:
+        with self._lock:
+            if self._context is None:
+                self._context = self._make()
+            return self._context
+
+
+class _Multiplexing:
+    """httpx's own transport, made when the first server chooses HTTP/2."""
+
+    def __init__(self, make: Any) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._transport: httpx.HTTPTransport | None = None
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        with self._lock:
+            if self._transport is None:
+                self._transport = self._make()
+            transport = self._transport
+        return transport.handle_request(request)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._transport is not None:
+                self._transport.close()
+
+
+class _Body(httpx.SyncByteStream):
+    """A response's body, as httpx wants it."""
+
+    def __init__(self, response: Response, request: httpx.Request) -> None:
+        self._response = response
+        self._request = request
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            yield from self._body
-        except httpx.RemoteProtocolError as error:
-            if not self._stream.has_ended:
-                raise
-            raise httpx.ReadError("The server closed the connection before the response was whole") from error
+            yield from self._response
+        except httpx.RequestError as error:
+            error.request = self._request
+            raise
 
     def close(self) -> None:
-        self._stream.finish_request()
-        self._body.close()
+        self._response.close()
+
+
+class _NetworkStream:
+    """The connection, as httpx's extension `network_stream` has it."""
+
+    def __init__(self, sock: Socket) -> None:
+        self._sock = sock
+
+    def get_extra_info(self, info: str) -> Any:
+        """What is known of the connection: `ssl_object`, `client_addr`, `server_addr` or `socket`."""
+        match info:
+            case "ssl_object":
+                return getattr(self._sock, "object", None)
+            case "client_addr":
+                return self._sock.getsockname()
+            case "server_addr":
+                return self._sock.getpeername()
+            case "socket":
+                return self._sock
+            case _:
+                return None
+
+
+class RoutingTransport(httpx.BaseTransport):
+    """Sends each request by the transport for its proxy, as the environment or `proxy` says, or directly."""
+
+    def __init__(
+        self, *, proxy: httpx.Proxy | httpx.URL | str | None = None, trust_env: bool = True, **options: Any
+    ) -> None:
+        self._proxy = proxy
+        self._environment = Environment() if trust_env and proxy is None else None
+        self._options = {"trust_env": trust_env, **options}
+        self._lock = threading.Lock()
+        self._transports: dict[str | None, UploadTransport] = {}
+        self._transport(None)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request and return its response, whose body is still to be read."""
+        via = None if self._environment is None else self._environment.proxy_for(request.url)
+        return self._transport(via).handle_request(request)
+
+    def _transport(self, via: str | None) -> UploadTransport:
+        transport = self._transports.get(via)
+        if transport is None:
+            with self._lock:
+                if via not in self._transports:
+                    self._transports[via] = UploadTransport(proxy=via or self._proxy, **self._options)
+                transport = self._transports[via]
+        return transport
+
+    def close(self) -> None:
+        """Close the connections; requests that are under way fail."""
+        with self._lock:
+            for transport in self._transports.values():
+                transport.close()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
 import httpx
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
-from reactivex.scheduler import CurrentThreadScheduler, NewThreadScheduler
+from reactivex.scheduler import CurrentThreadScheduler
 
 from ._arguments import (
     HeaderTypes,
@@ -21,17 +20,21 @@ from ._arguments import (
     check_name,
     check_scheduler,
     check_seconds,
+    wrong_type,
 )
 from ._body import FieldValue, encode_fields
 from ._client import HTTPClient
-from ._delivery import DirectDelivery, LoopDelivery, Observer
+from ._delivery import DirectDelivery, LoopDelivery
 from ._events import Progress, UploadEvent
 from ._run import run
-from ._schedulers import call_soon, is_closed, is_loop_of_this_thread, may_block
+from ._schedulers import call_soon, is_closed, is_loop_of_this_thread, makes_threads, may_block
+from ._redirects import FollowRedirects
 from ._sources import File, FileSource, make_source
 from ._task import UploadTask
+from ._threads import run_on_thread
 from ._throttle import Allowance, Pause, RateLimit, Throttling, check_pause, check_rate_limit, throttles_of
 from ._transfer import Disposed, Transfer
+from ._transport import check_host
 from ._worker import Plan, PlannedPart, work
 
 
@@ -47,8 +50,9 @@ def upload(
     method: str = "POST",
     timeout: float | None = None,
     progress_interval: float = 0.05,
-    follow_redirects: bool | None = None,
+    follow_redirects: FollowRedirects = None,
     expect_continue: bool = False,
+    max_response_size: int | None = 64 * 1024 * 1024,
     rate_limit: RateLimit = None,
     pause: Pause = None,
     client: httpx.Client | HTTPClient | None = None,
@@ -76,12 +80,18 @@ def upload(
             interrupted: the limit then shows when it returns.
         progress_interval: Least seconds between two Progress items; 0 for every change. The first and the last one
             of a pass come always.
-        follow_redirects: Whether to; None as the client does. The default client follows none, like httpx. A 307
-            or 308 sends the body again, with `Progress.attempt` one higher.
+        follow_redirects: Whether to; None as the client does, and at most as many as its `max_redirects`. The default
+            client follows none, like httpx. 301, 307 and 308 send the body again, with `Progress.attempt` one higher;
+            302 and 303 become GET. https to http is refused with `RedirectRefused`. To another origin no credential
+            goes (Authorization, Cookie, the client's auth, any header whose name speaks of a token, key, secret,
+            session or signature), and the log says at WARNING that the body does; with `"same-origin"` it ends with
+            `RedirectRefused` instead. The same host from http to https is not another origin.
         expect_continue: Whether to ask the server with `Expect: 100-continue` (RFC 9110, section 10.1.1) before the
             body is sent. Its word is waited for at most one second; a status of 300 or more is the response without
             a byte of the body sent, and after a 417 the request is repeated without asking (a second pass, which an
             iterator cannot make). A plain client sends the header and does not wait.
+        max_response_size: Bytes of the response's body, decoded, beyond which the upload ends with `ResponseTooLarge`;
+            None for no limit.
         rate_limit: Body bytes per second, more than 0; None for no limit. At most 50 ms' worth go at once. Or an
             Observable of such values, each of which holds from when it comes; none before the first, the last one
             after the end, and its error is the upload's. Each subscription to the upload subscribes to it when it
@@ -116,7 +126,8 @@ def upload(
             method=check_method(method),
             timeout=None if timeout is None else check_seconds("timeout", timeout, zero=False),
             progress_interval=check_seconds("progress_interval", progress_interval, zero=True),
-            follow_redirects=follow_redirects,
+            follow_redirects=_check_follow(follow_redirects),
+            max_response_size=_check_size(max_response_size),
             expect_continue=expect_continue,
             rate_limit=check_rate_limit(rate_limit),
             pause=check_pause(pause),
@@ -147,7 +158,7 @@ class Upload(Observable[UploadEvent]):
     __iter__ = None  # else Observable's __getitem__ would make a `for` over it one without an end
 
     def __init__(self, plan: Plan) -> None:
-        super().__init__()
+        super().__init__(_subscriber(plan))
         self._plan = plan
 
     def __repr__(self) -> str:
@@ -189,35 +200,47 @@ class Upload(Observable[UploadEvent]):
         check_scheduler(scheduler)
         return UploadTask(self, scheduler=scheduler)
 
-    def _subscribe_core(
-        self, observer: Observer, scheduler: abc.SchedulerBase | None = None
+
+def _subscriber(
+    plan: Plan,
+) -> Callable[[abc.ObserverBase[UploadEvent], abc.SchedulerBase | None], abc.DisposableBase]:
+    """Return what begins one upload for each observer."""
+
+    def subscribe(
+        observer: abc.ObserverBase[UploadEvent], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
         check_scheduler(scheduler)
-        plan = self._plan
-        transfer = Transfer(plan.timeout)
+        if scheduler is None or may_block(scheduler):
+            transfer = Transfer(plan.timeout)
+        else:
+            transfer = Transfer(
+                plan.timeout,
+                is_abandoned=partial(is_closed, scheduler),
+                is_on_loop=partial(is_loop_of_this_thread, scheduler),
+            )
         throttling = Throttling(plan.rate_limit, plan.pause, transfer.stop)
         throttles = throttles_of(scheduler)
         if throttling.throttle is not None:
             throttles.insert(0, throttling.throttle)
-        transfer.allowance = Allowance(throttles) if throttles else None
+        if throttles:
+            transfer.allowance = Allowance(throttles, transfer.wake)
         observer = throttling.releasing(observer)
-        disposable = CompositeDisposable(Disposable(lambda: transfer.stop(Disposed())), throttling)
-        scheduler = scheduler or NewThreadScheduler()
+        abort = Disposable(lambda: transfer.stop(Disposed()))
+        if scheduler is not None and not may_block(scheduler):
+            delivery = LoopDelivery(observer, transfer, scheduler)
+            throttling.start(lambda: work(plan, transfer, delivery, throttling), call_soon(scheduler))
+            return CompositeDisposable(abort, throttling)
+        direct = DirectDelivery(observer, transfer)
+        if scheduler is None or makes_threads(scheduler):
+            run_on_thread(lambda: work(plan, transfer, direct, throttling))
+            return CompositeDisposable(abort, throttling)
         if isinstance(scheduler, CurrentThreadScheduler):
             # Another's trampoline would run the upload here and now, before whoever subscribes can dispose it.
             scheduler = CurrentThreadScheduler.singleton()
-        if may_block(scheduler):
-            direct = DirectDelivery(observer, transfer)
-            disposable.add(scheduler.schedule(lambda *_: work(plan, transfer, direct, throttling)))
-            return disposable
-        delivery = LoopDelivery(observer, transfer, scheduler)
-        transfer.is_abandoned = partial(is_closed, scheduler)
-        transfer.is_on_loop = partial(is_loop_of_this_thread, scheduler)
-        worker = threading.Thread(
-            target=work, args=(plan, transfer, delivery, throttling), name="rxupload", daemon=True
-        )
-        throttling.start(worker, call_soon(scheduler))
-        return disposable
+        scheduled = scheduler.schedule(lambda *_: work(plan, transfer, direct, throttling))
+        return CompositeDisposable(abort, throttling, scheduled)
+
+    return subscribe
 
 
 def _check_url(url: object, client: object) -> str:
@@ -235,9 +258,30 @@ def _check_url(url: object, client: object) -> str:
     relative_to_client = parsed.is_relative_url and str(getattr(client, "base_url", ""))
     if found and not relative_to_client:
         raise ValueError(f"url: must begin with http:// or https:// and a host; {found}")
+    elif parsed.host:
+        try:
+            check_host(parsed.host)
+        except ValueError as error:
+            raise ValueError(f"url: {error}") from None
     if parsed.port is not None and not 0 < parsed.port < 1 << 16:
         raise ValueError(f"url: a port is a number from 1 to 65535, not {parsed.port}")
     return str(url)
+
+
+def _check_follow(follow: Any) -> FollowRedirects:
+    if follow is not None and not isinstance(follow, bool) and follow != "same-origin":
+        raise ValueError(f'follow_redirects: must be True, False, "same-origin" or None, not {follow!r}')
+    return cast("FollowRedirects", follow)
+
+
+def _check_size(size: Any) -> int | None:
+    if size is None:
+        return None
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise wrong_type("max_response_size", "an int, a number of bytes, or None", size)
+    if size < 0:
+        raise ValueError(f"max_response_size: must be 0 or more bytes (None for no limit), got {size}")
+    return size
 
 
 def _check_files(

@@ -15,20 +15,27 @@ from ._client import HTTPClient, default_client
 from ._content import Content
 from ._delivery import Delivery
 from ._meter import Meter
+from ._reading import read
+from ._redirects import FollowRedirects, Hop, is_redirect, next_hop, strip_credentials
 from ._sources import Source
 from ._throttle import Pause, RateLimit, Throttling
-from ._transfer import Abandoned, Disposed, Transfer
+from ._transfer import EXTENSION, Abandoned, Disposed, Transfer
+
+_MAX_REDIRECTS = 20  # where a client does not say
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedPart:
+    """One file part, as the arguments describe it."""
+
     name: str
     filename: str
     content_type: str | None
     source: Source
 
-    def open(self, stack: ExitStack) -> Part:
-        reader = self.source.open()
+    def open(self, transfer: Transfer, stack: ExitStack) -> Part:
+        """Open the source, until the stack is closed."""
+        reader = self.source.open(transfer)
         stack.callback(reader.close)
         return Part(self.name, self.filename, self.content_type or guess_content_type(self.filename), reader)
 
@@ -44,8 +51,9 @@ class Plan:
     method: str
     timeout: float | None
     progress_interval: float
-    follow_redirects: bool | None
+    follow_redirects: FollowRedirects
     expect_continue: bool
+    max_response_size: int | None
     rate_limit: RateLimit
     pause: Pause
     client: HTTPClient | None
@@ -56,9 +64,10 @@ def work(plan: Plan, transfer: Transfer, delivery: Delivery, throttling: Throttl
     response: httpx.Response | None = None
     failure: BaseException | None = None
     try:
-        with transfer.bound():
-            throttling.follow()
-            response = _exchange(plan, transfer, Meter(plan.progress_interval, delivery.next))
+        transfer.begin()
+        throttling.follow()
+        transfer.meter = Meter(plan.progress_interval, delivery.next)
+        response = _Exchange(plan, transfer).run()
     except BaseException as error:  # noqa: BLE001 - the observer's, whatever it is
         failure = error
         transfer.expire()
@@ -81,48 +90,119 @@ def work(plan: Plan, transfer: Transfer, delivery: Delivery, throttling: Throttl
                 raise each  # Ctrl-C, where the upload runs in place: it is not the observer's alone
 
 
-def _exchange(plan: Plan, transfer: Transfer, meter: Meter) -> httpx.Response:
-    """Send the request with its body, and read the response whole."""
-    client = plan.client or default_client()
-    with ExitStack() as stack:
-        body = MultipartBody(plan.fields, [part.open(stack) for part in plan.parts])
-        content = Content(body, transfer, meter)
-        stack.callback(content.close)
-        request = client.build_request(plan.method, plan.url, content=content, headers=plan.headers)
-        _describe_body(request.headers, body)
-        transfer.request = request
-        content.timeouts = request.extensions.get("timeout", {})
-        transfer.clamp(content.timeouts)
-        if plan.expect_continue:
-            request.headers["Expect"] = "100-continue"
-            transfer.expects_continue = True
-        transfer.check()
-        follow: dict[str, Any] = {}
-        if plan.follow_redirects is not None:
-            follow["follow_redirects"] = plan.follow_redirects
-        response: httpx.Response = client.send(request, stream=True, **follow)
-        stack.callback(response.close)
-        if plan.expect_continue and response.status_code == httpx.codes.EXPECTATION_FAILED:
-            response.close()
-            transfer.expects_continue = False
-            del request.headers["Expect"]
-            response = client.send(request, stream=True, **follow)
+class _Exchange:
+    """The requests of one upload: the first, and those that redirects ask for."""
+
+    def __init__(self, plan: Plan, transfer: Transfer) -> None:
+        self._plan = plan
+        self._transfer = transfer
+        self._client: Any = plan.client or default_client()
+        transfer.keep = plan.max_response_size
+        transfer.asks_first = plan.expect_continue
+
+    def run(self) -> httpx.Response:
+        """Send the request with its body, and return the response, which has been read."""
+        plan, transfer = self._plan, self._transfer
+        with ExitStack() as stack:
+            body = MultipartBody(plan.fields, [part.open(transfer, stack) for part in plan.parts])
+            self._body = body
+            self._content = Content(body, transfer)
+            stack.callback(self._content.close)
+            response = self._follow(Hop(plan.url, plan.method, plan.headers))
+            for each in (*response.history, response):
+                each.request.extensions.pop(EXTENSION, None)
+            return response
+
+    def _follow(self, hop: Hop) -> httpx.Response:
+        follow = self._plan.follow_redirects
+        if follow is None:
+            follow = bool(getattr(self._client, "follow_redirects", False))
+        most = getattr(self._client, "max_redirects", _MAX_REDIRECTS)
+        history: list[httpx.Response] = []
+        while True:
+            response = self._send_and_read(hop)
+            response.history = [*history, *response.history]
+            if not is_redirect(response):
+                return response
+            if not follow:
+                _describe_next(hop, response)
+                return response
+            if len(history) >= most:
+                raise httpx.TooManyRedirects(
+                    f"The upload was redirected more than {most} times", request=response.request
+                )
+            hop = next_hop(hop, response, follow)
+            history = [*response.history, response]
+
+    def _send_and_read(self, hop: Hop) -> httpx.Response:
+        with ExitStack() as stack:
+            response = self._send(hop, stack)
+            if self._transfer.asks_first and response.status_code == httpx.codes.EXPECTATION_FAILED:
+                stack.close()
+                self._transfer.asks_first = False
+                response = self._send(hop, stack)
+            self._content.end_pass()  # before a slow response: a source may wait to be read on
+            read(response, self._transfer, self._plan.max_response_size)
+            return response
+
+    def _send(self, hop: Hop, stack: ExitStack) -> httpx.Response:
+        headers = self._headers(hop)
+        content = self._content if hop.has_body else None
+        self._transfer.check()
+        # Clients that add a token do so in request() and stream(), and not in send(). To another origin none must go.
+        if hasattr(self._client, "stream") and not hop.is_elsewhere:
+            timeouts = self._client.timeout.as_dict()
+            extensions = {EXTENSION: self._transfer, "timeout": timeouts}
+            self._prepare(content, timeouts)
+            context = self._client.stream(
+                hop.method,
+                hop.url,
+                content=content,
+                headers=headers,
+                extensions=extensions,
+                follow_redirects=False,
+            )
+            response = stack.enter_context(context)
+        else:
+            request = self._client.build_request(hop.method, hop.url, content=content, headers=headers)
+            request.extensions[EXTENSION] = self._transfer
+            self._prepare(content, request.extensions.get("timeout", {}))
+            auth = {}
+            if hop.is_elsewhere:
+                strip_credentials(request.headers)
+                auth = {"auth": None}
+            self._transfer.request = request
+            response = self._client.send(request, stream=True, follow_redirects=False, **auth)
             stack.callback(response.close)
-        content.close()  # before a slow response: an early one leaves a source that waits to be read on
-        chunks = []
-        for chunk in response.iter_bytes():
-            transfer.check()
-            chunks.append(chunk)
-        response._content = b"".join(chunks)  # noqa: SLF001 - as read() does, which could not be stopped between
-        return response
+        self._transfer.request = response.request
+        return cast("httpx.Response", response)
+
+    def _prepare(self, content: Content | None, timeouts: dict[str, float | None]) -> None:
+        self._transfer.content = content
+        self._content.timeouts = timeouts
+        self._transfer.clamp(timeouts)
+
+    def _headers(self, hop: Hop) -> list[tuple[bytes, bytes]]:
+        """The caller's, and over whatever they say of it those of the body."""
+        about_body = (b"content-type", b"content-length", b"transfer-encoding")
+        headers = [(name, value) for name, value in hop.headers if name.lower() not in about_body]
+        if not any(name.lower() == b"accept-encoding" for name, _ in headers):
+            headers.append((b"Accept-Encoding", b"gzip, deflate"))  # what can be decoded in bounded steps
+        if hop.has_body:
+            headers.append((b"Content-Type", self._body.content_type.encode()))
+            if self._body.length is None:
+                headers.append((b"Transfer-Encoding", b"chunked"))
+            else:
+                headers.append((b"Content-Length", str(self._body.length).encode()))
+            if self._transfer.asks_first:
+                headers.append((b"Expect", b"100-continue"))
+        return headers
 
 
-def _describe_body(headers: httpx.Headers, body: MultipartBody) -> None:
-    """Set the headers of the body, over whatever the caller or the client's defaults say of it."""
-    headers.pop("Transfer-Encoding", None)
-    headers.pop("Content-Length", None)
-    headers["Content-Type"] = body.content_type
-    if body.length is None:
-        headers["Transfer-Encoding"] = "chunked"
-    else:
-        headers["Content-Length"] = str(body.length)
+def _describe_next(hop: Hop, response: httpx.Response) -> None:
+    """Say, as httpx does, which request a redirect that is not followed asks for."""
+    try:
+        after = next_hop(hop, response, follow=True)
+    except httpx.RequestError:
+        return
+    response.next_request = httpx.Request(after.method, after.url, headers=after.headers)

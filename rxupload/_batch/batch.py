@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -40,11 +41,12 @@ from rxupload._schedulers import (
 )
 from rxupload._throttle import Throttling, quiet, with_throttle
 from rxupload._transfer import Abandoned, Disposed
+from rxupload._wait import wait_for
 
 _INTERVAL = 0.05  # least seconds between two BatchProgress items that no upload's end asks for
 
 
-_LOOK = 0.2  # seconds between two looks, while there is no room, at whether the loop is still there
+_LOOK_SECONDS = 1.0  # between two looks at whether a loop is still there
 
 
 def check_upload(index: int, each: object) -> None:
@@ -201,11 +203,15 @@ class Batch:
 
     def _wait_for(self, condition: Callable[[], bool]) -> bool:
         """Wait with `_room` for a condition of it; in vain, if the loop closes, and then nobody else disposes."""
-        while not self._room.wait_for(condition, _LOOK):
+        while not wait_for(self._room, condition, self._look_at()):
             if is_closed(self._scheduler):
                 self._throttling.dispose()
                 return False
         return True
+
+    def _look_at(self) -> float:
+        """When to look whether the loop is still there, which tells nobody when it closes."""
+        return math.inf if self.call_soon is None else time.monotonic() + _LOOK_SECONDS
 
     def _free_slot(self) -> None:
         with self._room:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any, cast
 
@@ -93,7 +92,7 @@ class UploadAll(Observable[BatchEvent]):
         rate_limit: RateLimit = None,
         pause: Pause = None,
     ) -> None:
-        super().__init__()
+        super().__init__(self._begin)
         self._uploads = uploads
         self._concurrency = concurrency
         self._rate_limit = rate_limit
@@ -117,7 +116,7 @@ class UploadAll(Observable[BatchEvent]):
         """Upload all, and return the summary, with the event loop free meanwhile; cancelling it aborts what runs."""
         return cast("Generator[Any, None, BatchSummary]", super().__await__())
 
-    def _subscribe_core(
+    def _begin(
         self, observer: abc.ObserverBase[BatchEvent], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
         if isinstance(self._uploads, Iterator):
@@ -137,6 +136,5 @@ class UploadAll(Observable[BatchEvent]):
         if scheduler is not None and works_in_place(scheduler):
             disposable.add(scheduler.schedule(lambda *_: batch.work()))
             return disposable
-        worker = threading.Thread(target=batch.work, name="rxupload-batch", daemon=True)
-        throttling.start(worker, batch.call_soon)
+        throttling.start(batch.work, batch.call_soon)
         return disposable

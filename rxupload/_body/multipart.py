@@ -9,29 +9,16 @@ from __future__ import annotations
 import mimetypes
 import re
 import secrets
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from time import monotonic
 from typing import TypeAlias
 
-from rxupload._sources import Reader, split
+from rxupload._sources import Piece, Reader
 
 FieldValue: TypeAlias = str | bytes | int | float | bool
 
-
-ENOUGH = 128 * 1024  # bytes, from which on pieces go out as they are
-
-
-PATIENCE = 0.05  # seconds for which a slow source is collected before what is there goes out
-
-
 _NEWLINE = re.compile(r"\r\n|\r|\n")
-
-
 _ESCAPES = str.maketrans({"\n": "%0A", "\r": "%0D", '"': "%22"})
-
-
 _ENCODED_TYPES = {
     "br": "application/x-brotli",
     "bzip2": "application/x-bzip2",
@@ -40,8 +27,6 @@ _ENCODED_TYPES = {
     "xz": "application/x-xz",
     "zstd": "application/zstd",
 }
-
-
 _UNKNOWN_TYPE = "application/octet-stream"
 
 
@@ -75,18 +60,15 @@ class MultipartBody:
         self._end = f"--{boundary}--\r\n".encode()
         self.length = self._length()
 
-    def __iter__(self) -> Iterator[bytes]:
-        """Make one pass: pieces of `bytes` up to 1 MiB, as few as a steady flow allows."""
-        return _gather(self._pass())
-
-    def _pass(self) -> Generator[bytes]:
+    def pieces(self) -> Generator[Piece]:
+        """Make one pass: a flat list of pieces, each of which is to be used up before the next is drawn."""
         for head, value in self._fields:
             yield head
-            yield from split(value)
+            yield value
             yield b"\r\n"
         for head, reader in self._files:
             yield head
-            yield from reader.chunks()
+            yield from reader.pieces()
             yield b"\r\n"
         yield self._end
 
@@ -128,24 +110,6 @@ def guess_content_type(filename: str) -> str:
     if encoding is not None:
         return _ENCODED_TYPES.get(encoding, _UNKNOWN_TYPE)
     return guess or _UNKNOWN_TYPE
-
-
-def _gather(chunks: Generator[bytes]) -> Generator[bytes]:
-    pending: list[bytes] = []
-    size = 0
-    with closing(chunks):
-        since = monotonic()
-        for chunk in chunks:
-            if chunk:  # an empty one is but an occasion to look at the clock
-                pending.append(chunk)
-                size += len(chunk)
-            if pending and (size >= ENOUGH or monotonic() - since >= PATIENCE):
-                yield b"".join(pending)  # a lone chunk is not copied
-                pending.clear()
-                size = 0
-                since = monotonic()
-    if pending:
-        yield b"".join(pending)
 
 
 def _field_head(boundary: str, name: str) -> bytes:

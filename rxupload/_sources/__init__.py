@@ -1,6 +1,7 @@
 """What can be uploaded: one file for each kind of source, and `make_source`, which tells them apart."""
 
-from .base import CHUNK, File, FileSource, Reader, Source, split
+from .base import File, FileSource, Owner, Reader, Source
 from .make import make_source
+from .pieces import FileRange, Flow, Piece
 
-__all__ = ["CHUNK", "File", "FileSource", "Reader", "Source", "make_source", "split"]
+__all__ = ["File", "FileRange", "FileSource", "Flow", "Owner", "Piece", "Reader", "Source", "make_source"]

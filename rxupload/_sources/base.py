@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeGuard
@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeGuard
 from reactivex import abc
 
 from rxupload._errors import SourceChanged
+from rxupload._wait import Wake
+
+from .pieces import Counted, Flow, Piece
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer as Buffer  # noqa: PLC0414 - the other sources take it from here
 else:  # collections.abc has Buffer from Python 3.12 on
     Buffer = bytes | bytearray | memoryview
-
-
-CHUNK = 896 * 1024  # bytes; with the 128 KiB that the body may hold back, no piece of it exceeds 1 MiB
 
 
 class BinaryFile(Protocol):
@@ -84,6 +84,23 @@ class File:
     size: int | None = None
 
 
+class Owner(Protocol):
+    """The upload that a source is opened for, as far as a source must know it."""
+
+    @property
+    def wake(self) -> Wake:
+        """Ends the worker's wait: more has come."""
+
+    def wait(self) -> None:
+        """Wait until `wake` is set or it is time to look; raises the reason to stop. On the worker's thread."""
+
+    def stop(self, reason: BaseException) -> None:
+        """End the upload for this reason."""
+
+    def is_on_loop(self) -> bool:
+        """Whether the calling thread runs the loop on which the upload notifies."""
+
+
 class Source(ABC):
     """What a file part is read from: shared by all subscriptions of an upload, and thread-safe."""
 
@@ -94,7 +111,7 @@ class Source(ABC):
         self._declared = declared
 
     @abstractmethod
-    def open(self) -> Reader:
+    def open(self, owner: Owner) -> Reader:
         """Open it for one upload, and find what is wrong with it before anything is sent.
 
         Raises:
@@ -120,60 +137,26 @@ class Reader:
     """
 
     def __init__(
-        self,
-        label: str,
-        size: int | None,
-        one_pass: Callable[[], Generator[Buffer | None]],
-        opened: ExitStack,
+        self, label: str, size: int | None, one_pass: Callable[[], Generator[Piece]], opened: ExitStack
     ) -> None:
         self.size = size
         self._label = label
         self._one_pass = one_pass
         self._opened = opened
 
-    def chunks(self) -> Iterator[bytes]:
-        """Read it once from the start, as `bytes` that are never longer than `CHUNK`.
-
-        They are empty only where the source, an Observable, has nothing more to give for now.
+    def pieces(self) -> Generator[Piece]:
+        """Make one pass from the start: a flat list of pieces, each of which is to be used up before the next is drawn.
 
         Raises:
-            SourceChanged: It gives fewer or more bytes than `size`.
+            SourceChanged: It gives fewer or more bytes than `size`; also when a piece is read.
             RuntimeError: The source can be read only once, and was.
         """
-        chunks = self._chunks()
-        # A client that fails in the middle of a body drops this iterator without closing it.
-        self._opened.callback(chunks.close)
-        return chunks
+        for piece in self._one_pass():
+            yield Counted(piece, self.size, self._label) if isinstance(piece, Flow) and self.size is not None else piece
 
     def close(self) -> None:
-        """Break off a pass, and close what the library opened."""
+        """Close what the library opened."""
         self._opened.close()
-
-    def _chunks(self) -> Generator[bytes]:
-        count = 0
-        with closing(self._one_pass()) as items:
-            for item in items:
-                if item is None:  # for now
-                    yield b""
-                    continue
-                for chunk in split(item):
-                    count += len(chunk)
-                    if self.size is not None and count > self.size:
-                        raise SourceChanged(f"{self._label}: more than the {self.size} bytes expected")
-                    yield chunk
-        if self.size is not None and count < self.size:
-            raise SourceChanged(f"{self._label}: {self.size} bytes expected, and it ended after {count}")
-
-
-def split(data: Buffer) -> Generator[bytes]:
-    """Cut data into `bytes` of at most `CHUNK`; what is no longer than that passes uncopied."""
-    if isinstance(data, bytes) and len(data) <= CHUNK:
-        if data:
-            yield data
-        return
-    with memoryview(data).cast("B") as view:
-        for start in range(0, len(view), CHUNK):
-            yield bytes(view[start : start + CHUNK])
 
 
 class Once:

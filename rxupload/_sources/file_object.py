@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import os
+import stat
 from collections.abc import Generator
 from contextlib import ExitStack
 from functools import partial
@@ -9,9 +12,12 @@ from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from .base import CHUNK, Reader, Source
+from .base import Owner, Reader, Source
 from .iterable import OnceSource
-from .reading import base_name, bytes_after, position, read, read_all
+from .pieces import FileRange, Piece, Read
+from .reading import base_name, bounded, bytes_after, position, read
+
+_READ = 256 * 1024  # bytes of a file object that cannot go back that are read at a time
 
 
 def file_source(file: Any, declared: int | None) -> Source:
@@ -22,7 +28,7 @@ def file_source(file: Any, declared: int | None) -> Source:
     start = position(file)
     source: Source
     if start is None:
-        source = OnceSource(label, declared, iter(partial(read, file, CHUNK), b""))
+        source = OnceSource(label, declared, iter(partial(read, file, _READ), b""))
     else:
         source = SeekableSource(label, declared, file, start)
     source.default_filename = base_name(name or "")
@@ -38,12 +44,18 @@ class SeekableSource(Source):
         self._start = start
         self._lock = _lock_of(file)
 
-    def open(self) -> Reader:
+    def open(self, owner: Owner) -> Reader:  # noqa: ARG002
         with self._lock:
             measured = bytes_after(self._file, self._start)
-        return Reader(self._label, self._size(measured), partial(self._pass, measured), ExitStack())
+        size = self._size(measured)
+        if measured is None or not _is_plain_file(self._file):
+            return Reader(self._label, size, partial(self._pass, measured), ExitStack())
+        with ExitStack() as opened:
+            # A descriptor of our own: the caller may close his, and its number may then be another file's.
+            file = opened.enter_context(io.FileIO(os.dup(self._file.fileno()), "rb"))
+            return Reader(self._label, size, partial(self._range, file, measured), opened.pop_all())
 
-    def _pass(self, measured: int | None) -> Generator[bytes]:
+    def _pass(self, measured: int | None) -> Generator[Piece]:
         position = self._start
 
         def read_on(count: int) -> bytes:
@@ -54,7 +66,16 @@ class SeekableSource(Source):
             position += len(data)
             return data
 
-        return read_all(read_on, measured)
+        yield Read(bounded(read_on, measured))
+
+    def _range(self, file: io.FileIO, size: int) -> Generator[Piece]:
+        yield FileRange(file, self._start, size, self._label)
+
+
+def _is_plain_file(file: Any) -> bool:
+    """Whether it is what `open(path, "rb")` returns: of a subclass, or of gzip's, the descriptor tells something else."""
+    raw = file.raw if type(file) is io.BufferedReader else file
+    return type(raw) is io.FileIO and stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
 
 
 _locks: WeakKeyDictionary[object, Lock] = WeakKeyDictionary()

@@ -11,8 +11,12 @@ from threading import Lock
 from types import GeneratorType
 from typing import Any
 
-from .base import Buffer, Content, Once, Reader, Source, is_buffer, type_name, used_up
-from .reading import bytes_after, check_binary, position, read, read_all
+from .base import Buffer, Content, Once, Owner, Reader, Source, is_buffer, type_name, used_up
+from .pieces import Flow, Piece
+from .reading import bounded, bytes_after, check_binary, position, read
+
+READ = 256 * 1024  # bytes of a file object that are read at a time
+LARGE = 1024 * 1024  # bytes beyond which an item is not copied: it is sent before the next is drawn
 
 
 class OnceSource(Source):
@@ -25,7 +29,7 @@ class OnceSource(Source):
         self._lock = Lock()
         self._once = Once(label)
 
-    def open(self) -> Reader:
+    def open(self, owner: Owner) -> Reader:  # noqa: ARG002
         with self._lock:
             self._once.check()
             if self._head is None:
@@ -34,10 +38,10 @@ class OnceSource(Source):
             list(_checked(self._head, self._label))
         return Reader(self._label, self._size(None), self._pass, ExitStack())
 
-    def _pass(self) -> Generator[Buffer]:
+    def _pass(self) -> Generator[Piece]:
         self._once.use()
         head, self._head = self._head or [], []
-        yield from _checked(chain(head, self._items), self._label)
+        yield Items(_checked(chain(head, self._items), self._label))
 
 
 class FreshSource(Source):
@@ -47,15 +51,15 @@ class FreshSource(Source):
         super().__init__(label, declared)
         self._fresh = fresh
 
-    def open(self) -> Reader:
+    def open(self, owner: Owner) -> Reader:  # noqa: ARG002
         with ExitStack() as opened:
             begun = opened.enter_context(closing(self._begin()))
             size = self._size(begun.size)
             return Reader(self._label, size, partial(self._pass, [begun]), opened.pop_all())
 
-    def _pass(self, begun: list[_Begun]) -> Generator[Buffer]:
+    def _pass(self, begun: list[_Begun]) -> Generator[Piece]:
         with closing(begun.pop() if begun else self._begin()) as content:
-            yield from content.items
+            yield Items(content.items)
 
     def _begin(self) -> _Begun:
         content = self._fresh()
@@ -65,7 +69,7 @@ class FreshSource(Source):
                 check_binary(content, self._label)
                 start = position(content)
                 size = None if start is None else bytes_after(content, start)
-                items: Iterator[Buffer] = read_all(partial(read, content), size)
+                items: Iterator[Buffer] = iter(partial(bounded(partial(read, content), size), READ), b"")
             else:
                 iterator = _iterate(content, self._label)
                 opened.callback(getattr(iterator, "close", _nothing))
@@ -73,6 +77,23 @@ class FreshSource(Source):
                 items = _checked(iterator, self._label)
             head = list(islice(items, 1))  # what is wrong with it shows before anything is sent
             return _Begun(size, chain(head, items), opened.pop_all().close)
+
+
+class Items(Flow):
+    """A flow of the items of an iterator, which may block."""
+
+    def __init__(self, items: Iterator[Buffer]) -> None:
+        self._items = items
+
+    def read(self, count: int) -> bytes | memoryview:  # noqa: ARG002 - items are as long as they are
+        for item in self._items:
+            if isinstance(item, bytes):
+                if item:
+                    return item
+            elif size := memoryview(item).nbytes:
+                # The caller may fill the same buffer again for the next item.
+                return memoryview(item).cast("B") if size > LARGE else memoryview(item).tobytes()
+        return b""
 
 
 @dataclass(slots=True)

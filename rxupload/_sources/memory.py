@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import ExitStack
+from functools import partial
 
-from .base import Buffer, Reader, Source
+from .base import Buffer, Owner, Reader, Source
+from .pieces import Piece
 
 
 class BytesSource(Source):
@@ -15,11 +17,15 @@ class BytesSource(Source):
         super().__init__(label, declared)
         self._data = data
 
-    def open(self) -> Reader:
+    def open(self, owner: Owner) -> Reader:  # noqa: ARG002
+        data = self._data
+        if isinstance(data, bytes):
+            return Reader(self._label, self._size(len(data)), partial(self._pass, data), ExitStack())
         with ExitStack() as opened:
-            view = opened.enter_context(memoryview(self._data))
-            size = self._size(view.nbytes)
-            return Reader(self._label, size, self._pass, opened.pop_all())
+            view = opened.enter_context(memoryview(data))
+            flat = opened.enter_context(view.cast("B"))
+            size = self._size(flat.nbytes)
+            return Reader(self._label, size, partial(self._pass, flat), opened.pop_all())
 
-    def _pass(self) -> Generator[Buffer]:
-        yield self._data
+    def _pass(self, data: bytes | memoryview) -> Generator[Piece]:
+        yield data

@@ -19,9 +19,10 @@ from reactivex.scheduler import CurrentThreadScheduler
 from reactivex.subject import AsyncSubject, ReplaySubject, Subject
 
 from rxupload._schedulers import is_on_a_loop
-from rxupload._transfer import LOOK_SECONDS, Transfer
+from rxupload._wait import wait_for
 
-from .base import Buffer, Reader, Source, used_up
+from .base import Buffer, Owner, Reader, Source, used_up
+from .pieces import Flow, Piece
 
 LIMIT = 1024 * 1024  # bytes that may wait to be sent; a longer item waits alone
 
@@ -36,8 +37,8 @@ class ObservableSource(Source):
         self._is_hot = isinstance(observable, Subject) and not is_replayed  # as far as that can be known
         self._heard = threading.Event()
 
-    def open(self) -> Reader:
-        begin = partial(self._begin, Transfer.current())
+    def open(self, owner: Owner) -> Reader:
+        begin = partial(self._begin, owner)
         with ExitStack() as opened:
             # Now, so that a hot one is heard from the first Progress on, and what is wrong with one that emits at once
             # shows before anything is sent. Its first item is not waited for: it may be that Progress that causes it.
@@ -48,14 +49,14 @@ class ObservableSource(Source):
 
     def _pass(
         self, begin: Callable[[], ObservableReader], begun: list[ObservableReader]
-    ) -> Generator[Buffer | None]:
+    ) -> Generator[Piece]:
         with closing(begun.pop() if begun else begin()) as stream:
-            yield from stream.pieces()
+            yield stream
 
-    def _begin(self, transfer: Transfer | None) -> ObservableReader:
+    def _begin(self, owner: Owner) -> ObservableReader:
         if self._is_hot and self._heard.is_set():
             raise used_up(self._label, "a ReplaySubject")
-        stream = ObservableReader(self._observable, self._label, transfer, self._heard)
+        stream = ObservableReader(self._observable, self._label, owner, self._heard)
         if self._is_hot and stream.was_empty:
             raise RuntimeError(
                 f"{self._label} completed before the upload listened, and what it had given is lost; give a "
@@ -64,23 +65,23 @@ class ObservableSource(Source):
         return stream
 
 
-class ObservableReader(abc.ObserverBase[Any]):
+class ObservableReader(Flow, abc.ObserverBase[Any]):
     """One subscription to an Observable of bytes.
 
-    The worker makes it, reads it with `pieces` and closes it. The producer calls the rest, from whatever thread.
+    The worker makes it, reads it and closes it. The producer calls the rest, from whatever thread.
     """
 
     def __init__(
-        self, source: abc.ObservableBase[Any], label: str, transfer: Transfer | None, heard: threading.Event
+        self, source: abc.ObservableBase[Any], label: str, owner: Owner, heard: threading.Event
     ) -> None:
         """Subscribe, and wait until that is done or something has come. Anything that comes sets `heard`.
 
         Raises:
-            Exception: What the Observable has ended with by then, or the transfer's reason to stop.
+            Exception: What the Observable has ended with by then, or the upload's reason to stop.
         """
         self._source = source
         self._label = label
-        self._transfer = transfer
+        self._owner = owner
         self._heard = heard
         self._worker = threading.get_ident()
         self._subscription = SingleAssignmentDisposable()
@@ -95,8 +96,9 @@ class ObservableReader(abc.ObserverBase[Any]):
 
         threading.Thread(target=self._run, name="rxupload-source", daemon=True).start()
         try:
-            while not self._wait_for_begin():
-                self._look()
+            while not self._has_begun:
+                owner.wait()
+            self._raise_error()
         except BaseException:
             self.close()
             raise
@@ -108,42 +110,23 @@ class ObservableReader(abc.ObserverBase[Any]):
         """Whether it has completed without an item."""
         return self._has_ended and self._error is None and not self._items
 
-    def pieces(self) -> Generator[bytearray | None]:
-        """Read to the end; None where nothing has come for `LOOK_SECONDS`.
+    def read(self, count: int) -> bytes | None:  # noqa: ARG002 - it is bounded already
+        """Take what has come.
 
         Raises:
-            Exception: What the Observable ends with, as soon as it does; and what `Transfer.look` raises.
+            Exception: What the Observable has ended with, as soon as it has.
         """
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._buffer or self._has_ended, LOOK_SECONDS)
-                self._raise_error()
-                piece, self._buffer = self._buffer, bytearray()
-                has_ended = self._has_ended
-                self._changed.notify_all()  # there is room
-            if piece:
-                yield piece
-            elif has_ended:
-                return
-            else:
-                self._look()
-                yield None
+        with self._changed:
+            self._raise_error()
+            data, self._buffer = self._buffer, bytearray()
+            has_ended = self._has_ended
+            self._changed.notify_all()  # there is room
+        return bytes(data) if data or has_ended else None
 
     def close(self) -> None:
         """Let a waiting producer go, drop what it goes on to emit, and dispose the subscription."""
         self._end()  # first: the producer may hold a lock that the dispose needs
         self._subscription.dispose()
-
-    def _wait_for_begin(self) -> bool:
-        with self._changed:
-            self._changed.wait_for(lambda: self._has_begun, LOOK_SECONDS)
-            self._raise_error()
-            return self._has_begun
-
-    def _look(self) -> None:
-        # Never with the lock: it may call the upload's observer, and that anything.
-        if self._transfer is not None:
-            self._transfer.look()
 
     def _raise_error(self) -> None:
         if self._error is not None:
@@ -199,23 +182,25 @@ class ObservableReader(abc.ObserverBase[Any]):
 
     def _put(self, data: bytes) -> None:
         with self._changed:
-            while self._buffer and len(self._buffer) + len(data) > LIMIT and not self._has_ended:
-                if (reason := self._reason_not_to_wait()) is not None:
-                    raise BufferError(
-                        f"{self._label} is faster than the upload: {len(self._buffer)} bytes wait to be sent, and the "
-                        f"thread that emits {len(data)} more must not wait, for {reason}"
-                    )
-                self._changed.wait(LOOK_SECONDS)  # Windows would not see Ctrl-C in a wait without a limit
+            if not self._has_room(len(data)) and (reason := self._reason_not_to_wait()) is not None:
+                raise BufferError(
+                    f"{self._label} is faster than the upload: {len(self._buffer)} bytes wait to be sent, and the "
+                    f"thread that emits {len(data)} more must not wait, for {reason}"
+                )
+            wait_for(self._changed, lambda: self._has_room(len(data)))
             if not self._has_ended:
                 self._buffer += data
                 self._begin()
+
+    def _has_room(self, count: int) -> bool:
+        return self._has_ended or not self._buffer or len(self._buffer) + count <= LIMIT
 
     def _reason_not_to_wait(self) -> str | None:
         if threading.get_ident() == self._worker:
             return "it is the upload's own; emit on another"
         if is_on_a_loop():
             return "it runs an event loop; emit with `await asyncio.to_thread(observer.on_next, data)`"
-        if self._transfer is not None and self._transfer.is_on_loop():
+        if self._owner.is_on_loop():
             return "it is the loop of the upload's scheduler; emit on another"
         return None
 
@@ -223,6 +208,7 @@ class ObservableReader(abc.ObserverBase[Any]):
         with self._changed:
             self._has_begun = True
             self._changed.notify_all()
+        self._owner.wake.set()
 
     def _end(self, error: BaseException | None = None) -> bool:
         """Take nothing more; whether that is new."""
@@ -236,6 +222,5 @@ class ObservableReader(abc.ObserverBase[Any]):
 
     def _fail(self, error: BaseException) -> None:
         if self._end(error):
-            if self._transfer is not None:
-                self._transfer.stop(error)  # the worker may be in a send that the server does not read
+            self._owner.stop(error)  # the worker may be in a send that the server does not read
             self._subscription.dispose()

@@ -1,4 +1,4 @@
-"""A path as the source: a file, opened anew for each upload, or a pipe that has a path."""
+"""A path as the source: a file that is opened when its turn comes, or a pipe that has a path."""
 
 from __future__ import annotations
 
@@ -11,12 +11,19 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from .base import Once, Reader, Source
-from .reading import base_name, read, read_all
+from rxupload._errors import SourceChanged
+from rxupload._wait import READ, Watched, is_ready
+
+from .base import Once, Owner, Reader, Source
+from .pieces import FileRange, Flow, Piece
+from .reading import base_name
+
+# A pipe without a writer would block the open(), and one whose writer pauses the read.
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 class PathSource(Source):
-    """A file, opened anew for each upload; or a pipe that has a path."""
+    """A file, opened anew for each pass; or a pipe that has a path."""
 
     def __init__(self, path: Path, declared: int | None) -> None:
         super().__init__(str(path), declared)
@@ -24,29 +31,51 @@ class PathSource(Source):
         self._path = path
         self._pipe = Once(self._label)
 
-    def open(self) -> Reader:
-        self._pipe.check()  # before opening it again, which waits for a writer
+    def open(self, owner: Owner) -> Reader:  # noqa: ARG002
+        self._pipe.check()
         with ExitStack() as opened:
             file = opened.enter_context(_open(self._path))
             status = os.fstat(file.fileno())
-            regular = stat.S_ISREG(status.st_mode)
-            size = self._size(status.st_size if regular else None)
-            one_pass = partial(self._from_start, file, size) if regular else partial(self._once, file)
-            return Reader(self._label, size, one_pass, opened.pop_all())
+            if not stat.S_ISREG(status.st_mode):
+                size = self._size(None)
+                return Reader(self._label, size, partial(self._once, file), opened.pop_all())
+        # It is closed until its turn comes: one request may have more files than a process may have open.
+        return Reader(self._label, self._size(status.st_size), partial(self._range, status), ExitStack())
 
-    def _from_start(self, file: io.FileIO, size: int | None) -> Generator[bytes]:
-        file.seek(0)
-        yield from read_all(partial(read, file), size)
+    def _range(self, expected: os.stat_result) -> Generator[Piece]:
+        with _open(self._path) as file:
+            found = os.fstat(file.fileno())
+            if (found.st_dev, found.st_ino) != (expected.st_dev, expected.st_ino):
+                raise SourceChanged(f"{self._label}: it was replaced by another file since the upload started")
+            yield FileRange(file, 0, expected.st_size, self._label)
 
-    def _once(self, file: io.FileIO) -> Generator[bytes]:
+    def _once(self, file: io.FileIO) -> Generator[Piece]:
         self._pipe.use()
-        yield from read_all(partial(read, file), None)
+        yield _Pipe(file)
+
+
+class _Pipe(Flow):
+    """A pipe, or a device, that is read when it has something to read, or its last writer has gone."""
+
+    def __init__(self, file: io.FileIO) -> None:
+        self._file = file
+
+    def read(self, count: int) -> bytes | None:
+        # Before the first writer has come, a read would say that this is the end.
+        return self._file.read(count) if is_ready(self._file, READ) else None
+
+    def watched(self) -> tuple[Watched, int]:
+        return self._file, READ
 
 
 def _open(path: Path) -> io.FileIO:
     try:
-        return path.open("rb", buffering=0)
+        return io.FileIO(path, "rb", opener=_opener)
     except PermissionError:
         if path.is_dir():  # Windows answers for a directory as for an unreadable file
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path)) from None
         raise
+
+
+def _opener(path: str, _flags: int) -> int:
+    return os.open(path, _FLAGS)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .base import CHUNK, is_buffer, type_name
+from .base import is_buffer, type_name
 
 
 def check_binary(file: Any, argument: str) -> None:
@@ -58,13 +58,19 @@ def read(file: Any, count: int) -> bytes:
     return bytes(data)
 
 
-def read_all(read: Callable[[int], bytes], size: int | None) -> Generator[bytes]:
-    """Read to the end, or exactly `size` bytes of a file that grows meanwhile."""
-    left = CHUNK if size is None else size
-    while left > 0 and (data := read(min(left, CHUNK))):
-        yield data
-        if size is not None:
-            left -= len(data)
+def bounded(read: Callable[[int], bytes], size: int | None) -> Callable[[int], bytes]:
+    """Read to the end, or at most `size` bytes of a file that grows meanwhile."""
+    left = size
+
+    def read_on(count: int) -> bytes:
+        nonlocal left
+        if left is None:
+            return read(count)
+        data = read(min(count, left)) if left else b""
+        left -= len(data)
+        return data
+
+    return read_on
 
 
 def base_name(path: str | Path) -> str:

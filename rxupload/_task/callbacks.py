@@ -120,7 +120,7 @@ class Hot(Observable[T]):
     """
 
     def __init__(self, queue: CallbackQueue) -> None:
-        super().__init__()
+        super().__init__(self._join)
         self._queue = queue
         self._guard = Lock()
         self._seats: list[_Seat[T]] = []
@@ -156,7 +156,7 @@ class Hot(Observable[T]):
         for seat in seats:
             self._catch_up(seat)
 
-    def _subscribe_core(
+    def _join(
         self,
         observer: abc.ObserverBase[T],
         scheduler: abc.SchedulerBase | None = None,  # noqa: ARG002

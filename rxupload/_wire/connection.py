@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from .._wait import READ, is_ready
+from rxupload._wait import READ, is_ready
 from .tls import TLS, Socket
 
 NOTSENT_LOWAT = 128 * 1024  # bytes that the system holds ready to send, where it is to hold few
@@ -87,6 +87,11 @@ class Connection:
     def pending(self) -> int:
         """Bytes that were sent, and that the system has not taken yet."""
         return self.socket.pending if isinstance(self.socket, TLS) else 0
+
+    @property
+    def speaks_http2(self) -> bool:
+        """Whether the server chose HTTP/2 in the handshake (RFC 7301)."""
+        return isinstance(self.socket, TLS) and self.socket.object.selected_alpn_protocol() == "h2"
 
     @property
     def wants_input(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from .._wait import Wake
+    from rxupload._wait import Wake
     from .response import Head
 
 

@@ -22,8 +22,8 @@ from typing import NoReturn, cast
 
 import httpx
 
-from .._errors import ResponseTooLarge
-from .._wait import READ, WRITE, Clock, is_ready
+from rxupload._errors import ResponseTooLarge
+from rxupload._wait import READ, WRITE, Clock, is_ready
 from . import tls
 from .connection import Connection
 from .control import Control

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import httpx
 
-from .._wait import Clock, Wake
+from rxupload._wait import Clock, Wake
 from .connection import Connection
 from .control import Control
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 import httpx
 
 if TYPE_CHECKING:
-    from .._wait import Clock, Watched
+    from rxupload._wait import Clock, Watched
 
 SMALL = 128 * 1024  # bytes up to which pieces are joined; beyond it the copy costs more than a send
 READ = 256 * 1024  # bytes of a flow that are asked for at a time

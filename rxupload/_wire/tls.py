@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import httpx
 
-from .._wait import READ, WRITE, Clock
+from rxupload._wait import READ, WRITE, Clock
 
 if TYPE_CHECKING:
     import socket

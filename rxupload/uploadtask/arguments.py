@@ -98,11 +98,15 @@ def upload_of(given: Mapping[Any, Any]) -> Upload:
 class _DefaultClient:
     """The default client without its own time limits: `timeout` is the only one."""
 
+    follow_redirects = True
+    max_redirects = 20
+
     def build_request(
         self, method: str, url: Any, *, content: Any = None, headers: Any = None
     ) -> httpx.Request:
-        client = default_client()
-        return client.build_request(method, url, content=content, headers=headers, timeout=None)
+        request = default_client().build_request(method, url, content=content, headers=headers)
+        request.extensions["timeout"] = httpx.Timeout(None).as_dict()
+        return request
 
     def send(self, request: Any, **options: Any) -> httpx.Response:
         return default_client().send(request, **options)

@@ -1,0 +1,120 @@
+"""Requests over the wire: a connection for each, tried again on another where the first had been closed while idle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from rxupload._wait import Clock
+
+from .control import Control
+from .exchange import Exchange, Stale
+from .pool import Pool
+from .request import Framing, Piece, Units, head_of
+from .response import Head
+from .route import Origin, Route
+
+
+class Response:
+    """A response whose head has come, and whose body is to be read.
+
+    It has the connection until `close`, which may be called from any thread, and more than once.
+    """
+
+    def __init__(self, head: Head, exchange: Exchange, pool: Pool) -> None:
+        self.head = head
+        self.connection = exchange.connection
+        self._exchange = exchange
+        self._pool = pool
+        self._is_closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._exchange.body()
+
+    def close(self) -> None:
+        """Let the connection be used again, if the response was read to its end; else close it."""
+        if not self._is_closed:
+            self._is_closed = True
+            give_back(self._exchange, self._pool)
+
+
+def give_back(exchange: Exchange, pool: Pool) -> None:
+    """The exchange is over, in whatever state."""
+    exchange.detach()
+    if exchange.leaves_it_usable:
+        pool.keep(exchange.connection)
+    else:
+        pool.drop(exchange.connection, reset=exchange.ends_with_reset)
+
+
+class Multiplexed(Exception):  # noqa: N818 - an event between two modules
+    """The server speaks HTTP/2."""
+
+
+def send(
+    origin: Origin,
+    method: bytes,
+    target: bytes,
+    headers: Sequence[tuple[bytes, bytes]],
+    pieces: Callable[[], Iterable[Piece]],
+    *,
+    route: Route,
+    pool: Pool,
+    control: Control,
+    clock: Clock,
+    timeouts: Mapping[str, float | None],
+    sni_hostname: str | None = None,
+) -> Response:
+    """Send a request, and return its response, whose head has come.
+
+    Args:
+        origin: Where to.
+        method: The request method.
+        target: The request's target.
+        headers: Its headers, which say how its body is delimited.
+        pieces: Begins a pass over the body, once there is a connection.
+        route: How the origin is reached.
+        pool: The connections that are kept.
+        control: The caller.
+        clock: The time.
+        timeouts: Seconds: `connect`, `read`, `write` and `pool`; None for no limit.
+        sni_hostname: The name that the server's certificate is for, if not the host.
+
+    Raises:
+        Multiplexed: The server chose HTTP/2, before anything was sent.
+        httpx.TransportError: See `Exchange.send`, `Exchange.receive_head` and `Route.dial`.
+    """
+    framing = Framing.of(headers)
+    head = head_of(method, target, headers)
+
+    def acquire(*, is_new: bool) -> Exchange:
+        connection = pool.acquire(
+            route.key(origin, sni_hostname),
+            lambda: route.dial(origin, control=control, timeouts=timeouts, sni_hostname=sni_hostname),
+            control=control,
+            timeout=timeouts.get("pool"),
+            is_new=is_new,
+        )
+        try:
+            if connection.speaks_http2:
+                raise Multiplexed  # noqa: TRY301
+            return Exchange(connection, method.decode(), control=control, clock=clock, timeouts=timeouts)
+        except BaseException:
+            pool.drop(connection)
+            raise
+
+    exchange = acquire(is_new=False)
+    try:
+        is_head_alone = control.asks_first or control.is_held_back
+        units = iter(Units(head, pieces(), framing, clock, is_head_alone=is_head_alone))
+        first = next(units)
+        while True:
+            try:
+                exchange.send(first, units)
+                break
+            except Stale:
+                give_back(exchange, pool)
+                exchange = acquire(is_new=True)
+        return Response(exchange.receive_head(), exchange, pool)
+    except BaseException:
+        give_back(exchange, pool)
+        raise

@@ -1,0 +1,170 @@
+"""How an origin is reached: directly, over a Unix socket, or through a proxy; and the connections that lead there."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import httpx
+
+from rxupload._wait import Clock
+
+from . import dial, proxy
+from .connection import Connection
+from .control import Control
+from .tls import Socket, start_tls
+
+SOCKS = ("socks5", "socks5h")
+PORTS = {"http": 80, "https": 443}
+
+
+class Origin(NamedTuple):
+    """Where a request goes."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @staticmethod
+    def of(url: httpx.URL) -> Origin:
+        """The origin of an address."""
+        return Origin(url.scheme, url.host, url.port or PORTS[url.scheme])
+
+
+class Route:
+    """Dials what leads to an origin."""
+
+    def __init__(
+        self,
+        *,
+        context: Callable[[], ssl.SSLContext],
+        alpn: Sequence[str],
+        clock: Clock,
+        via: httpx.Proxy | None = None,
+        uds: str | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[dial.SocketOption] = (),
+        retries: int = 0,
+    ) -> None:
+        self._context = context
+        self._alpn = list(alpn)
+        self._clock = clock
+        self._via = via
+        self._uds = uds
+        self._local_address = local_address
+        self._socket_options = tuple(socket_options)
+        self._retries = retries
+        if via is not None and via.url.scheme in SOCKS:
+            proxy.check_socks()
+
+    def is_forwarded(self, origin: Origin) -> bool:
+        """Whether a proxy is told the whole address, and forwards the request."""
+        return self._via is not None and origin.scheme == "http" and self._via.url.scheme not in SOCKS
+
+    def key(self, origin: Origin, sni_hostname: str | None) -> object:
+        """What connections have in common that can be used for one another."""
+        return "forwarded" if self.is_forwarded(origin) else (origin, sni_hostname)
+
+    def target(self, origin: Origin, url: httpx.URL) -> bytes:
+        """The request's target (RFC 9112, section 3.2)."""
+        return proxy.forward_target(url) if self.is_forwarded(origin) else url.raw_path or b"/"
+
+    def headers(self, origin: Origin, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """The request's headers, with those for a proxy that forwards it."""
+        if self._via is None or not self.is_forwarded(origin):
+            return list(headers)
+        named = {name.lower() for name, _ in headers}
+        extra = [header for header in proxy.forward_headers(self._via) if header[0].lower() not in named]
+        return [*headers, *extra]
+
+    def dial(
+        self,
+        origin: Origin,
+        *,
+        control: Control,
+        timeouts: Mapping[str, float | None],
+        sni_hostname: str | None = None,
+    ) -> Connection:
+        """Connect, with as many retries as there may be.
+
+        Raises:
+            httpx.ConnectError: It failed.
+            httpx.ConnectTimeout: It took longer than the connect limit.
+            httpx.ProxyError: The proxy refused.
+        """
+        return dial.attempts(
+            self._retries,
+            lambda: self._dial(origin, control, timeouts.get("connect"), sni_hostname),
+            clock=self._clock,
+            control=control,
+        )
+
+    def _dial(
+        self, origin: Origin, control: Control, timeout: float | None, sni_hostname: str | None
+    ) -> Connection:
+        sock: Socket = self._first_socket(origin, control, timeout)
+        try:
+            if self._via is not None:
+                sock = self._through_proxy(sock, origin, control, timeout)
+            if origin.scheme == "https":
+                context = self._context()
+                context.set_alpn_protocols(self._alpn)
+                sock = self._tls(sock, context, sni_hostname or origin.host, control, timeout)
+        except BaseException:
+            sock.close()
+            raise
+        return Connection(sock)
+
+    def _first_socket(self, origin: Origin, control: Control, timeout: float | None) -> Socket:
+        if self._uds is not None:
+            return dial.connect_unix(
+                self._uds,
+                clock=self._clock,
+                control=control,
+                timeout=timeout,
+                socket_options=self._socket_options,
+            )
+        host, port = origin.host, origin.port
+        if self._via is not None:
+            host = self._via.url.host
+            port = self._via.url.port or PORTS.get(self._via.url.scheme, 1080)
+        return dial.connect(
+            host,
+            port,
+            clock=self._clock,
+            control=control,
+            timeout=timeout,
+            local_address=self._local_address,
+            socket_options=self._socket_options,
+        )
+
+    def _through_proxy(self, sock: Socket, origin: Origin, control: Control, timeout: float | None) -> Socket:
+        assert self._via is not None
+        via = self._via
+        until = float("inf") if timeout is None else self._clock.now() + timeout
+        if via.url.scheme == "https":
+            context = via.ssl_context or ssl.create_default_context()
+            context.set_alpn_protocols(["http/1.1"])
+            sock = self._tls(sock, context, via.url.host, control, timeout)
+        if via.url.scheme in SOCKS:
+            proxy.socks5(
+                sock, origin.host, origin.port, via.raw_auth, clock=self._clock, control=control, until=until
+            )
+        elif origin.scheme == "https":
+            proxy.tunnel(
+                sock,
+                origin.host,
+                origin.port,
+                via.headers.raw,
+                via.raw_auth,
+                clock=self._clock,
+                control=control,
+                until=until,
+            )
+        return sock
+
+    def _tls(
+        self, sock: Socket, context: ssl.SSLContext, hostname: str, control: Control, timeout: float | None
+    ) -> Socket:
+        return start_tls(sock, context, hostname, clock=self._clock, control=control, timeout=timeout)
