@@ -1,0 +1,227 @@
+"""From a host to its addresses: an IP address as it is, a name on a thread that may hang without its caller."""
+
+from __future__ import annotations
+
+# The codec that Python would import for the first name. Where that fails for want of a descriptor, Python remembers the
+# failure: no later name would be looked up.
+import encodings.idna  # noqa: F401
+import ipaddress
+import os
+import re
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import Any, TypeAlias
+
+import httpx
+
+from rxupload._wait import READ, Clock, Wake
+
+from .control import Control
+from .pause import pause
+
+Address: TypeAlias = tuple[int, int, int, Any]  # family, type, protocol, and what socket.connect takes
+
+LOOKUPS = 64  # names that are looked up at a time; more wait for their turn
+
+_LABEL, _NAME = 63, 253  # octets, RFC 1035, section 2.3.4
+_PORTS = range(0x10000)
+
+
+def check_host(host: str) -> None:
+    """Look at a host before anything is sent.
+
+    Args:
+        host: A name or an IP address, as `httpx.URL.host` has it.
+
+    Raises:
+        ValueError: It can be neither: a label is empty or over 63 octets long, the whole is over 253, IDNA refuses it.
+    """
+    try:
+        encode_host(host)
+    except ValueError as error:
+        raise ValueError(f"{host!r} is no host: {error}") from None
+
+
+def encode_host(host: str) -> bytes:
+    """Return a host in ASCII, by the IDNA of httpx, which unlike Python's own codec is that of 2008.
+
+    Raises:
+        ValueError: As in `check_host`.
+    """
+    if ":" in host:
+        address = re.sub("%25(?=.)", "%", host, count=1)  # a zone as a URL has it, RFC 6874
+        ipaddress.IPv6Address(address)
+        return address.encode("ascii")
+    if host.isascii():
+        encoded = host.encode("ascii")
+    else:
+        try:
+            encoded = httpx.URL(scheme="http", host=host).raw_host
+        except httpx.InvalidURL as error:
+            raise ValueError(str(error)) from None
+    if any(octet <= 0x20 or octet == 0x7F for octet in encoded):  # noqa: PLR2004 (a space, DEL)
+        raise ValueError("a space or a control character is in it")
+    name = encoded.removesuffix(b".")  # the root
+    if not all(name.split(b".")):
+        raise ValueError("a label is empty")
+    if max(map(len, name.split(b"."))) > _LABEL:
+        raise ValueError(f"a label is longer than {_LABEL} octets")
+    if len(name) > _NAME:
+        raise ValueError(f"it is longer than {_NAME} octets")
+    return encoded
+
+
+class Lookup:
+    """One name that is looked up, for any number of callers.
+
+    Attributes:
+        is_done: Whether `addresses` or `failure` is there.
+    """
+
+    def __init__(self, name: bytes) -> None:
+        self.name = name
+        self.addresses: Sequence[Any] = ()
+        self.failure: BaseException | None = None
+        self.is_done = False
+        self.wakes: set[Wake] = set()  # of the callers; under the lock of Names
+
+
+class Names:
+    """Looks names up on daemon threads, a limited number at a time, each name once at a time.
+
+    Nothing can end `getaddrinfo`. So its caller leaves instead, and the thread drops what it finds.
+    """
+
+    def __init__(self, getaddrinfo: Callable[..., Sequence[Any]] = socket.getaddrinfo) -> None:
+        self._getaddrinfo = getaddrinfo
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew: in a process that was forked there are no threads, and the lock may be held."""
+        self._lock = threading.Lock()
+        self._lookups: dict[bytes, Lookup] = {}
+        self._queue: deque[Lookup] = deque()
+        self._threads = 0
+
+    def join(self, name: bytes, wake: Wake) -> Lookup:
+        """Look a name up, or join who does; `wake` is set when it is done.
+
+        Raises:
+            RuntimeError: There can be no more threads.
+        """
+        with self._lock:
+            lookup = self._lookups.get(name)
+            if lookup is None:
+                lookup = Lookup(name)
+                if self._threads < LOOKUPS:
+                    threading.Thread(
+                        target=self._run, args=(lookup,), name="rxupload-lookup", daemon=True
+                    ).start()
+                    self._threads += 1
+                else:
+                    self._queue.append(lookup)
+                self._lookups[name] = lookup
+            lookup.wakes.add(wake)
+            return lookup
+
+    def leave(self, lookup: Lookup, wake: Wake) -> None:
+        """Want it no longer."""
+        with self._lock:
+            lookup.wakes.discard(wake)
+            if not lookup.wakes and lookup in self._queue:
+                self._queue.remove(lookup)
+                del self._lookups[lookup.name]
+
+    def _run(self, lookup: Lookup) -> None:
+        following: Lookup | None = lookup
+        while following is not None:
+            lookup = following
+            try:
+                lookup.addresses = self._getaddrinfo(lookup.name, None, type=socket.SOCK_STREAM)
+            except BaseException as error:  # noqa: BLE001 (whatever it is, somebody waits)
+                lookup.failure = error
+            with self._lock:
+                lookup.is_done = True
+                del self._lookups[lookup.name]
+                following = self._queue.popleft() if self._queue else None
+                self._threads -= following is None
+                for wake in lookup.wakes:
+                    wake.set()
+
+
+_NAMES = Names()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_NAMES.forget)
+
+
+def resolve(
+    host: str, port: int, clock: Clock, control: Control, until: float, names: Names = _NAMES
+) -> list[Address]:
+    """Find the addresses of a host, in the order in which the system prefers them.
+
+    An IP address, with a zone or without, takes no thread.
+
+    Args:
+        host: A name or an IP address.
+        port: The port, which goes into each address.
+        clock: The time.
+        control: The caller; `check` raises to stop.
+        until: When to stop waiting, on the clock.
+        names: Looks names up.
+
+    Raises:
+        httpx.ConnectError: There is no address, or the name cannot be one.
+        httpx.ConnectTimeout: The time has come.
+    """
+    where = f"{host}:{port}"
+    if port not in _PORTS:
+        raise httpx.ConnectError(f"{where}: the port is above {_PORTS[-1]}")
+    try:
+        name = encode_host(host)
+        found = _literal(name)
+    except (OSError, ValueError) as error:
+        raise httpx.ConnectError(f"{where}: {error}") from error
+    if found is None:
+        found = _look_up(name, where, names, clock, control, until)
+    addresses = [
+        (family, kind, protocol, _with_port(each, port)) for family, kind, protocol, _, each in found
+    ]
+    return list(dict.fromkeys(addresses))  # a hosts file may name one twice
+
+
+def _literal(name: bytes) -> Sequence[Any] | None:
+    """Read an IP address; None, if it is a name."""
+    try:
+        return socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        if b":" in name:  # in a zone that this machine lacks
+            raise
+        return None
+
+
+def _look_up(
+    name: bytes, where: str, names: Names, clock: Clock, control: Control, until: float
+) -> Sequence[Any]:
+    with closing(Wake()) as wake:
+        try:
+            wake.fileno()  # before a thread runs in vain
+            lookup = names.join(name, wake)
+        except (OSError, RuntimeError) as error:
+            raise httpx.ConnectError(f"{where}: {error}") from error
+        try:
+            while not lookup.is_done:
+                if clock.now() >= until:
+                    raise httpx.ConnectTimeout(f"{where}: the name was not found in time")
+                pause(clock, control, until, [(wake, READ)])
+        finally:
+            names.leave(lookup, wake)
+    if lookup.failure is not None:
+        raise httpx.ConnectError(f"{where}: {lookup.failure}") from lookup.failure
+    return lookup.addresses
+
+
+def _with_port(sockaddr: Any, port: int) -> Any:
+    return (sockaddr[0], port, *sockaddr[2:])  # of IPv6: the flow, and the zone

@@ -1,0 +1,308 @@
+"""Goes through a proxy: a tunnel by CONNECT, a tunnel by SOCKS 5, and what a forwarded request needs.
+
+Both tunnels speak over a connection to the proxy that is there already, plain or TLS, and leave it as it was, at the
+first byte that belongs to the server behind. Whose connection it is closes it when they raise.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import ssl
+from collections.abc import Iterable
+from typing import Protocol
+
+import httpx
+
+from rxupload._wait import READ, WRITE, Clock, Watched
+
+from .control import Control
+from .names import encode_host
+from .pause import pause
+
+Headers = Iterable[tuple[bytes, bytes]]
+Auth = tuple[bytes, bytes]  # user name and password
+
+HEAD_LIMIT = 100 * 1024  # bytes of the answer to CONNECT, informational ones included
+_PIECE = 16 * 1024
+
+_BLANK_LINE = re.compile(rb"\n\r?\n")
+_STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] ([0-9]{3})(?: ([^\r\n]*))?\r?\n")
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
+_VALUE = re.compile(rb"[^\0\r\n]*")
+
+_SOCKS_VERSION = 5
+_CREDENTIAL_LIMIT = 255  # bytes, RFC 1929
+_IPV4, _NAME_OF_HOST, _IPV6 = 1, 3, 4  # RFC 1928, section 5
+_METHODS = {
+    0x00: "NO AUTHENTICATION REQUIRED",
+    0x01: "GSSAPI",
+    0x02: "USERNAME/PASSWORD",
+    0xFF: "NO ACCEPTABLE METHODS",
+}
+_REPLIES = {
+    1: "General SOCKS server failure",
+    2: "Connection not allowed by ruleset",
+    3: "Network unreachable",
+    4: "Host unreachable",
+    5: "Connection refused",
+    6: "TTL expired",
+    7: "Command not supported",
+    8: "Address type not supported",
+}
+
+
+class Stream(Watched, Protocol):
+    """A connection that does not block: a socket, or TLS over one."""
+
+    def recv(self, size: int, /) -> bytes:
+        """Receive some; raise BlockingIOError, ssl.SSLWantReadError or ssl.SSLWantWriteError where that must wait."""
+        raise NotImplementedError
+
+    def send(self, data: bytes, /) -> int:
+        """Send some, or raise likewise."""
+        raise NotImplementedError
+
+
+def tunnel(
+    sock: Stream,
+    host: str,
+    port: int,
+    headers: Headers = (),
+    auth: Auth | None = None,
+    *,
+    clock: Clock,
+    control: Control,
+    until: float,
+) -> None:
+    """Ask an HTTP proxy for a tunnel (RFC 9110, section 9.3.6).
+
+    Args:
+        sock: The connection to the proxy.
+        host: The server behind, a name or an IP address; the proxy looks the name up.
+        port: Its port.
+        headers: Go to the proxy, in place of those of the same name that would go otherwise.
+        auth: User name and password for the proxy, as in `httpx.Proxy.raw_auth`.
+        clock: The time.
+        control: The caller; `check` raises to stop.
+        until: When the tunnel must be there, on the clock.
+
+    Raises:
+        httpx.ProxyError: The proxy refused, broke off, or sent what is no answer.
+        httpx.ConnectTimeout: The time has come.
+        httpx.LocalProtocolError: A header is none.
+    """
+    target = _authority(host, port)
+    lines = [b"CONNECT %b HTTP/1.1" % target]
+    defaults = [(b"Host", target), (b"Accept", b"*/*")]
+    for name, value in _merge([*defaults, *_authorization(auth)], headers):
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+            raise httpx.LocalProtocolError(f"Illegal header for the proxy: {name!r}")
+        lines.append(name + b": " + value)
+    proxy = _Dialogue(sock, clock, control, until, f"CONNECT {target.decode()}")
+    proxy.send(b"\r\n".join([*lines, b"", b""]))
+    status, reason, rest = _read_answer(proxy)
+    if not httpx.codes.is_success(status):
+        raise httpx.ProxyError(f"{status} {reason}".rstrip())
+    if rest:
+        raise httpx.ProxyError("The proxy sent more than its answer to CONNECT")
+
+
+def socks5(
+    sock: Stream,
+    host: str,
+    port: int,
+    auth: Auth | None = None,
+    *,
+    clock: Clock,
+    control: Control,
+    until: float,
+) -> None:
+    """Ask a SOCKS 5 proxy for a tunnel (RFC 1928, RFC 1929); arguments as for `tunnel`.
+
+    Raises:
+        ImportError: The package `socksio` is missing.
+        httpx.ProxyError: The proxy refused, broke off, or sent what is no answer.
+        httpx.ConnectTimeout: The time has come.
+    """
+    check_socks()
+    from socksio import ProtocolError  # noqa: PLC0415 (optional)
+
+    if auth is not None and max(map(len, auth)) > _CREDENTIAL_LIMIT:
+        raise httpx.ProxyError(f"A SOCKS user name or password has at most {_CREDENTIAL_LIMIT} bytes")
+    target = _authority(host, port).decode()
+    try:
+        _negotiate(_Dialogue(sock, clock, control, until, f"SOCKS to {target}"), host, port, auth)
+    except ProtocolError as error:
+        raise httpx.ProxyError(f"The SOCKS proxy: {error}") from error
+
+
+def check_socks() -> None:
+    """Look whether SOCKS can be spoken.
+
+    Raises:
+        ImportError: The package `socksio` is missing.
+    """
+    try:
+        import socksio  # noqa: F401, PLC0415 (optional)
+    except ImportError:
+        raise ImportError(
+            "Using SOCKS proxy, but the 'socksio' package is not installed. "
+            "Make sure to install httpx using `pip install httpx[socks]`."
+        ) from None
+
+
+def forward_headers(proxy: httpx.Proxy) -> list[tuple[bytes, bytes]]:
+    """Return what a request of plain HTTP carries for an HTTP proxy; its own headers of the same name go instead."""
+    return _merge(_authorization(proxy.raw_auth), proxy.headers.raw)
+
+
+def forward_target(url: httpx.URL) -> bytes:
+    """Return the target of such a request in absolute form (RFC 9112, section 3.2.2), without user and fragment."""
+    authority = _bracketed(encode_host(url.host))
+    if url.port is not None:
+        authority += b":%d" % url.port
+    return url.raw_scheme + b"://" + authority + url.raw_path
+
+
+# What goes to the proxy
+
+
+def _authority(host: str, port: int) -> bytes:
+    return b"%b:%d" % (_bracketed(encode_host(host)), port)
+
+
+def _bracketed(host: bytes) -> bytes:
+    address, _, _ = host.partition(b"%")  # a zone means nothing on another machine
+    return b"[%b]" % address if b":" in address else host
+
+
+def _merge(defaults: Headers, headers: Headers) -> list[tuple[bytes, bytes]]:
+    headers = list(headers)
+    named = {name.lower() for name, _ in headers}
+    return [each for each in defaults if each[0].lower() not in named] + headers
+
+
+def _authorization(auth: Auth | None) -> list[tuple[bytes, bytes]]:
+    if auth is None:
+        return []
+    return [(b"Proxy-Authorization", b"Basic " + base64.b64encode(b":".join(auth)))]
+
+
+# What comes from it
+
+
+class _Dialogue:
+    """Sends and receives within one time limit."""
+
+    def __init__(self, sock: Stream, clock: Clock, control: Control, until: float, what: str) -> None:
+        self._sock = sock
+        self._clock = clock
+        self._control = control
+        self._until = until
+        self._what = what
+
+    def send(self, data: bytes) -> None:
+        """Send all of it."""
+        while data:
+            try:
+                data = data[self._sock.send(data) :]
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                self._wait(WRITE)
+            except ssl.SSLWantReadError:
+                self._wait(READ)
+            except OSError as error:
+                raise self._broken(error) from error
+
+    def receive(self, size: int) -> bytes:
+        """Receive at least one byte, and no more than so many."""
+        while True:
+            try:
+                data = self._sock.recv(size)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                self._wait(READ)
+            except ssl.SSLWantWriteError:
+                self._wait(WRITE)
+            except OSError as error:
+                raise self._broken(error) from error
+            else:
+                if not data:
+                    raise httpx.ProxyError(
+                        f"The proxy closed the connection before its answer to {self._what}"
+                    )
+                return data
+
+    def receive_exactly(self, size: int) -> bytes:
+        """Receive so many bytes."""
+        data = b""
+        while len(data) < size:
+            data += self.receive(size - len(data))
+        return data
+
+    def _wait(self, events: int) -> None:
+        if self._clock.now() >= self._until:
+            raise httpx.ConnectTimeout(f"The proxy did not answer to {self._what} in time")
+        pause(self._clock, self._control, self._until, [(self._sock, events)])
+
+    def _broken(self, error: OSError) -> httpx.ProxyError:
+        return httpx.ProxyError(f"The connection to the proxy broke: {error.strerror or error}")
+
+
+def _read_answer(proxy: _Dialogue) -> tuple[int, str, bytes]:
+    """Read the head of the final answer: its status, its reason, and what came behind it."""
+    buffer = bytearray()
+    room = HEAD_LIMIT
+    while True:
+        searched = 0
+        while (end := _BLANK_LINE.search(buffer, searched)) is None:
+            if buffer[:5] != b"HTTP/"[: len(buffer)]:
+                raise httpx.ProxyError("The proxy's answer is not HTTP")
+            if not room:
+                raise httpx.ProxyError(
+                    f"The head of the proxy's answer is longer than {HEAD_LIMIT // 1024} KiB"
+                )
+            searched = max(0, len(buffer) - 2)
+            data = proxy.receive(min(room, _PIECE))
+            room -= len(data)
+            buffer += data
+        line = _STATUS_LINE.match(buffer)
+        if line is None:
+            raise httpx.ProxyError("The proxy's answer is not HTTP")
+        status, reason = int(line[1]), (line[2] or b"").decode("ascii", errors="ignore")
+        del buffer[: end.end()]
+        if not httpx.codes.is_informational(status) or status == httpx.codes.SWITCHING_PROTOCOLS:
+            return status, "".join(filter(str.isprintable, reason)), bytes(buffer)
+
+
+def _negotiate(proxy: _Dialogue, host: str, port: int, auth: Auth | None) -> None:
+    """Talk SOCKS: socksio has the messages, and wants each answer whole."""
+    from socksio import socks5 as socks  # noqa: PLC0415 (optional)
+
+    methods = socks.SOCKS5AuthMethod
+    method = methods.NO_AUTH_REQUIRED if auth is None else methods.USERNAME_PASSWORD
+    proxy.send(socks.SOCKS5AuthMethodsRequest([method]).dumps())
+    answer = proxy.receive_exactly(2)
+    _check_version(answer)
+    if answer[1:] != method:
+        wanted, chosen = (_METHODS.get(each, "UNKNOWN") for each in (method[0], answer[1]))
+        raise httpx.ProxyError(f"Requested {wanted} from proxy server, but got {chosen}.")
+
+    if auth is not None:
+        proxy.send(socks.SOCKS5UsernamePasswordRequest(*auth).dumps())
+        if not socks.SOCKS5UsernamePasswordReply.loads(proxy.receive_exactly(2)).success:
+            raise httpx.ProxyError("Invalid username/password")
+
+    name, _, _ = encode_host(host).decode().partition("%")
+    proxy.send(socks.SOCKS5CommandRequest.from_address(socks.SOCKS5Command.CONNECT, (name, port)).dumps())
+    answer = proxy.receive_exactly(4)
+    _check_version(answer)
+    if answer[1]:  # of a refusal the rest says nothing, and may never come
+        raise httpx.ProxyError(f"Proxy Server could not connect: {_REPLIES.get(answer[1], 'UNKNOWN')}.")
+    answer += proxy.receive_exactly(1)
+    length = {_IPV4: 4, _IPV6: 16, _NAME_OF_HOST: 1 + answer[4]}.get(answer[3], 1)
+    socks.SOCKS5Reply.loads(answer + proxy.receive_exactly(length - 1 + 2))
+
+
+def _check_version(answer: bytes) -> None:
+    if answer[0] != _SOCKS_VERSION:
+        raise httpx.ProxyError("The proxy's answer is not SOCKS 5")
