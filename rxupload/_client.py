@@ -25,11 +25,7 @@ class HTTPClient(Protocol):
 
 # A server may take minutes after the last byte (a virus scan, a copy to another store) before it answers.
 _TIMEOUT = httpx.Timeout(connect=30.0, write=60.0, read=600.0, pool=None)
-
-
 _lock = threading.Lock()
-
-
 _client: httpx.Client | None = None
 
 

@@ -30,13 +30,11 @@ from reactivex.scheduler.eventloop import AsyncIOScheduler
 
 T = TypeVar("T")
 
-
 _IN_PLACE = (
     ImmediateScheduler,
     TrampolineScheduler,  # and CurrentThreadScheduler
     VirtualTimeScheduler,
 )
-
 
 _BLOCKABLE = (
     NewThreadScheduler,  # and ThreadPoolScheduler

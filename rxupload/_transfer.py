@@ -1,6 +1,6 @@
 """One upload on its way: what its worker, its body and its transport tell each other.
 
-The worker (`_upload`) makes a `Transfer`, binds it to its thread and sends a request through whatever client it
+The worker (`_worker`) gets a `Transfer`, binds it to its thread and sends a request through whatever client it
 was given. A transport that knows of transfers (`_transport`) finds it with `Transfer.current()` and so learns when
 to stop; one that does not is simply told at the next piece of the body. Neither knows the other.
 """

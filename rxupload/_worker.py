@@ -22,6 +22,8 @@ from ._transfer import Abandoned, Disposed, Transfer
 
 @dataclass(frozen=True, slots=True)
 class PlannedPart:
+    """A file of the body, not yet opened."""
+
     name: str
     filename: str
     content_type: str | None

@@ -42,8 +42,6 @@ from rxupload._throttle import Throttling, quiet, with_throttle
 from rxupload._transfer import Abandoned, Disposed
 
 _INTERVAL = 0.05  # least seconds between two BatchProgress items that no upload's end asks for
-
-
 _LOOK = 0.2  # seconds between two looks, while there is no room, at whether the loop is still there
 
 

@@ -18,19 +18,10 @@ from typing import TypeAlias
 from rxupload._sources import Reader, split
 
 FieldValue: TypeAlias = str | bytes | int | float | bool
-
-
 ENOUGH = 128 * 1024  # bytes, from which on pieces go out as they are
-
-
 PATIENCE = 0.05  # seconds for which a slow source is collected before what is there goes out
-
-
 _NEWLINE = re.compile(r"\r\n|\r|\n")
-
-
 _ESCAPES = str.maketrans({"\n": "%0A", "\r": "%0D", '"': "%22"})
-
 
 _ENCODED_TYPES = {
     "br": "application/x-brotli",
@@ -40,7 +31,6 @@ _ENCODED_TYPES = {
     "xz": "application/x-xz",
     "zstd": "application/zstd",
 }
-
 
 _UNKNOWN_TYPE = "application/octet-stream"
 

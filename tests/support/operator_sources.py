@@ -11,19 +11,11 @@ from reactivex.testing import ReactiveTest, TestScheduler
 from rxupload import Progress
 
 on_next, on_error, on_completed = ReactiveTest.on_next, ReactiveTest.on_error, ReactiveTest.on_completed
-
-
 subscribe = ReactiveTest.subscribe
 
 URL = "http://upload.test/"
-
-
 REQUEST = httpx.Request("POST", URL)
-
-
 LOST = httpx.ReadError("Connection reset by peer", request=REQUEST)
-
-
 P0, P1, P2 = Progress(0, 10), Progress(5, 10), Progress(10, 10)
 
 

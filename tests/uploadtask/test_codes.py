@@ -15,8 +15,6 @@ from support.scripted_server import Connection, Server
 from rxupload import uploadtask
 from rxupload.uploadtask import uploadFile
 
-# The codes
-
 
 def failed(url: str, path: Any, **more: Any) -> tuple[str, int]:
     """What fail is told."""

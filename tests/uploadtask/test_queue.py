@@ -20,8 +20,6 @@ from rxupload import UploadAborted, uploadtask
 from rxupload._task import task as task_module
 from rxupload.uploadtask import uploadFile
 
-# Rule 17
-
 
 def test_rule_17_two_hundred_at_once(photo):
     """At most 5 are on the wire at any moment, first in first out, all end; an aborted one never gets there."""
@@ -152,7 +150,6 @@ def test_rule_17_script_that_ends(tmp_path, count):
 TELLS_ITS_END = (
     "threading.Thread(target=lambda: [threading.main_thread().join(), there()], daemon=True).start()"
 )
-
 
 IN_ASYNCIO = """
 import asyncio

@@ -15,8 +15,6 @@ from support.stepped_server import SteppedServer
 from rxupload import uploadtask
 from rxupload.uploadtask import uploadFile
 
-# result, await, events, state
-
 
 def test_result_times_out(photo, server):
     """A wait that expires raises TimeoutError, and the upload goes on."""
