@@ -149,9 +149,9 @@ class OneAtATimeDelivery:
     An observer that itself causes another event is told of that when it has returned.
     """
 
-    def __init__(self, observer: abc.ObserverBase[Any], batch: Stoppable) -> None:
+    def __init__(self, observer: abc.ObserverBase[Any], stoppable: Stoppable) -> None:
         self._observer = observer
-        self._batch = batch
+        self._stoppable = stoppable
         self._waiting: deque[Notification[Any]] = deque()
         self._busy = False
 
@@ -182,7 +182,7 @@ class OneAtATimeDelivery:
         try:
             notification.accept(self._observer)
         except BaseException as error:
-            self._batch.stop(error)
+            self._stoppable.stop(error)
             if not isinstance(notification, OnNext):
                 raise
             self._observer.on_error(cast("Exception", error))

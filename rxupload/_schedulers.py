@@ -1,6 +1,13 @@
 """All that must be known of reactivex's schedulers: which of them may block, which have a loop, and how to reach it.
 
-An underscore name of reactivex, and of asyncio, stands only here.
+An underscore name of another library stands only here. These cannot be avoided; `tests/test_schedulers.py` pins them:
+
+| name                            | of             | what it says                           |
+|---------------------------------|----------------|----------------------------------------|
+| AsyncIOScheduler._loop          | reactivex 6.1  | which loop it is                       |
+| EventLoopScheduler._thread      | reactivex 6.1  | the thread that its work runs on       |
+| EventLoopScheduler._is_disposed | reactivex 6.1  | whether it takes any more work         |
+| asyncio._get_running_loop       | Python 3.11 on | None where get_running_loop() raises   |
 """
 
 from __future__ import annotations
@@ -24,13 +31,11 @@ from reactivex.scheduler.eventloop import AsyncIOScheduler
 
 T = TypeVar("T")
 
-
 _IN_PLACE = (
     ImmediateScheduler,
     TrampolineScheduler,  # and CurrentThreadScheduler
     VirtualTimeScheduler,
 )
-
 
 _BLOCKABLE = (
     NewThreadScheduler,  # and ThreadPoolScheduler

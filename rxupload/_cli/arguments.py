@@ -29,7 +29,6 @@ examples:
 rxupload COMMAND --help explains each of them.
 """
 
-
 SEND_NOTES = """\
 exit status:
   0    every FILE was answered with a status below 400

@@ -35,7 +35,6 @@ class BinaryFile(Protocol):
 
 Content: TypeAlias = BinaryFile | Iterable[Buffer]
 
-
 FileSource: TypeAlias = (
     str
     | os.PathLike[str]

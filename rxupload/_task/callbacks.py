@@ -17,8 +17,6 @@ from rxupload._arguments import wrong_type
 from rxupload._schedulers import call_soon, may_block
 
 T = TypeVar("T")
-
-
 _logger = logging.getLogger("rxupload")
 
 

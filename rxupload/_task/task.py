@@ -39,11 +39,7 @@ from .payloads import (
 )
 
 T = TypeVar("T")
-
-
 State = Literal["queued", "uploading", "waiting", "done", "failed", "aborted"]
-
-
 _ENDED = ("done", "failed", "aborted")
 
 

@@ -17,11 +17,7 @@ logging.getLogger("python_multipart").addHandler(logging.NullHandler())  # it lo
 
 
 _MAX_PARTS = 1000
-
-
 _MAX_FIELD_BYTES = 2**20  # all the field values of one body: they are held in memory, files are not
-
-
 _MAX_NAME_BYTES = 200  # file systems take 255: this leaves room for a number
 
 

@@ -30,7 +30,6 @@ from .form import Form
 
 _LINGER = 2.0  # seconds
 
-
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">

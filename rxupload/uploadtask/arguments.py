@@ -19,8 +19,6 @@ from rxupload._task import UploadResult
 from rxupload._upload import Upload, upload
 
 DEFAULT_TIMEOUT = 20_000  # milliseconds
-
-
 _internal_root: Path | None = None
 
 

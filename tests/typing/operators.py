@@ -52,6 +52,7 @@ assert_type(timed.seconds_left, float | None)
 up.pipe(retry_backoff(attempts=3, wait_initial=1, wait_max=60, wait_jitter=0.5, on=OSError))
 up.pipe(retry_backoff(on=(OSError, httpx.TransportError)))
 up.pipe(retry_backoff(on=lambda error: isinstance(error, OSError)))
+up.pipe(retry_backoff(on_retry=lambda retry: print(retry.attempt, retry.error, retry.wait)))
 
 
 def uploads() -> Iterator[Observable[UploadEvent]]:

@@ -1,0 +1,171 @@
+"""`progress_bar`, in virtual time, and where it matters in real time."""
+
+from __future__ import annotations
+
+import errno
+import io
+import subprocess
+import sys
+
+import pytest
+import reactivex
+from reactivex import operators as ops
+from reactivex.subject import Subject
+from reactivex.testing import TestScheduler
+from support.hand_cranked_client import ScriptedClient, answer, refuse
+from support.operator_sources import (
+    LOST,
+    P0,
+    P1,
+    P2,
+    URL,
+    on_completed,
+    on_error,
+    on_next,
+    response,
+    subscribe,
+)
+
+import rxupload
+from rxupload import BatchProgress, Progress, upload
+from rxupload.operators import (
+    progress_bar,
+    raise_for_status,
+    retry_backoff,
+)
+
+
+def steps_drawn(items):
+    """What a bar shows for these items, one after the other."""
+    drawn = io.StringIO()
+    source = Subject()
+    source.pipe(progress_bar(file=drawn, ascii=True, mininterval=0, bar_format="<{n}/{total}>")).subscribe()
+    for item in items:
+        source.on_next(item)
+    source.on_completed()
+    shown = [text.strip() for text in drawn.getvalue().replace("\n", "\r").split("\r") if text.strip()]
+    return list(dict.fromkeys(text.replace(".0", "").replace("0.00", "0") for text in shown))
+
+
+class TestProgressBar:
+    def test_draws_and_passes_on(self):
+        """Everything passes at its time, and the bar shows the bytes and is closed before the end is told."""
+        scheduler = TestScheduler()
+        drawn = io.StringIO()
+        last = response()
+        at_the_end = []
+        source = scheduler.create_hot_observable(
+            on_next(210, Progress(0, 2_000_000)),
+            on_next(220, Progress(2_000_000, 2_000_000)),
+            on_next(230, last),
+            on_completed(240),
+        )
+        results = scheduler.start(
+            lambda: source.pipe(
+                progress_bar(file=drawn, desc="beach.jpg", ascii=True, mininterval=0),
+                ops.do_action(on_completed=lambda: at_the_end.append(drawn.getvalue())),
+            )
+        )
+        assert results.messages == [
+            on_next(210, Progress(0, 2_000_000)),
+            on_next(220, Progress(2_000_000, 2_000_000)),
+            on_next(230, last),
+            on_completed(240),
+        ]
+        assert source.subscriptions == [subscribe(200, 240)]
+        assert "beach.jpg:   0%" in drawn.getvalue()
+        assert "beach.jpg: 100%" in drawn.getvalue()
+        assert "2.00M/2.00M" in drawn.getvalue()
+        assert at_the_end == [drawn.getvalue()]
+        assert drawn.getvalue().endswith("\n")
+
+    @pytest.mark.parametrize("end", ["error", "dispose"])
+    def test_closed(self, end):
+        """The bar is closed at an error and at a dispose too, where it stood."""
+        scheduler = TestScheduler()
+        drawn = io.StringIO()
+        ends = [on_error(220, LOST)] if end == "error" else []
+        source = scheduler.create_hot_observable(on_next(210, P1), *ends)
+        results = scheduler.start(lambda: source.pipe(progress_bar(file=drawn, ascii=True)), disposed=300)
+        assert results.messages == [on_next(210, P1), *ends]
+        assert " 50%" in drawn.getvalue()
+        assert drawn.getvalue().endswith("\n")
+
+    def test_batch(self):
+        """Of a batch, the bar shows the bytes of all, with their total once it is known; a retry takes some back."""
+        counts = [(0, None), (30, None), (20, None), (60, 60)]
+        steps = steps_drawn([BatchProgress(0, 0, 1, sent, total) for sent, total in counts])
+        assert steps == ["<0/None>", "<30/None>", "<20/None>", "<60/60>"]
+
+    def test_new_attempt(self):
+        """A new attempt begins the same bar again, with its total."""
+        steps = steps_drawn([P0, P1, Progress(0, 20, 2), Progress(20, 20, 2), Progress(3, None, 3)])
+        assert steps == [
+            "<0/10>",
+            "<5/10>",
+            "<0/20>",
+            "<20/20>",
+            "<0/None>",
+            "<3/None>",
+        ]
+
+    def test_a_bar_for_each_subscription(self):
+        """Two subscriptions draw two bars."""
+        drawn = io.StringIO()
+        source = Subject()
+        barred = source.pipe(progress_bar(file=drawn, ascii=True, leave=True))
+        for _ in range(2):
+            barred.subscribe()
+        source.on_next(P2)
+        source.on_completed()
+        assert drawn.getvalue().count("\n") >= 2
+
+    def test_disabled(self):
+        """tqdm's own `disable` draws nothing, and everything passes."""
+        drawn = io.StringIO()
+        assert reactivex.of(P0, P1, "last").pipe(progress_bar(file=drawn, disable=True)).run() == "last"
+        assert drawn.getvalue() == ""
+
+    @pytest.mark.parametrize("fails_at", [1, 2, 5])
+    def test_a_bar_that_cannot_be_drawn(self, fails_at):
+        """A file that cannot be written costs the bar, never the upload."""
+
+        class Full(io.StringIO):
+            writes = 0
+
+            def write(self, text: str) -> int:
+                self.writes += 1
+                if self.writes >= fails_at:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                return super().write(text)
+
+        passed = reactivex.of(P0, P1, P2, "last").pipe(progress_bar(file=Full(), mininterval=0))
+        assert passed.pipe(ops.to_list()).run() == [P0, P1, P2, "last"]
+
+    def test_wrong_option(self):
+        """An option that tqdm does not take is the error of the stream."""
+        with pytest.raises(KeyError, match="colouring"):
+            reactivex.of(P0).pipe(progress_bar(file=io.StringIO(), colouring="red")).run()
+
+    def test_of_an_upload(self):
+        """It draws a real upload and its retries."""
+        drawn = io.StringIO()
+        up = upload(URL, bytes(3 << 20), client=ScriptedClient(refuse(pieces=2), answer(201)))
+        pipeline = up.pipe(
+            retry_backoff(wait_initial=0, wait_jitter=0),
+            progress_bar(file=drawn, ascii=True),
+            raise_for_status(),
+        )
+        assert rxupload.run(pipeline).status_code == 201
+        assert "100%" in drawn.getvalue()
+
+    def test_tqdm_is_missing(self, monkeypatch):
+        """Without tqdm, the call says what to install."""
+        monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+        with pytest.raises(ImportError, match=r"pip install 'rxupload\[progress\]'"):
+            progress_bar()
+
+    def test_import_is_light(self):
+        """tqdm is imported by progress_bar() and by nothing before it."""
+        script = "import sys, rxupload.operators; assert not any('tqdm' in name for name in sys.modules)"
+        subprocess.run([sys.executable, "-c", script], check=True)

@@ -1,0 +1,116 @@
+"""`throughput`, in virtual time, and where it matters in real time."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from reactivex.subject import Subject
+from reactivex.testing import TestScheduler
+from support.hand_cranked_client import ScriptedClient, refuse
+from support.operator_sources import (
+    URL,
+    on_completed,
+    on_next,
+    response,
+    subscribe,
+)
+from support.recording_observer import observe
+
+from rxupload import Progress, upload
+from rxupload.operators import (
+    Throughput,
+    throughput,
+)
+
+
+class TestThroughput:
+    def test_rate(self):
+        """The rate is that of the window, 0.0 at first; the time left follows from it; the response passes."""
+        scheduler = TestScheduler()
+        last = response()
+        items = [Progress(0, 1000), Progress(100, 1000), Progress(400, 1000), Progress(1000, 1000)]
+        source = scheduler.create_hot_observable(
+            *(on_next(210 + 2 * n, item) for n, item in enumerate(items)),
+            on_next(218, last),
+            on_completed(219),
+        )
+        results = scheduler.start(lambda: source.pipe(throughput(window=4)))
+        assert results.messages == [
+            on_next(210, Throughput(items[0], 0.0, None)),
+            on_next(212, Throughput(items[1], 50.0, 18.0)),
+            on_next(214, Throughput(items[2], 100.0, 6.0)),
+            on_next(216, Throughput(items[3], 225.0, 0)),
+            on_next(218, last),
+            on_completed(219),
+        ]
+        assert source.subscriptions == [subscribe(200, 219)]
+
+    def test_stall(self):
+        """After a pause longer than the window the rate is that since the last item before it."""
+        scheduler = TestScheduler()
+        source = scheduler.create_hot_observable(
+            on_next(210, Progress(0, 100)), on_next(211, Progress(50, 100)), on_next(231, Progress(70, 100))
+        )
+        results = scheduler.start(lambda: source.pipe(throughput(window=5)))
+        assert results.messages[-1].value.value == Throughput(Progress(70, 100), 1.0, 30.0)
+
+    def test_new_attempt(self):
+        """A new attempt starts the window again."""
+        scheduler = TestScheduler()
+        source = scheduler.create_hot_observable(
+            on_next(210, Progress(0, 100)),
+            on_next(211, Progress(90, 100)),
+            on_next(212, Progress(0, 100, 2)),
+            on_next(213, Progress(10, 100, 2)),
+        )
+        results = scheduler.start(lambda: source.pipe(throughput()))
+        assert [each.value.value.bytes_per_second for each in results.messages] == [0.0, 90.0, 0.0, 10.0]
+
+    def test_total_unknown(self):
+        """Without a total there is a rate, and no time left."""
+        scheduler = TestScheduler()
+        source = scheduler.create_hot_observable(
+            on_next(210, Progress(0, None)), on_next(211, Progress(5, None))
+        )
+        results = scheduler.start(lambda: source.pipe(throughput()))
+        assert results.messages[-1].value.value == Throughput(Progress(5, None), 5.0, None)
+
+    def test_same_moment(self):
+        """Two items at the same moment have no rate between them, and no division by zero."""
+        scheduler = TestScheduler()
+        source = scheduler.create_hot_observable(
+            on_next(210, Progress(0, 10)), on_next(210, Progress(10, 10)), on_next(211, Progress(0, 0, 2))
+        )
+        results = scheduler.start(lambda: source.pipe(throughput()))
+        assert [each.value.value.bytes_per_second for each in results.messages] == [0.0, 0.0, 0.0]
+        assert [each.value.value.seconds_left for each in results.messages] == [None, 0, 0]
+
+    def test_windows_are_per_subscriber(self):
+        """Two subscribers at the same time do not see each other's items."""
+        source = Subject()
+        slow = source.pipe(throughput())
+        seen: list[list[Throughput]] = [[], []]
+        scheduler = TestScheduler()
+        slow.subscribe(seen[0].append, scheduler=scheduler)
+        source.on_next(Progress(0, 10))
+        scheduler.advance_to(1)
+        slow.subscribe(seen[1].append, scheduler=scheduler)
+        source.on_next(Progress(10, 10))
+        assert [each.bytes_per_second for each in seen[0]] == [0.0, 10.0]
+        assert [each.bytes_per_second for each in seen[1]] == [0.0]
+
+    def test_error_and_real_time(self):
+        """Without a scheduler it goes by the wall clock, and errors pass."""
+        up = upload(URL, bytes(3 << 20), client=ScriptedClient(refuse(pieces=2)), progress_interval=0)
+        observed, _ = observe(up.pipe(throughput()))
+        assert isinstance(observed.wait().error, httpx.ReadError)
+        assert [type(item) for item in observed.items] == [Throughput] * len(observed.items)
+        assert observed.items
+
+    @pytest.mark.parametrize(
+        ("window", "error"), [(0, ValueError), (-1, ValueError), (float("inf"), ValueError), ("5", TypeError)]
+    )
+    def test_wrong_window(self, window, error):
+        """A window that is none raises at the call."""
+        with pytest.raises(error, match="window"):
+            throughput(window)

@@ -1,0 +1,63 @@
+"""What is known of reactivex's schedulers, and the names that are not public."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+
+from reactivex.scheduler import EventLoopScheduler
+from reactivex.scheduler.eventloop import AsyncIOScheduler
+
+from rxupload._schedulers import is_closed, is_loop_of_this_thread, is_on_a_loop
+
+PATIENCE = 10.0
+
+
+def test_names_of_the_event_loop_scheduler():
+    """It has a thread once it works, and says when it is disposed."""
+    seen: list[threading.Thread] = []
+    done = threading.Event()
+    scheduler = EventLoopScheduler()
+    scheduler.schedule(lambda *_: (seen.append(threading.current_thread()), done.set()))
+    assert done.wait(PATIENCE)
+    assert scheduler._thread in (None, *seen)
+    assert not scheduler._is_disposed
+    assert not is_closed(scheduler)
+    scheduler.dispose()
+    assert scheduler._is_disposed
+    assert is_closed(scheduler)
+
+
+def test_the_thread_of_the_event_loop_scheduler():
+    """Inside its work, the scheduler's loop is that of the thread; outside, it is not."""
+    inside: list[bool] = []
+    done = threading.Event()
+    scheduler = EventLoopScheduler()
+    with contextlib.ExitStack() as stack:
+        stack.callback(scheduler.dispose)
+        scheduler.schedule(lambda *_: (inside.append(is_loop_of_this_thread(scheduler)), done.set()))
+        assert done.wait(PATIENCE)
+        assert inside == [True]
+        assert not is_loop_of_this_thread(scheduler)
+
+
+def test_names_of_the_asyncio_scheduler():
+    """It has its loop."""
+    loop = asyncio.new_event_loop()
+    scheduler = AsyncIOScheduler(loop)
+    assert scheduler._loop is loop
+    assert not is_closed(scheduler)
+    loop.close()
+    assert is_closed(scheduler)
+
+
+def test_running_loop():
+    """There is one inside asyncio.run, and none outside."""
+
+    async def inside() -> tuple[bool, bool]:
+        return is_on_a_loop(), asyncio._get_running_loop() is asyncio.get_running_loop()
+
+    assert not is_on_a_loop()
+    assert asyncio._get_running_loop() is None
+    assert asyncio.run(inside()) == (True, True)

@@ -1,0 +1,271 @@
+"""The callback API over real sockets, each rule under its number: the form, headers, paths, redirects."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+
+import pytest
+from reactivex.scheduler.eventloop import AsyncIOScheduler
+from support.recording_callbacks import RecordingCallbacks
+from support.recording_observer import observe
+from support.running_tasks import MIB, start, under_way
+from support.scripted_server import PATIENCE, Connection, Server, header
+from support.stepped_server import SteppedServer
+
+from rxupload import Progress, UploadAborted, UploadTimeout, receiver, upload, uploadtask
+from rxupload.uploadtask import UploadTask, uploadFile
+
+# Rules 11 and 12
+
+
+def test_rule_11_form_data(photo):
+    """str, int, float and bool are sent, None is left out, the empty str is kept; the fields come before the file."""
+    form_data = {"s": "\u00fc", "i": 5, "f": 1.5, "yes": True, "no": False, "none": None, "empty": ""}
+    with receiver.running() as url:
+        result = uploadFile(RecordingCallbacks().object(url, photo, formData=form_data)).result(PATIENCE)
+    fields = json.loads(result["data"])["fields"]
+    assert fields == {"s": "\u00fc", "i": "5", "f": "1.5", "yes": "true", "no": "false", "empty": ""}
+
+
+def test_rule_12_header(photo, server):
+    """Values are str or numbers; the body's own Content-Type wins."""
+    told = RecordingCallbacks()
+    given = {"X-Text": "a", "X-Int": 5, "X-Float": 1.5, "content-type": "text/plain"}
+    start(told, server.url, photo, header=given)
+    request = server.next_request()
+    assert header(request.head, b"x-text") == b"a"
+    assert header(request.head, b"x-int") == b"5"
+    assert header(request.head, b"x-float") == b"1.5"
+    assert header(request.head, b"content-type").startswith(b"multipart/form-data; boundary=")
+    request.read_all()
+    request.respond()
+    told.wait()
+
+
+def test_file_name_and_content_type(photo):
+    """`fileName` and `contentType` stand in place of what the path says."""
+    with receiver.running() as url:
+        task = uploadFile(
+            RecordingCallbacks().object(url, photo), fileName="\u2605.png", contentType="image/x"
+        )
+        (file,) = json.loads(task.result(PATIENCE)["data"])["files"]
+    assert (file["filename"], file["content_type"], file["size"]) == ("\u2605.png", "image/x", 5000)
+
+
+# Rules 13 and 14
+
+
+def test_rule_13_headers(photo):
+    """Keys as the server spelled them; a list where a header comes several times, in any spelling."""
+
+    def script(connection: Connection) -> None:
+        connection.read_body(connection.read_head())
+        connection.respond(200, b"", "X-MiXed: 1", "Set-Cookie: a=1", "set-cookie: b=2", "Set-Cookie: c=3")
+
+    told = RecordingCallbacks()
+    with Server(script) as server:
+        start(told, server.url, photo)
+        told.wait()
+    headers = {"Content-Length": "0", "X-MiXed": "1", "Set-Cookie": ["a=1", "b=2", "c=3"]}
+    assert told.res["headers"] == headers
+    assert told.of("headers") == [{"headers": headers}]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "data"),
+    [
+        ("", b"", ""),
+        ("", "\u00e4".encode(), "\u00e4"),
+        ("", b"a\xff", "a\ufffd"),
+        ("text/plain; charset=iso-8859-1", b"\xe4", "\u00e4"),
+        ("text/plain; charset=utf-16", "\u00e4".encode("utf-16"), "\u00e4"),
+        ("text/plain; charset=no-such", "\u00e4".encode(), "\u00e4"),
+        ("text/plain; charset=hex", b"\xe4", "\ufffd"),
+        ("text/plain; charset=undefined", b"a", "a"),
+        ("application/json", b"\xef\xbb\xbf{}", "{}"),
+    ],
+)
+def test_rule_14_data(photo, content_type, body, data):
+    """Always a str: by the charset, else UTF-8 with replacement; one leading BOM dropped."""
+
+    def script(connection: Connection) -> None:
+        connection.read_body(connection.read_head())
+        connection.respond(200, body, *[f"Content-Type: {content_type}"] * bool(content_type))
+
+    with Server(script) as server:
+        assert uploadFile(RecordingCallbacks().object(server.url, photo)).result(PATIENCE)["data"] == data
+
+
+@pytest.mark.parametrize("folder", ["cache", "files", "mass", "tmp"])
+@pytest.mark.parametrize("configured", [True, False])
+def test_rule_15_internal(internal, folder, configured, monkeypatch):
+    """An internal path lies under the root, which configure or the environment sets."""
+    if configured:
+        uploadtask.configure(internal_root=internal)
+    else:
+        monkeypatch.setenv("RXUPLOAD_INTERNAL_ROOT", str(internal))
+    with receiver.running() as url:
+        task = uploadFile(RecordingCallbacks().object(url, f"internal://{folder}/sub/../sub/a.txt"))
+        (file,) = json.loads(task.result(PATIENCE)["data"])["files"]
+    assert (file["filename"], file["size"]) == ("a.txt", len(folder))
+
+
+def test_rule_15_no_root():
+    """With no root set the message says how to set one."""
+    told = RecordingCallbacks()
+    uploadFile(told.object("http://127.0.0.1:9/", "internal://mass/a.txt"))
+    assert told.wait().code == 202
+    (data, _), *_ = told.of("fail")
+    assert "configure(internal_root=" in data
+    assert "RXUPLOAD_INTERNAL_ROOT" in data
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "internal://mass/../../secret",
+        "internal://mass/../cache/sub/a.txt",
+        "internal://mass//etc/hosts",
+        "internal://other/a.txt",
+        "internal://",
+        "internal://mass/sub",
+        "internal://mass",
+        "internal://mass/link",
+        "internal://mass/folder/secret",
+    ],
+)
+def test_rule_15_outside(internal, path):
+    """What leads out of its folder is refused, over a symbolic link too; so is a directory."""
+    if "link" in path or "folder" in path:
+        try:
+            (internal / "mass/link").symlink_to(internal.parent / "secret")
+            (internal / "mass/folder").symlink_to(internal.parent)
+        except OSError:
+            pytest.skip("this system makes no symbolic links for us")
+    uploadtask.configure(internal_root=internal)
+    told = RecordingCallbacks()
+    uploadFile(told.object("http://127.0.0.1:9/", path))
+    assert told.wait().code == 202
+    assert told.of("fail")[0][0].startswith("filePath")
+
+
+def test_rule_15_link_inside(internal):
+    """A symbolic link that stays in its folder is followed, and keeps its name."""
+    try:
+        (internal / "mass/link.txt").symlink_to(internal / "mass/sub/a.txt")
+    except OSError:
+        pytest.skip("this system makes no symbolic links for us")
+    uploadtask.configure(internal_root=internal)
+    with receiver.running() as url:
+        task = uploadFile(RecordingCallbacks().object(url, "internal://mass/link.txt"))
+        (file,) = json.loads(task.result(PATIENCE)["data"])["files"]
+    assert (file["filename"], file["size"]) == ("link.txt", 4)
+
+
+def test_rule_15_directory(tmp_path):
+    """An ordinary path of a directory is a wrong argument too."""
+    told = RecordingCallbacks()
+    uploadFile(told.object("http://127.0.0.1:9/", tmp_path))
+    assert told.wait().code == 202
+    assert str(tmp_path) in told.of("fail")[0][0]
+
+
+# Rule 16
+
+
+def test_rule_16_redirect(film, server):
+    """A 307 sends the body again, and what a listener sees never falls: it waits until it is overtaken."""
+    told, late = RecordingCallbacks(), RecordingCallbacks()
+    task = start(told, server.url, film)
+    observed, _ = observe(task.events)
+    passes = RecordingCallbacks()
+    task.events.subscribe(lambda item: passes.headers(item.attempt) if isinstance(item, Progress) else None)
+    under_way(server, told).respond(307, b"", "Location: /again")
+    second = server.next_request()
+    assert second.path == "/again"
+    passes.wait_for(lambda passes: 2 in passes.of("headers"))
+    before = told.sent[-1]
+    second.read(before // 2)
+    task.onProgressUpdate(late.progress)  # while the second pass has not overtaken
+    late.wait_for(lambda late: late.sent == [before])
+    second.read_all()
+    second.respond(201)
+    assert told.wait().res["statusCode"] == 201
+    assert all(earlier < later for earlier, later in zip(told.sent, told.sent[1:], strict=False))
+    assert told.of("progress")[-1]["progress"] == 100
+    assert late.sent == told.sent[-len(late.sent) :]
+    assert {item.attempt for item in observed.wait().progress} == {1, 2}
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_rule_16_redirect_after_the_whole_body(photo, status):
+    """100 is not told twice; the response is the last one's."""
+
+    def script(connection: Connection) -> None:
+        head = connection.read_head()
+        body = connection.read_body(head) if header(head, b"content-length") else b""
+        again = head.split(b" ")[1] == b"/again"
+        connection.respond(
+            200 if again else status, str(len(body)).encode(), "Location: /again", "Connection: close"
+        )
+
+    told = RecordingCallbacks()
+    with Server(script) as server:
+        start(told, server.url, photo)
+        assert told.wait().res["data"] == (str(told.sent[-1]) if status in (307, 308) else "0")
+    assert [res["progress"] for res in told.of("progress")].count(100) == 1
+
+
+@pytest.mark.parametrize("count", [20, 21])
+def test_rule_16_twenty_at_most(photo, count):
+    """20 redirects are followed, a 21st fails with 200."""
+
+    def script(connection: Connection) -> None:
+        head = connection.read_head()
+        number = int(head.split(b" ")[1][1:])
+        if length := header(head, b"content-length"):
+            connection.read(int(length))
+        connection.respond(
+            303 if number < count else 200, b"", f"Location: /{number + 1}", "Connection: close"
+        )
+
+    told = RecordingCallbacks()
+    with Server(script) as server:
+        start(told, server.url + "0", photo)
+        told.wait()
+    if count == 20:
+        assert told.res["statusCode"] == 200
+    else:
+        assert told.code == 200
+        assert "redirect" in told.of("fail")[0][0]
+
+
+def test_rule_16_start_keeps_the_uploads_own(photo):
+    """`Upload.start()` follows no redirect unless the upload does, and has the upload's time limit."""
+    with Server(lambda connection: connection.serve(307)) as server:
+        task = upload(server.url, photo).start()
+        assert isinstance(task, UploadTask)
+        assert task.result(PATIENCE)["statusCode"] == 307
+    with SteppedServer() as server, pytest.raises(UploadTimeout):
+        upload(server.url, photo, timeout=0.1).start().result(PATIENCE)
+
+
+def test_start_listens_and_aborts(film, server):
+    """A task from `Upload.start()` has the listeners, abort, await and the loop, as one from uploadFile."""
+
+    async def main() -> None:
+        told = RecordingCallbacks()
+        task = upload(server.url, film).start(scheduler=AsyncIOScheduler(asyncio.get_running_loop()))
+        task.onProgressUpdate(told.progress)
+        request = await asyncio.to_thread(server.next_request)
+        await asyncio.to_thread(request.read, 2 * MIB)
+        await asyncio.to_thread(told.wait_for, lambda told: told.calls)
+        assert task.state == "uploading"
+        task.abort()
+        with pytest.raises(UploadAborted):
+            await task
+        assert told.idents == {threading.get_ident()}
+
+    asyncio.run(main())

@@ -1,0 +1,154 @@
+"""The codes that `fail` is told."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import httpx
+import httpx2
+import pytest
+from support.recording_callbacks import RecordingCallbacks
+from support.running_tasks import MIB, start, under_way
+from support.scripted_server import Connection, Server
+
+from rxupload import uploadtask
+from rxupload.uploadtask import uploadFile
+
+
+def failed(url: str, path: Any, **more: Any) -> tuple[str, int]:
+    """What fail is told."""
+    told = RecordingCallbacks()
+    uploadFile(told.object(url, path, **more))
+    (end,) = told.wait().of("fail")
+    return end
+
+
+def test_code_200_connection_refused(photo):
+    """A refused connection; the message says what failed on what, and nothing of a password or a token."""
+    data, code = failed("http://user:secret@127.0.0.1:1/photos?token=secret", photo)
+    assert code == 200
+    assert "http://127.0.0.1:1/photos" in data
+    assert str(photo) in data
+    assert "secret" not in data
+    assert "\n" not in data
+
+
+def test_code_200_no_such_host(photo):
+    """A name that is not resolved."""
+    assert failed("http://no-such-host.invalid/", photo)[1] == 200
+
+
+def test_code_200_certificate(photo):
+    """A certificate that cannot be trusted."""
+    with Server(lambda connection: None, tls=True) as server:
+        data, code = failed(server.url, photo)
+        server.errors.clear()
+    assert code == 200
+    assert "certificate" in data.lower()
+
+
+def test_code_200_not_http(photo):
+    """Bytes that are not HTTP."""
+
+    def script(connection: Connection) -> None:
+        connection.read_body(connection.read_head())
+        connection.send(b"220 mail.example.com ESMTP\r\n\r\n")
+        connection.wait_for_end()
+
+    with Server(script) as server:
+        assert failed(server.url, photo)[1] == 200
+
+
+def test_code_200_error_that_quotes_the_address(photo):
+    """What a client's own hook says of the address is told without its password."""
+    with Server(lambda connection: connection.serve(401)) as server:
+        url = server.url.replace("http://", "http://user:secret@") + "?token=secret"
+        hooks = {"response": [lambda response: response.raise_for_status()]}
+        with httpx.Client(event_hooks=hooks) as client:
+            data, code = failed(url, photo, client=client)
+    assert code == 200
+    assert "401" in data
+    assert "secret" not in data
+
+
+def test_code_202(photo):
+    """Wrong arguments; rule 1 has them all."""
+    assert failed("", photo)[1] == 202
+
+
+def test_code_204(photo, server):
+    """A limit of the client's own is a timeout too, whichever httpx it is."""
+    for module in (httpx, httpx2):
+        with module.Client(timeout=0.1) as client:
+            data, code = failed(server.url, photo, client=client, timeout=0)
+        assert code == 204
+        assert "timed out" in data or "within" in data or "imeout" in data
+
+
+def test_code_300_reset(film, server):
+    """The connection is reset while sending."""
+    told = RecordingCallbacks()
+    start(told, server.url, film)
+    under_way(server, told).reset()
+    assert told.wait().code == 300
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nand"])
+def test_code_300_closed(photo, answer):
+    """The connection ends before the response, and in its midst."""
+
+    def script(connection: Connection) -> None:
+        connection.read_body(connection.read_head())
+        connection.send(answer)
+
+    with Server(script) as server:
+        assert failed(server.url, photo)[1] == 300
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+def test_code_300_unreadable(photo):
+    """A file that may not be read."""
+    photo.chmod(0)
+    user = os.geteuid()
+    try:
+        if user == 0:
+            os.seteuid(65534)  # root may read anything
+        data, code = failed("http://127.0.0.1:1/", photo)
+    finally:
+        os.seteuid(user)
+    assert code == 300
+    assert str(photo) in data
+
+
+def test_code_300_shrank(film, server):
+    """A file that shrinks while it is sent."""
+    told = RecordingCallbacks()
+    start(told, server.url, film)
+    request = under_way(server, told)
+    with film.open("r+b") as file:
+        file.truncate(100)
+    request.read(24 * MIB)
+    assert told.wait().code == 300
+    assert str(film) in told.of("fail")[0][0]
+
+
+@pytest.mark.parametrize("path", ["missing.jpg", "beach.jpg/missing"])
+def test_code_301(photo, path):
+    """A file that does not exist."""
+    data, code = failed("http://127.0.0.1:1/", photo.parent / path)
+    assert code == 301
+    assert str(photo.parent / path) in data
+
+
+def test_code_301_internal(internal):
+    """The same under the root."""
+    uploadtask.configure(internal_root=internal)
+    assert failed("http://127.0.0.1:1/", "internal://mass/missing")[1] == 301
+
+
+def test_code_1002(photo, server):
+    """Aborted; rule 9 has every way."""
+    told = RecordingCallbacks()
+    start(told, server.url, photo).abort()
+    assert told.wait().of("fail") == [("user cancel request", 1002)]
