@@ -23,7 +23,7 @@ from typing import NoReturn, cast
 import httpx
 
 from rxupload._errors import ResponseTooLarge
-from rxupload._wait import READ, WRITE, Clock, is_ready
+from rxupload._wait import READ, WRITE, Clock
 from . import tls
 from .connection import Connection
 from .control import Control
@@ -237,7 +237,7 @@ class Exchange:
             self._note_movement(self._report())  # before the next send fills up what has gone
             self._hear()
             # Ask the throttle only once the socket is writable.
-            if is_ready_now and (not self._control.is_held_back or is_ready(self.connection, WRITE)):
+            if is_ready_now and (not self._control.is_held_back or self._wait(0.0, WRITE)):
                 return
 
     # Hearing
