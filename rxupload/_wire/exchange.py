@@ -70,7 +70,7 @@ class Exchange:
         self._written = 0  # bytes of the request, before TLS
         self._is_whole = False  # all of them
         self._cut_short = False
-        self._moved: tuple[int, int] = (0, 0)
+        self._moved: tuple[int, int] = (-1, 0)  # written and unacknowledged, when they last changed
         self._moved_at = 0.0
         self._held_until = 0.0  # by the throttle, or for want of more of the body
         self._read_by: float | None = None
