@@ -197,6 +197,7 @@ class Exchange:
             granted, again = self._control.grant(wanted)
             if granted:
                 return granted
+            self._note_movement(self.connection.unacknowledged())
             until = min(self._control.check(), self._ask_again())
             is_ready_now = self._wait(min(until, again), READ if self._hears() else 0, is_woken=True)
             self._held_until = self._clock.now()
@@ -207,6 +208,7 @@ class Exchange:
 
     def _await_flow(self, flow: Flow) -> None:
         """Wait until it has more, or the server speaks."""
+        self._note_movement(self.connection.unacknowledged())
         until = min(self._control.check(), self._ask_again())
         more = flow.watched()
         self._wait(until, READ if self._hears() else 0, is_woken=True, more=more)
