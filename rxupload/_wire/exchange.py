@@ -139,7 +139,8 @@ class Exchange:
         except OSError as error:
             self._break_off(error)
         finally:
-            self._control.give_back(granted - count)
+            if self._has_body:
+                self._control.give_back(granted - count)
         self._wrote(count)
         if is_blocked or (count < granted and self.connection.pending):
             self._wait_to_send()
