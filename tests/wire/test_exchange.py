@@ -843,15 +843,13 @@ class TestGrant:
             when_sent(len(HEAD) + SIZE), acknowledges(), says(OK), acknowledges=False,
         )  # fmt: skip
         run(begin(connection, control), DATA)
-        names = [name for name, *_ in control.log]
-        refused = control.log.index(("grant", 0))
-        while "arrived" in names[refused:]:
-            told = names.index("arrived", refused)
-            asked = len(names) - 1 - names[:told][::-1].index("grant") - (len(names) - told)
-            if control.log[asked] != ("grant", 0):
-                break
-            assert "step aside" in names[asked:told]
-            refused = told + 1
+        is_refused = False
+        for name, *rest in control.log:
+            if name in ("grant", "step aside"):
+                is_refused = rest == [0]
+            else:
+                assert not is_refused, "the observer is told while others wait"
+        assert control.told("step aside")
 
     def test_a_wake_ends_the_wait(self, clock):
         """A pause that is over lets the body go at once: the wake ends the wait, and is cleared."""
