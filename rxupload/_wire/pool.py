@@ -114,6 +114,7 @@ class Pool:
             with self._lock:
                 if wake in self._waiting:
                     self._waiting.remove(wake)
+            self._wake_next()  # there may be room for two, or this one has no use for it
             if wake is not control.wake:
                 wake.close()
 
