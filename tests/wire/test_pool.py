@@ -229,32 +229,39 @@ class TestLimits:
         assert clock.passed == 5
         assert pool.counts() == (1, 0)
 
-    @pytest.mark.parametrize("end", ["stop", "timeout", "room"])
-    def test_a_wake_that_comes_for_one_who_goes_is_passed_on(self, clock, dial, end):
-        """Whoever leaves the queue, by whatever end, wakes the next, so that no room is left unused."""
+    @pytest.mark.parametrize("end", ["stop", "timeout"])
+    def test_a_wake_for_one_who_goes_is_passed_on(self, clock, dial, end):
+        """Room that comes just when the first of those that wait gives up is the next one's."""
+        pool = make(clock, total=1)
+        connection = take(pool, dial)
+        first, second = RecordingControl(clock), RecordingControl(clock)
+
+        def check() -> float:
+            pool._waiting.append(second.wake)  # another thread, which waits behind
+            pool.drop(connection)
+            if end == "stop":
+                raise StopError
+            clock.pass_time(5)
+            return math.inf
+
+        first.check = check
+        with pytest.raises((StopError, httpx.PoolTimeout)):
+            take(pool, dial, control=first, timeout=3)
+        assert second.wake.is_set()
+
+    def test_room_for_two(self, clock, dial):
+        """Where room for two comes at once, one that takes his wakes the other."""
         pool = make(clock, total=2)
         held = [take(pool, dial), take(pool, dial)]
-        first = RecordingControl(clock)
         second = RecordingControl(clock)
-        pool._waiting.append(second.wake)  # another thread, which waits behind
 
-        def give_back() -> None:
-            pool.drop(held[0])
-            if end == "room":
-                pool.drop(held[1])  # the first is woken twice before he runs
-            elif end == "stop":
-                first.stop(StopError())
+        def drop() -> None:
+            pool._waiting.append(second.wake)  # another thread, which waits behind
+            for connection in held:
+                pool.drop(connection)
 
-        pool._waiting.remove(second.wake)
-        clock.at(1, lambda: pool._waiting.append(second.wake))
-        clock.at(3, give_back)
-        if end == "room":
-            take(pool, dial, control=first)
-        else:
-            if end == "timeout":
-                clock.at(3, lambda: clock.pass_time(1))
-            with pytest.raises((StopError, httpx.PoolTimeout)):
-                take_or_late(pool, dial, first)
+        clock.at(1, drop)
+        take(pool, dial, control=RecordingControl(clock))
         assert second.wake.is_set()
 
     def test_first_come_first_woken(self, clock, dial):
@@ -289,21 +296,6 @@ class TestLimits:
         for _ in range(3):
             take(pool, dial, timeout=0)
         assert not clock.waits
-
-
-def take_or_late(pool, dial, control):
-    """Take one; where room comes only at the time limit, the limit wins."""
-    reserve = pool._reserve
-    pool._reserve = lambda: clock_is_late(pool, control) and reserve()
-    try:
-        return take(pool, dial, control=control, timeout=3.5)
-    finally:
-        pool._reserve = reserve
-
-
-def clock_is_late(pool, control):
-    """Somebody else was faster, as far as the one who was woken sees."""
-    return False
 
 
 class TestClose:
