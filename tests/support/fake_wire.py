@@ -507,17 +507,18 @@ class RecordingControl(Plain):
 
 
 class FakeFile:
-    """A range of an open file, which a connection's `files` has under the number 7."""
+    """A range of an open file, which a connection's `files` has."""
 
     def __init__(self, connection: FakeConnection, content: bytes, *, start: int = 0, size: int = -1) -> None:
-        connection.files[7] = content
+        self._number = len(connection.files) + 7
+        connection.files[self._number] = content
         self.start = start
         self.size = len(content) - start if size < 0 else size
         self.reads: list[int] = []
         self._content = content
 
     def fileno(self) -> int:
-        return 7
+        return self._number
 
     def read(self, offset: int, count: int) -> bytes:
         data = self._content[self.start + offset : self.start + min(offset + count, self.size)]
