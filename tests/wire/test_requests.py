@@ -312,13 +312,12 @@ RESPONSES = [
     b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nshort",
 ]
 BODIES = {
-    b"200": [b"ok", b"until the end", b"short"],
-    b"413": [b"big"],
-    b"204": [b""],
-    b"503": [b"not now!"],
-    b"201": [b"ok"],
+    "200": [b"ok", b"short"],
+    "201": [b"ok"],
+    "204": [b""],
+    "413": [b"big"],
+    "503": [b"not now!"],
 }
-WHOLE = 5_000  # bytes of the longest body
 
 
 @st.composite
@@ -453,7 +452,8 @@ def test_any_server(
         outcome = str(response.head.status)
         was_used = response.connection
         response.close()
-        assert received in BODIES[outcome.encode()]
+        # A body that ends with the connection is as long as that has let it be.
+        assert received in BODIES[outcome] or (outcome == "200" and b"until the end".startswith(received))
         if client.pool.counts() == (0, 1):
             assert not was_used.is_closed
             assert not was_used.pending
