@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from typing import cast
 
 from ._body import MultipartBody
 from ._sources import FileRange, Flow, Piece
 from ._transfer import Transfer
+from ._wait import Watched
 
 _SMALL = 128 * 1024  # bytes up to which pieces are joined
 _CHUNK = 896 * 1024  # bytes that are read at a time: with what was joined before, no piece exceeds 1 MiB
@@ -91,7 +91,7 @@ def _chunks(pieces: Generator[Piece], transfer: Transfer) -> Generator[bytes]:
 class _Nothing(bytes):
     """No bytes for now, and what to wait for."""
 
-    watched: tuple = ()
+    watched: tuple[tuple[Watched, int], ...] = ()
 
 
 def _flat(pieces: Generator[Piece]) -> Generator[bytes]:

@@ -26,9 +26,9 @@ from ._body import FieldValue, encode_fields
 from ._client import HTTPClient
 from ._delivery import DirectDelivery, LoopDelivery
 from ._events import Progress, UploadEvent
+from ._redirects import FollowRedirects
 from ._run import run
 from ._schedulers import call_soon, is_closed, is_loop_of_this_thread, makes_threads, may_block
-from ._redirects import FollowRedirects
 from ._sources import File, FileSource, make_source
 from ._task import UploadTask
 from ._threads import run_on_thread
@@ -258,7 +258,7 @@ def _check_url(url: object, client: object) -> str:
     relative_to_client = parsed.is_relative_url and str(getattr(client, "base_url", ""))
     if found and not relative_to_client:
         raise ValueError(f"url: must begin with http:// or https:// and a host; {found}")
-    elif parsed.host:
+    if parsed.host:
         try:
             check_host(parsed.host)
         except ValueError as error:

@@ -46,7 +46,9 @@ class PathSource(Source):
         with _open(self._path) as file:
             found = os.fstat(file.fileno())
             if (found.st_dev, found.st_ino) != (expected.st_dev, expected.st_ino):
-                raise SourceChanged(f"{self._label}: it was replaced by another file since the upload started")
+                raise SourceChanged(
+                    f"{self._label}: it was replaced by another file since the upload started"
+                )
             yield FileRange(file, 0, expected.st_size, self._label)
 
     def _once(self, file: io.FileIO) -> Generator[Piece]:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import httpx
 
 from rxupload._wait import Clock, Wake
+
 from .connection import Connection
 from .control import Control
 
@@ -134,7 +135,7 @@ class Pool:
     def keep(self, connection: Connection) -> None:
         """It may be used again."""
         connection.is_used = True
-        connection.keep_queue_short(False)  # noqa: FBT003
+        connection.keep_queue_short(False)
         seconds = self._limits.seconds
         connection.expires = math.inf if seconds is None else self._clock.now() + seconds
         with self._lock:

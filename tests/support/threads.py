@@ -8,12 +8,15 @@ from collections.abc import Iterator
 
 from support.scripted_server import PATIENCE
 
+from rxupload._threads import retire_idle
+
 
 @contextlib.contextmanager
 def no_thread_left() -> Iterator[None]:
-    """Check that the threads which a block started come to their end."""
+    """Check that the threads which a block started come to their end, those aside that wait for the next upload."""
     before = set(threading.enumerate())
     yield
+    retire_idle()
     for thread in set(threading.enumerate()) - before:
         thread.join(PATIENCE)
         assert not thread.is_alive(), f"{thread} is left over"
