@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import httpx
 
+from ._arguments import parse_url
 from ._transport import RoutingTransport
 
 # A server may take minutes after the last byte (a virus scan, a copy to another store) before it answers.
@@ -81,12 +82,12 @@ def _check_http2() -> None:
 
 
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-_HEADERS = {
-    "Accept": "*/*",
-    "Accept-Encoding": "gzip, deflate",
-    "Connection": "keep-alive",
-    "User-Agent": f"python-httpx/{httpx.__version__}",
-}
+_HEADERS = (
+    (b"Accept", b"*/*"),
+    (b"Accept-Encoding", b"gzip, deflate"),
+    (b"Connection", b"keep-alive"),
+    (b"User-Agent", f"python-httpx/{httpx.__version__}".encode()),
+)
 
 _logger = logging.getLogger("rxupload")
 
@@ -105,16 +106,17 @@ class DefaultClient:
         self, method: str, url: Any, *, content: Any = None, headers: Any = None
     ) -> httpx.Request:
         """Return a request."""
-        request = httpx.Request(
+        parsed = parse_url(str(url))
+        named = {name.lower() for name, _ in headers or ()}
+        extra = [(name, value) for name, value in _HEADERS if name.lower() not in named]
+        host = [] if b"host" in named else [(b"Host", parsed.netloc.rpartition(b"@")[2])]
+        return httpx.Request(
             method,
-            url,
-            headers=httpx.Headers(headers),
-            content=content,
+            parsed,
+            headers=[*host, *extra, *(headers or ())],
+            stream=httpx.ByteStream(b"") if content is None else content,
             extensions={"timeout": dict(self._timeout)},
         )
-        for name, value in _HEADERS.items():
-            request.headers.setdefault(name, value)
-        return request
 
     def send(
         self,

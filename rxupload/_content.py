@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 
+import httpx
+
 from ._body import MultipartBody
 from ._sources import FileRange, Flow, Piece
 from ._transfer import Transfer
@@ -15,7 +17,7 @@ _PACED = 64 * 1024  # bytes, at most, that a client gets at a time where there i
 _PATIENCE = 0.05  # seconds for which small pieces are collected
 
 
-class Content:
+class Content(httpx.SyncByteStream):
     """The body of one upload, which is sent once for each pass.
 
     It has no `read` and no length, so httpx takes its pieces as they are and can iterate it again.

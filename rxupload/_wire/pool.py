@@ -81,7 +81,7 @@ class Pool:
         return connection
 
     def _take(self, key: Hashable) -> Connection | None:
-        """An idle connection that is whole still, as far as can be seen."""
+        """An idle connection that is not too old; that it was closed shows before its first byte is sent."""
         while True:
             with self._lock:
                 kept = self._by_key.get(key)
@@ -92,7 +92,7 @@ class Pool:
                     del self._by_key[key]
                 del self._idle[connection]
                 self._active.add(connection)
-            if connection.expires > self._clock.now() and not connection.is_readable():
+            if connection.expires > self._clock.now():
                 return connection
             self.drop(connection)
 
