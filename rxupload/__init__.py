@@ -14,8 +14,8 @@ from . import operators as operators
 from ._arguments import HeaderTypes
 from ._batch import UploadAll, upload_all
 from ._body import FieldValue
-from ._client import HTTPClient
-from ._errors import SourceChanged, UploadAborted, UploadTimeout
+from ._client import Client, HTTPClient
+from ._errors import RedirectRefused, ResponseTooLarge, SourceChanged, UploadAborted, UploadTimeout
 from ._events import (
     BatchEvent,
     BatchProgress,
@@ -37,6 +37,7 @@ __all__ = [
     "BatchEvent",
     "BatchProgress",
     "BatchSummary",
+    "Client",
     "FieldValue",
     "File",
     "FileSource",
@@ -46,6 +47,8 @@ __all__ = [
     "ItemFailed",
     "ItemProgress",
     "Progress",
+    "RedirectRefused",
+    "ResponseTooLarge",
     "SourceChanged",
     "Upload",
     "UploadAborted",

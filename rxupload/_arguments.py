@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from inspect import iscoroutinefunction
 from typing import Any
 
@@ -24,6 +25,16 @@ _NOT_IN_A_FIELD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, se
 def wrong_type(argument: str, expected: str, value: object) -> TypeError:
     """Return the error for a value of another type than expected."""
     return TypeError(f"{argument}: expected {expected}, got {type(value).__name__}")
+
+
+@lru_cache(maxsize=32)
+def parse_url(text: str) -> httpx.URL:
+    """Parse an address, which costs more than the rest of the checks; uploads of many files have the same.
+
+    Raises:
+        httpx.InvalidURL: It is none.
+    """
+    return httpx.URL(text)
 
 
 def check_client(client: object) -> None:
@@ -76,6 +87,8 @@ def check_seconds(argument: str, value: object, *, zero: bool = True) -> float:
 
 def check_headers(headers: Any) -> list[tuple[bytes, bytes]]:
     """Return the headers as they go out, if they may."""
+    if headers is None:
+        return []
     try:
         items = httpx.Headers(headers).raw
     except (TypeError, AttributeError) as error:

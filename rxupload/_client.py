@@ -10,7 +10,11 @@ from typing import Any, Protocol
 
 import httpx
 
+from ._arguments import parse_url
 from ._transport import RoutingTransport
+
+# A server may take minutes after the last byte (a virus scan, a copy to another store) before it answers.
+_TIMEOUT = httpx.Timeout(connect=30.0, write=60.0, read=600.0, pool=None)
 
 
 class HTTPClient(Protocol):
@@ -36,7 +40,8 @@ class Client(httpx.Client):
 
     Its connections are those of `UploadTransport`, and it heeds the proxy environment variables: HTTP_PROXY,
     HTTPS_PROXY, ALL_PROXY and NO_PROXY, in which hosts, addresses of both families and networks (CIDR) are understood.
-    `mounts` go before them, as in httpx.
+    `mounts` go before them, as in httpx. Unlike httpx's, its time limits are made for uploads: 30 s for a connection,
+    60 s for the server to take a byte, 600 s for the response, unless `timeout` says otherwise.
 
     Raises:
         TypeError: `transport` is given: it would replace what this class is for.
@@ -51,19 +56,22 @@ class Client(httpx.Client):
         http1: bool = True,
         http2: bool = False,
         proxy: Any = None,
+        timeout: Any = _TIMEOUT,
         limits: httpx.Limits | None = None,
         transport: None = None,
         **options: Any,
     ) -> None:
         if transport is not None:
-            raise TypeError("transport: a Client has a transport of its own; use httpx.Client(transport=...) instead")
+            raise TypeError(
+                "transport: a Client has a transport of its own; use httpx.Client(transport=...) instead"
+            )
         if http2:
             _check_http2()
         transports: dict[str, Any] = {"limits": limits} if limits is not None else {}
         routing = RoutingTransport(
             verify=verify, cert=cert, trust_env=trust_env, http1=http1, http2=http2, proxy=proxy, **transports
         )
-        super().__init__(transport=routing, trust_env=trust_env, **options)
+        super().__init__(transport=routing, trust_env=trust_env, timeout=timeout, **options)
 
 
 def _check_http2() -> None:
@@ -73,15 +81,13 @@ def _check_http2() -> None:
         raise ImportError("http2=True needs an extra: pip install 'rxupload[http2]'") from None
 
 
-# A server may take minutes after the last byte (a virus scan, a copy to another store) before it answers.
-_TIMEOUT = httpx.Timeout(connect=30.0, write=60.0, read=600.0, pool=None)
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-_HEADERS = {
-    "Accept": "*/*",
-    "Accept-Encoding": "gzip, deflate",
-    "Connection": "keep-alive",
-    "User-Agent": f"python-httpx/{httpx.__version__}",
-}
+_HEADERS = (
+    (b"Accept", b"*/*"),
+    (b"Accept-Encoding", b"gzip, deflate"),
+    (b"Connection", b"keep-alive"),
+    (b"User-Agent", f"python-httpx/{httpx.__version__}".encode()),
+)
 
 _logger = logging.getLogger("rxupload")
 
@@ -100,16 +106,17 @@ class DefaultClient:
         self, method: str, url: Any, *, content: Any = None, headers: Any = None
     ) -> httpx.Request:
         """Return a request."""
-        request = httpx.Request(
+        parsed = parse_url(str(url))
+        named = {name.lower() for name, _ in headers or ()}
+        extra = [(name, value) for name, value in _HEADERS if name.lower() not in named]
+        host = [] if b"host" in named else [(b"Host", parsed.netloc.rpartition(b"@")[2])]
+        return httpx.Request(
             method,
-            url,
-            headers=httpx.Headers(headers),
-            content=content,
+            parsed,
+            headers=[*host, *extra, *(headers or ())],
+            stream=httpx.ByteStream(b"") if content is None else content,
             extensions={"timeout": dict(self._timeout)},
         )
-        for name, value in _HEADERS.items():
-            request.headers.setdefault(name, value)
-        return request
 
     def send(
         self,
@@ -117,7 +124,7 @@ class DefaultClient:
         *,
         stream: bool = True,
         follow_redirects: bool = False,
-        auth: None = None,
+        auth: None = None,  # noqa: ARG002 - there is none but the address's
     ) -> httpx.Response:
         """Send it, and return the response with its body still unread."""
         assert stream
@@ -129,7 +136,9 @@ class DefaultClient:
         response.request = request
         if _logger.isEnabledFor(logging.INFO):
             address = url.copy_with(userinfo=b"", query=None, fragment=None)  # those may hold secrets
-            _logger.info("%s %s: %d %s", request.method, address, response.status_code, response.reason_phrase)
+            _logger.info(
+                "%s %s: %d %s", request.method, address, response.status_code, response.reason_phrase
+            )
         return response
 
     def close(self) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from typing import cast
+
+import httpx
 
 from ._body import MultipartBody
 from ._sources import FileRange, Flow, Piece
 from ._transfer import Transfer
+from ._wait import Watched
 
 _SMALL = 128 * 1024  # bytes up to which pieces are joined
 _CHUNK = 896 * 1024  # bytes that are read at a time: with what was joined before, no piece exceeds 1 MiB
@@ -15,7 +17,7 @@ _PACED = 64 * 1024  # bytes, at most, that a client gets at a time where there i
 _PATIENCE = 0.05  # seconds for which small pieces are collected
 
 
-class Content:
+class Content(httpx.SyncByteStream):
     """The body of one upload, which is sent once for each pass.
 
     It has no `read` and no length, so httpx takes its pieces as they are and can iterate it again.
@@ -91,7 +93,7 @@ def _chunks(pieces: Generator[Piece], transfer: Transfer) -> Generator[bytes]:
 class _Nothing(bytes):
     """No bytes for now, and what to wait for."""
 
-    watched: tuple = ()
+    watched: tuple[tuple[Watched, int], ...] = ()
 
 
 def _flat(pieces: Generator[Piece]) -> Generator[bytes]:

@@ -40,14 +40,14 @@ class UploadAborted(Exception):  # noqa: N818 (named as the event is)
     """A running task was aborted, so it has no result."""
 
 
-class ResponseTooLarge(httpx.RequestError):  # noqa: N818 (named as the event is)
+class ResponseTooLarge(httpx.RequestError):
     """The response has more bytes, decoded, than `max_response_size`.
 
     The server has received the upload, or as much of it as it wanted. Trying again would bring the same response.
     """
 
 
-class RedirectRefused(httpx.RequestError):  # noqa: N818 (named as the event is)
+class RedirectRefused(httpx.RequestError):
     """The server redirects the upload to where it must not go.
 
     Raised for a redirect from https to http, and for one to another origin with `follow_redirects="same-origin"`.

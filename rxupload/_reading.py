@@ -6,6 +6,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 import httpx
@@ -14,7 +15,9 @@ from ._errors import ResponseTooLarge
 from ._transfer import Transfer
 
 _STEP = 64 * 1024  # bytes that are decoded at a time, to be counted
-_SLICE = 1024  # bytes of an encoded body that the client's library decodes at a time: deflate makes 1 MiB of them at most
+_SLICE = (
+    1024  # bytes of an encoded body that the client's library decodes at a time: of deflate, to 1 MiB at most
+)
 _KNOWN = ("", "identity", "gzip", "x-gzip", "deflate")
 
 
@@ -29,7 +32,9 @@ def read(response: Any, transfer: Transfer, limit: int | None) -> None:
     if response.is_stream_consumed:
         return
     coding = _coding(response)
-    stream = _watched(type(response))(response.stream, transfer, coding, limit)
+    stream = _watched(sys.modules[type(response).__module__.partition(".")[0]])(
+        response.stream, transfer, coding, limit
+    )
     response.stream = stream
     response.read()
     if limit is not None and len(response.content) > limit:
@@ -52,9 +57,8 @@ def _coding(response: Any) -> str:
 
 
 @cache
-def _watched(kind: type) -> Any:
+def _watched(library: ModuleType) -> Any:
     """A stream class of the response's own library, which asks its streams to be of its own."""
-    library = sys.modules[kind.__module__.partition(".")[0]]
     base: Any = getattr(library, "SyncByteStream", httpx.SyncByteStream)
 
     class Watched(base):  # type: ignore[misc]
@@ -94,7 +98,9 @@ class _Counter:
     """Says how many bytes an encoded body has, without holding them."""
 
     def __init__(self, coding: str) -> None:
-        self._is_raw_possible = coding == "deflate"  # some servers leave out zlib's frame (RFC 9110, section 8.4.1.2)
+        self._is_raw_possible = (
+            coding == "deflate"
+        )  # some servers leave out zlib's frame (RFC 9110, section 8.4.1.2)
         self._decoder = zlib.decompressobj(zlib.MAX_WBITS if coding == "deflate" else zlib.MAX_WBITS | 16)
         self._is_broken = False
 

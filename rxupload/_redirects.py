@@ -38,7 +38,7 @@ class Hop:
         is_elsewhere: Whether it goes to another origin than the first, so that the client's credentials must not.
     """
 
-    url: Any
+    url: str
     method: str
     headers: Sequence[tuple[bytes, bytes]]
     has_body: bool = True
@@ -61,13 +61,19 @@ def next_hop(hop: Hop, response: Any, follow: FollowRedirects) -> Hop:
     here = httpx.URL(str(response.request.url))
     there = _target(here, response.headers["location"])
     if here.scheme == "https" and there.scheme == "http":
-        raise RedirectRefused(f"The server redirects from https to http, to {_shown(there)}; that is not followed")
+        raise RedirectRefused(
+            f"The server redirects from https to http, to {_shown(there)}; that is not followed"
+        )
     is_other = not _is_same_origin(here, there)
     if is_other and follow == "same-origin":
-        raise RedirectRefused(f"The server redirects to another origin, {_shown(there)}; that is not followed")
+        raise RedirectRefused(
+            f"The server redirects to another origin, {_shown(there)}; that is not followed"
+        )
     has_body = hop.has_body and response.status_code in _WITH_BODY
     if is_other and has_body:
-        _logger.warning("The upload to %s is redirected, and its body goes to %s", _shown(here), _shown(there))
+        _logger.warning(
+            "The upload to %s is redirected, and its body goes to %s", _shown(here), _shown(there)
+        )
     headers = [
         (name, value)
         for name, value in hop.headers
@@ -78,7 +84,7 @@ def next_hop(hop: Hop, response: Any, follow: FollowRedirects) -> Hop:
         method = "GET"
     return replace(
         hop,
-        url=there,
+        url=str(there),
         method=method,
         headers=headers,
         has_body=has_body,
@@ -105,7 +111,9 @@ def _target(here: httpx.URL, location: str) -> httpx.URL:
     except (httpx.InvalidURL, ValueError):  # no text of theirs: the Location may hold secrets
         raise httpx.RemoteProtocolError("The server redirects to an address that cannot be") from None
     if there.scheme not in _PORTS:
-        raise httpx.UnsupportedProtocol(f"The server redirects to {there.scheme}:, which is neither http nor https")
+        raise httpx.UnsupportedProtocol(
+            f"The server redirects to {there.scheme}:, which is neither http nor https"
+        )
     if here.fragment and not there.fragment:
         there = there.copy_with(fragment=here.fragment)
     return there

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import time
@@ -25,6 +26,7 @@ class Threads:
         self._changed = threading.Condition(threading.RLock())
         self._work: deque[_Work] = deque()
         self._idle = 0
+        self._generation = 0  # threads of an earlier one are not used again
 
     def run(self, work: _Work) -> None:
         """Have a thread do it, now.
@@ -39,19 +41,29 @@ class Threads:
                 return
         threading.Thread(target=self._serve, args=(work,), name=self._name, daemon=True).start()
 
+    def retire(self) -> None:
+        """Have those that are idle end now, and those that work when they have done so."""
+        with self._changed:
+            self._generation += 1
+            self._changed.notify_all()
+
     def _serve(self, work: _Work | None) -> None:
+        generation = self._generation
         while work is not None:
             work()
             work = None  # what it holds is not kept while the thread is idle
-            work = self._next()
+            work = self._next(generation)
 
-    def _next(self) -> _Work | None:
+    def _next(self, generation: int) -> _Work | None:
+        def is_needed() -> bool:
+            return bool(self._work) or generation != self._generation
+
         with self._changed:
-            if self._idle - len(self._work) >= MOST_IDLE:
+            if self._idle - len(self._work) >= MOST_IDLE or generation != self._generation:
                 return None
             self._idle += 1
             try:
-                wait_for(self._changed, lambda: bool(self._work), time.monotonic() + IDLE_SECONDS)
+                wait_for(self._changed, is_needed, time.monotonic() + IDLE_SECONDS)
                 return self._work.popleft() if self._work else None
             finally:
                 self._idle -= 1
@@ -63,6 +75,12 @@ _threads = Threads()
 def run_on_thread(work: _Work) -> None:
     """Have one of the library's threads do it; see `Threads.run`."""
     _threads.run(work)
+
+
+@atexit.register
+def retire_idle() -> None:
+    """Have the library's idle threads end; see `Threads.retire`."""
+    _threads.retire()
 
 
 def _forget() -> None:

@@ -266,7 +266,7 @@ class Throttling(abc.DisposableBase):
     def start(
         self, worker: Callable[[], None], call_soon: Callable[[Callable[[], None]], object] | None
     ) -> None:
-        """Have a thread run a worker that will follow the settings; where there is a loop, they are followed from there first.
+        """Have a thread run a worker that will follow the settings; on a loop, they are followed from there first.
 
         That is in a turn of its own: behind the trampoline of this one, even reactivex.of() would come too late. Of a
         loop that is closed, nobody will hear anything.

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ._errors import UploadTimeout
@@ -60,7 +60,7 @@ class Transfer:
         *,
         is_abandoned: Callable[[], bool] | None = None,
         is_on_loop: Callable[[], bool] | None = None,
-        clock: Clock = SystemClock,  # type: ignore[assignment]
+        clock: Clock = SystemClock,
     ) -> None:
         self.clock = clock
         self.wake = Wake()

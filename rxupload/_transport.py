@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -68,8 +69,7 @@ class UploadTransport(httpx.BaseTransport):
         via = httpx.Proxy(proxy) if isinstance(proxy, str | httpx.URL) else proxy
         if via is not None and via.url.scheme not in ("http", "https", *SOCKS):
             raise ValueError(
-                "proxy: the scheme must be http, https, socks5 or socks5h, "
-                f"and is {via.url.scheme!r}"
+                f"proxy: the scheme must be http, https, socks5 or socks5h, and is {via.url.scheme!r}"
             )
         context = _Context(verify, cert, trust_env=trust_env)
         options = None if socket_options is None else list(socket_options)
@@ -173,8 +173,8 @@ def _pieces(request: httpx.Request) -> Iterator[bytes]:
 class _Context:
     """The TLS settings, made when the first connection needs them: they take 20 ms."""
 
-    def __init__(self, verify: ssl.SSLContext | str | bool, cert: Any, *, trust_env: bool) -> None:
-        self._make = lambda: httpx.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env)
+    def __init__(self, verify: Any, cert: Any, *, trust_env: bool) -> None:
+        self._make = partial(httpx.create_ssl_context, verify=verify, cert=cert, trust_env=trust_env)
         self._lock = threading.Lock()
         self._context = verify if isinstance(verify, ssl.SSLContext) and cert is None else None
         if isinstance(verify, str) or cert is not None:

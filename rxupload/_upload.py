@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, cast
 
 import httpx
@@ -20,15 +20,16 @@ from ._arguments import (
     check_name,
     check_scheduler,
     check_seconds,
+    parse_url,
     wrong_type,
 )
 from ._body import FieldValue, encode_fields
 from ._client import HTTPClient
 from ._delivery import DirectDelivery, LoopDelivery
 from ._events import Progress, UploadEvent
+from ._redirects import FollowRedirects
 from ._run import run
 from ._schedulers import call_soon, is_closed, is_loop_of_this_thread, makes_threads, may_block
-from ._redirects import FollowRedirects
 from ._sources import File, FileSource, make_source
 from ._task import UploadTask
 from ._threads import run_on_thread
@@ -246,26 +247,34 @@ def _subscriber(
 def _check_url(url: object, client: object) -> str:
     if not isinstance(url, str) and not (hasattr(url, "scheme") and hasattr(url, "host")):
         raise TypeError(f"url: expected a str or an httpx.URL, got {type(url).__name__}")
+    text = str(url)
     try:
-        parsed = httpx.URL(str(url))
+        parsed = parse_url(text)
+        found = _fault(text)
     except httpx.InvalidURL as error:
         raise ValueError(f"url: {error}") from error
-    found = ""  # what is wrong
-    if parsed.scheme not in ("http", "https"):
-        found = f"the scheme is {parsed.scheme!r}" if parsed.scheme else "there is no scheme"
-    elif not parsed.host:
-        found = "there is no host"
     relative_to_client = parsed.is_relative_url and str(getattr(client, "base_url", ""))
     if found and not relative_to_client:
-        raise ValueError(f"url: must begin with http:// or https:// and a host; {found}")
-    elif parsed.host:
-        try:
-            check_host(parsed.host)
-        except ValueError as error:
-            raise ValueError(f"url: {error}") from None
-    if parsed.port is not None and not 0 < parsed.port < 1 << 16:
-        raise ValueError(f"url: a port is a number from 1 to 65535, not {parsed.port}")
-    return str(url)
+        raise ValueError(f"url: {found}")
+    return text
+
+
+@lru_cache(maxsize=32)
+def _fault(text: str) -> str:
+    """What is wrong with an address; nothing, where it can be."""
+    url = parse_url(text)
+    if url.scheme not in ("http", "https"):
+        scheme = f"the scheme is {url.scheme!r}" if url.scheme else "there is no scheme"
+        return f"must begin with http:// or https:// and a host; {scheme}"
+    if not url.host:
+        return "must begin with http:// or https:// and a host; there is no host"
+    if url.port is not None and not 0 < url.port < 1 << 16:
+        return f"a port is a number from 1 to 65535, not {url.port}"
+    try:
+        check_host(url.host)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _check_follow(follow: Any) -> FollowRedirects:

@@ -150,7 +150,7 @@ class _Exchange:
         content = self._content if hop.has_body else None
         self._transfer.check()
         # Clients that add a token do so in request() and stream(), and not in send(). To another origin none must go.
-        if hasattr(self._client, "stream") and not hop.is_elsewhere:
+        if self._is_asked_by_stream() and not hop.is_elsewhere:
             timeouts = self._client.timeout.as_dict()
             extensions = {EXTENSION: self._transfer, "timeout": timeouts}
             self._prepare(content, timeouts)
@@ -165,6 +165,8 @@ class _Exchange:
             response = stack.enter_context(context)
         else:
             request = self._client.build_request(hop.method, hop.url, content=content, headers=headers)
+            if hop.has_body and self._body.length is not None:
+                request.headers.pop("Transfer-Encoding", None)
             request.extensions[EXTENSION] = self._transfer
             self._prepare(content, request.extensions.get("timeout", {}))
             auth = {}
@@ -176,6 +178,10 @@ class _Exchange:
             stack.callback(response.close)
         self._transfer.request = response.request
         return cast("httpx.Response", response)
+
+    def _is_asked_by_stream(self) -> bool:
+        # Of a default Transfer-Encoding, stream() could not rid the request, whose body has a length.
+        return hasattr(self._client, "stream") and "Transfer-Encoding" not in self._client.headers
 
     def _prepare(self, content: Content | None, timeouts: dict[str, float | None]) -> None:
         self._transfer.content = content

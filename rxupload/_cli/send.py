@@ -12,8 +12,7 @@ import httpx
 from reactivex import Observable
 from reactivex import operators as ops
 
-from rxupload import BatchSummary, Upload, UploadEvent, run, upload, upload_all
-from rxupload._client import default_client
+from rxupload import BatchSummary, Client, Upload, UploadEvent, run, upload, upload_all
 from rxupload.operators import Retry, retry_backoff
 
 from .bars import choose_report
@@ -79,12 +78,9 @@ def _can_be_read_again(file: str) -> bool:
     return False
 
 
-def _client(args: argparse.Namespace) -> contextlib.AbstractContextManager[httpx.Client | None]:
-    """For --insecure, a client that differs from the default one in just that; None stands for the default one."""
-    if not args.insecure:
-        return contextlib.nullcontext()
-    default = default_client()
-    return type(default)(verify=False, timeout=default.timeout, limits=httpx.Limits())
+def _client(args: argparse.Namespace) -> contextlib.AbstractContextManager[Client | None]:
+    """For --insecure, a client of its own; None stands for the default one."""
+    return Client(verify=False) if args.insecure else contextlib.nullcontext()
 
 
 def _standard_input() -> BinaryIO:

@@ -151,7 +151,11 @@ class Reader:
             RuntimeError: The source can be read only once, and was.
         """
         for piece in self._one_pass():
-            yield Counted(piece, self.size, self._label) if isinstance(piece, Flow) and self.size is not None else piece
+            yield (
+                Counted(piece, self.size, self._label)
+                if isinstance(piece, Flow) and self.size is not None
+                else piece
+            )
 
     def close(self) -> None:
         """Close what the library opened."""

@@ -73,7 +73,7 @@ class SeekableSource(Source):
 
 
 def _is_plain_file(file: Any) -> bool:
-    """Whether it is what `open(path, "rb")` returns: of a subclass, or of gzip's, the descriptor tells something else."""
+    """Whether it is what `open(path, "rb")` returns; of others, as of gzip's, the descriptor tells something else."""
     raw = file.raw if type(file) is io.BufferedReader else file
     return type(raw) is io.FileIO and stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
-from pathlib import Path
 
 from reactivex import abc
 
@@ -69,8 +68,8 @@ def _check_size(size: object, argument: str) -> None:
         raise ValueError(f"{argument}: size must not be negative, and is {size}")
 
 
-def _checked_path(file: str | os.PathLike[str] | os.PathLike[bytes], argument: str) -> Path:
+def _checked_path(file: str | os.PathLike[str] | os.PathLike[bytes], argument: str) -> str:
     path = os.fsdecode(file)
     if not path or "\0" in path:
         raise ValueError(f"{argument} must be a path, and {path!r} is none")
-    return Path(path)
+    return path

@@ -47,9 +47,7 @@ class ObservableSource(Source):
                 self._label, self._size(None), partial(self._pass, begin, [begun]), opened.pop_all()
             )
 
-    def _pass(
-        self, begin: Callable[[], ObservableReader], begun: list[ObservableReader]
-    ) -> Generator[Piece]:
+    def _pass(self, begin: Callable[[], ObservableReader], begun: list[ObservableReader]) -> Generator[Piece]:
         with closing(begun.pop() if begun else begin()) as stream:
             yield stream
 

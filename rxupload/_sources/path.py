@@ -9,7 +9,6 @@ import stat
 from collections.abc import Generator
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 
 from rxupload._errors import SourceChanged
 from rxupload._wait import READ, Watched, is_ready
@@ -25,8 +24,8 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0
 class PathSource(Source):
     """A file, opened anew for each pass; or a pipe that has a path."""
 
-    def __init__(self, path: Path, declared: int | None) -> None:
-        super().__init__(str(path), declared)
+    def __init__(self, path: str, declared: int | None) -> None:
+        super().__init__(path, declared)
         self.default_filename = base_name(path)
         self._path = path
         self._pipe = Once(self._label)
@@ -46,7 +45,9 @@ class PathSource(Source):
         with _open(self._path) as file:
             found = os.fstat(file.fileno())
             if (found.st_dev, found.st_ino) != (expected.st_dev, expected.st_ino):
-                raise SourceChanged(f"{self._label}: it was replaced by another file since the upload started")
+                raise SourceChanged(
+                    f"{self._label}: it was replaced by another file since the upload started"
+                )
             yield FileRange(file, 0, expected.st_size, self._label)
 
     def _once(self, file: io.FileIO) -> Generator[Piece]:
@@ -68,12 +69,12 @@ class _Pipe(Flow):
         return self._file, READ
 
 
-def _open(path: Path) -> io.FileIO:
+def _open(path: str) -> io.FileIO:
     try:
         return io.FileIO(path, "rb", opener=_opener)
     except PermissionError:
-        if path.is_dir():  # Windows answers for a directory as for an unreadable file
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path)) from None
+        if os.path.isdir(path):  # noqa: PTH112  # Windows answers for a directory as for an unreadable file
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path) from None
         raise
 
 

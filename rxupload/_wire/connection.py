@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from rxupload._wait import READ, is_ready
+
 from .tls import TLS, Socket
 
 NOTSENT_LOWAT = 128 * 1024  # bytes that the system holds ready to send, where it is to hold few

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from rxupload._wait import Wake
+
     from .response import Head
 
 
@@ -21,10 +22,14 @@ class Control(Protocol):
         keep: Bytes of the response that may be kept while the body is sent; None for any number.
     """
 
-    wake: Wake | None
-    asks_first: bool
-    is_held_back: bool
-    keep: int | None
+    @property
+    def wake(self) -> Wake | None: ...
+    @property
+    def asks_first(self) -> bool: ...
+    @property
+    def is_held_back(self) -> bool: ...
+    @property
+    def keep(self) -> int | None: ...
 
     def check(self) -> float:
         """Return the time at which to ask again, on the monotonic clock; raise the reason to stop, if there is one."""

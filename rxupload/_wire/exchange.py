@@ -24,10 +24,11 @@ import httpx
 
 from rxupload._errors import ResponseTooLarge
 from rxupload._wait import READ, WRITE, Clock
+
 from . import tls
 from .connection import Connection
 from .control import Control
-from .request import Count, FileRange, Flow, Unit
+from .request import Count, FileRange, Flow, Unit, is_range
 from .response import Head, ResponseParser
 
 RECEIVE = 64 * 1024  # bytes that are received at a time, and at most between two sends
@@ -93,7 +94,7 @@ class Exchange:
             raise Stale
         self._control.check()
         if self._control.is_held_back:
-            self.connection.keep_queue_short(True)  # noqa: FBT003
+            self.connection.keep_queue_short(True)
         try:
             self._send_unit(first)
             for unit in rest:
@@ -113,9 +114,9 @@ class Exchange:
             self._has_body = self._has_body or content > 0
             self._count.add(len(data), content)
             self._send_bytes(data)
-        elif hasattr(data, "start"):
+        elif is_range(data):
             self._count.add(content, content)
-            self._send_range(cast("FileRange", data))
+            self._send_range(data)
         else:
             self._await_flow(cast("Flow", data))
 

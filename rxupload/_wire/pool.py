@@ -15,6 +15,7 @@ from typing import NamedTuple
 import httpx
 
 from rxupload._wait import Clock, Wake
+
 from .connection import Connection
 from .control import Control
 
@@ -80,7 +81,7 @@ class Pool:
         return connection
 
     def _take(self, key: Hashable) -> Connection | None:
-        """An idle connection that is whole still, as far as can be seen."""
+        """An idle connection that is not too old; that it was closed shows before its first byte is sent."""
         while True:
             with self._lock:
                 kept = self._by_key.get(key)
@@ -91,7 +92,7 @@ class Pool:
                     del self._by_key[key]
                 del self._idle[connection]
                 self._active.add(connection)
-            if connection.expires > self._clock.now() and not connection.is_readable():
+            if connection.expires > self._clock.now():
                 return connection
             self.drop(connection)
 
@@ -138,7 +139,7 @@ class Pool:
     def keep(self, connection: Connection) -> None:
         """It may be used again."""
         connection.is_used = True
-        connection.keep_queue_short(False)  # noqa: FBT003
+        connection.keep_queue_short(False)
         seconds = self._limits.seconds
         connection.expires = math.inf if seconds is None else self._clock.now() + seconds
         with self._lock:

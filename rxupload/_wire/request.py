@@ -1,8 +1,8 @@
 """What goes out: a request's head, and its body as units, each of them one send where the system takes it.
 
-A body is a flat list of pieces: bytes, a range of an open file, or a flow, which is what is still to come. The head goes
-out together with the first pieces, small files are joined with what stands around them, and large pieces are sent as
-they are, without a copy.
+A body is a flat list of pieces: bytes, a range of an open file, or a flow, which is what is still to come. The head
+goes out together with the first pieces, small files are joined with what stands around them, and large pieces are sent
+as they are, without a copy.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeGuard, cast
 
 import httpx
 
@@ -53,6 +53,11 @@ class Flow(Protocol):
 Piece: TypeAlias = bytes | memoryview | FileRange | Flow
 
 
+def is_range(piece: Piece) -> TypeGuard[FileRange]:
+    """Whether a piece is a range of a file."""
+    return hasattr(piece, "start")
+
+
 class Unit(NamedTuple):
     """What is sent next.
 
@@ -73,7 +78,9 @@ def head_of(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]
     """
     for name, value in headers:
         if _NOT_IN_A_HEAD.search(value) or _NOT_IN_A_HEAD.search(name):
-            raise httpx.LocalProtocolError(f"The value of the header {name!r} has a line break or a NUL in it")
+            raise httpx.LocalProtocolError(
+                f"The value of the header {name!r} has a line break or a NUL in it"
+            )
     lines = [b"%s %s HTTP/1.1" % (method, target)]
     lines += [b"%s: %s" % header for header in headers]
     if any(_NOT_IN_A_HEAD.search(part) or b" " in part for part in (method, target)):
@@ -109,7 +116,13 @@ class Units:
     """Makes units of a head and of pieces. A request has one of these, however many connections it tries."""
 
     def __init__(
-        self, head: bytes, pieces: Iterable[Piece], framing: Framing, clock: Clock, *, is_head_alone: bool = False
+        self,
+        head: bytes,
+        pieces: Iterable[Piece],
+        framing: Framing,
+        clock: Clock,
+        *,
+        is_head_alone: bool = False,
     ) -> None:
         self._pieces = pieces
         self._is_head_alone = is_head_alone  # for the server is asked first
@@ -130,13 +143,13 @@ class Units:
                     yield from self._alone(piece, len(piece))
                     continue
                 self._add(piece)
-            elif hasattr(piece, "start"):
+            elif is_range(piece):
                 if piece.size > SMALL:
                     yield from self._alone(piece, piece.size)
                     continue
                 self._add(_whole(piece))
             else:
-                yield from self._flow(piece)
+                yield from self._flow(cast("Flow", piece))
             if self._size > SMALL:
                 yield self._flush()
         if not self._is_chunked and self._content != self._length:
@@ -156,7 +169,9 @@ class Units:
     def _count(self, size: int) -> None:
         self._content += size
         if not self._is_chunked and self._content > self._length:
-            raise httpx.LocalProtocolError(f"The body has more than the {self._length} bytes that were declared")
+            raise httpx.LocalProtocolError(
+                f"The body has more than the {self._length} bytes that were declared"
+            )
 
     def _alone(self, piece: bytes | memoryview | FileRange, size: int) -> Iterator[Unit]:
         if self._size:
@@ -209,7 +224,9 @@ class Count:
     """Which bytes of a request are the body's: a chunked one has frames, and a head comes before it."""
 
     def __init__(self) -> None:
-        self._parts: deque[tuple[int, int, int]] = deque()  # first byte on the wire, bytes of frame, of content
+        self._parts: deque[tuple[int, int, int]] = (
+            deque()
+        )  # first byte on the wire, bytes of frame, of content
         self._wire = 0
         self._arrived = 0  # bytes of the parts that are no longer in the deque
         self.content = 0  # bytes in all, so far

@@ -33,6 +33,7 @@ from reactivex.subject import Subject
 from reactivex.testing import ReactiveTest, TestScheduler
 from support.hand_cranked_client import PATIENCE, Exchange, HandCrankedClient, ScriptedClient, answer, refuse
 from support.recording_observer import RecordingObserver, observe
+from support.threads import no_thread_left
 
 import rxupload
 from rxupload import (
@@ -535,15 +536,11 @@ class TestDrawing:
     def test_dispose_ends_the_drawing_thread(self):
         """After a dispose no thread of the batch is left waiting for room."""
         client = HandCrankedClient()
-        _, subscription = observe(upload_all([upload(URL, b"data", client=client)] * 3, concurrency=1))
-        exchange = client.next_request()
-        drawing = [each for each in threading.enumerate() if each.name == "rxupload-batch"]
-        assert drawing
-        subscription.dispose()
-        assert isinstance(exchange.end(), Disposed)
-        for thread in drawing:
-            thread.join(PATIENCE)
-            assert not thread.is_alive()
+        with no_thread_left():
+            _, subscription = observe(upload_all([upload(URL, b"data", client=client)] * 3, concurrency=1))
+            exchange = client.next_request()
+            subscription.dispose()
+            assert isinstance(exchange.end(), Disposed)
 
 
 class TestDispose:

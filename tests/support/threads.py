@@ -8,12 +8,19 @@ from collections.abc import Iterator
 
 from support.scripted_server import PATIENCE
 
+from rxupload._threads import retire_idle
+
 
 @contextlib.contextmanager
 def no_thread_left() -> Iterator[None]:
-    """Check that the threads which a block started come to their end."""
+    """Check that the threads which a block started come to their end, those aside that wait for the next upload."""
     before = set(threading.enumerate())
     yield
-    for thread in set(threading.enumerate()) - before:
+    retire_idle()
+    for thread in (
+        set(threading.enumerate())
+        - before
+        - {each for each in threading.enumerate() if each.name == "rxupload watcher"}
+    ):
         thread.join(PATIENCE)
         assert not thread.is_alive(), f"{thread} is left over"

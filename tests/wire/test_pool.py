@@ -6,7 +6,7 @@ import math
 
 import httpx
 import pytest
-from support.fake_wire import FakeClock, FakeConnection, RecordingControl, after, ends, says
+from support.fake_wire import FakeClock, FakeConnection, RecordingControl, ends
 
 from rxupload._wire.control import PLAIN
 from rxupload._wire.pool import Limits, Pool
@@ -90,17 +90,13 @@ class TestReuse:
         assert take(pool, dial, is_new=True) is dial.made[1]
         assert take(pool, dial) is dial.made[0]
 
-    @pytest.mark.parametrize("step", [ends(), says(b"HTTP/1.1 408 Timeout\r\n\r\n")])
-    def test_one_that_the_server_has_closed(self, clock, dial, step):
-        """One that has something to read, or an end, is closed, and the one before it is taken."""
+    def test_does_not_look(self, clock, dial):
+        """Whether the server has closed an idle one is seen by the exchange, and not here as well."""
         pool = make(clock)
-        first, second = take(pool, dial), take(pool, dial)
-        pool.keep(first)
-        pool.keep(second)
-        second.add(step)
-        assert take(pool, dial) is first
-        assert second.is_closed
-        assert pool.counts() == (1, 0)
+        connection = take(pool, dial)
+        pool.keep(connection)
+        connection.add(ends())
+        assert take(pool, dial) is connection
 
     def test_one_that_is_dropped(self, clock, dial):
         """One that is dropped is closed as it is asked to be, and is gone."""
@@ -343,14 +339,3 @@ class TestClose:
 
         clock.at(1, close)
         assert take(pool, dial, "b") is dial.made[1]
-
-
-def test_the_script_goes_on_while_idle(clock, dial):
-    """A connection that the server closes later, while it is idle, is not used again."""
-    pool = make(clock)
-    connection = take(pool, dial)
-    pool.keep(connection)
-    connection.add(after(2), ends())
-    connection.go_on()
-    clock.pass_time(3)
-    assert take(pool, dial) is not connection

@@ -338,8 +338,8 @@ class TestReuse:
             assert up.run().status_code == 200
             assert server.connections == 2
 
-    def test_closed_between_the_pools_look_and_the_first_write(self, client, monkeypatch):
-        """Also where the server closes after the pool has looked: the exchange looks again before its first byte."""
+    def test_closed_between_the_pool_and_the_first_write(self, client, monkeypatch):
+        """Where the server closes after the pool has given it out, the exchange sees it before its first byte."""
         closing, closed = threading.Event(), threading.Event()
 
         def script(connection: Connection) -> None:
@@ -351,17 +351,14 @@ class TestReuse:
 
         look = WireConnection.is_readable
 
-        def look_and_let_it_close(connection: WireConnection) -> bool:
-            is_readable = look(connection)
-            if not closing.is_set():
-                assert not is_readable
-                closing.set()
-                assert closed.wait(PATIENCE)
-            return is_readable
+        def let_it_close_and_look(connection: WireConnection) -> bool:
+            closing.set()
+            assert closed.wait(PATIENCE)
+            return look(connection)
 
         with Server(script) as server:
             assert upload(server.url, b"first", client=client).run().status_code == 200
-            monkeypatch.setattr(WireConnection, "is_readable", look_and_let_it_close)
+            monkeypatch.setattr(WireConnection, "is_readable", let_it_close_and_look)
             observed, _ = observe(upload(server.url, iter([b"once"]), client=client))
             assert observed.wait().response.status_code == 200
             assert closed.is_set()
