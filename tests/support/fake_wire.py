@@ -183,20 +183,22 @@ class FakeConnection:
 
     def send(self, data: bytes | memoryview) -> int:
         self._check()
-        count = self._send_records(bytes(data), self._slice) if self._slice else self._take(bytes(data))
-        self.go_on()
-        return count
+        return self._send_records(bytes(data), self._slice) if self._slice else self._take(bytes(data))
 
     def _send_records(self, data: bytes, size: int) -> int:
         count = 0
         try:
             self._flush()
+            before = len(self.sent)
             while count < len(data):
                 self._records = data[count : count + size]
                 count += len(self._records)
                 self._flush()
         except BlockingIOError:
             if not count:
+                raise
+        except OSError:
+            if not count or len(self.sent) == before:
                 raise
         return count
 
@@ -215,6 +217,7 @@ class FakeConnection:
         self.is_blocked = self.is_blocked and not count
         self.room -= count
         self.sent += data[:count]
+        self.go_on()
         return count
 
     def sendfile(self, file: int, offset: int, count: int) -> int:
@@ -225,9 +228,7 @@ class FakeConnection:
             raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
         data = self.files[file][offset : offset + count]
         self.log.append(f"sendfile {len(data)}")
-        taken = self._take(data)
-        self.go_on()
-        return taken
+        return self._take(data)
 
     def recv(self, max_bytes: int) -> bytes:
         self._check()
