@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
+import ssl
 from collections.abc import Iterable
 
 import httpx
@@ -31,7 +32,7 @@ from support.fake_wire import (
 from rxupload._errors import ResponseTooLarge, SourceChanged
 from rxupload._wait import READ, WRITE
 from rxupload._wire.control import PLAIN, Control
-from rxupload._wire.exchange import RECEIVE, Exchange, Stale
+from rxupload._wire.exchange import CHUNK, RECEIVE, Exchange, Stale
 from rxupload._wire.request import Framing, Piece, Unit, Units
 
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -93,6 +94,14 @@ class TestOrder:
         assert connection.sent == HEAD + DATA
         assert exchange.ends_with_reset
         assert not exchange.leaves_it_usable
+
+    @pytest.mark.parametrize("status", [299, 300, 307])
+    def test_which_status_ends_the_sending(self, clock, control, status):
+        """A status of 300 ends it, and one of 299 does not."""
+        response = OK.replace(b"200", str(status).encode())
+        connection = FakeConnection(clock, when_sent(len(HEAD)), says(response))
+        assert run(begin(connection, control), DATA) == (status, b"ok")
+        assert connection.sent == HEAD + DATA * (status < 300)
 
     def test_takes_no_more_of_the_source(self, clock, control):
         """Once the server has refused the body, its source is not asked for more than the slice at hand."""
@@ -736,6 +745,29 @@ class TestBroken:
         )
         assert run(begin(connection, control), DATA) == (413, b"big")
 
+    @pytest.mark.parametrize("answer", [TOO_LARGE, OK, ssl.SSLError(1, "unknown ca"), None])
+    def test_an_answer_between_the_look_and_the_send(self, clock, control, answer):
+        """What comes after the server was last heard is read when the send breaks."""
+        connection = FakeConnection(clock)
+        grant = control.grant
+
+        def grant_late(wanted: int) -> tuple[int, float]:
+            if answer is not None:
+                connection.say(PROCESSING, answer)
+            connection.refuse(BrokenPipeError(errno.EPIPE, "Broken pipe"))
+            return grant(wanted)
+
+        control.grant = grant_late
+        exchange = begin(connection, control)
+        if isinstance(answer, bytes):
+            assert run(exchange, DATA) == ((413, b"big") if answer == TOO_LARGE else (200, b"ok"))
+        elif answer is not None:
+            with pytest.raises(httpx.ReadError, match="unknown ca"):
+                run(exchange, DATA)
+        else:
+            with pytest.raises(httpx.WriteError, match="Broken pipe"):
+                run(exchange, DATA)
+
 
 class TestStale:
     def test_closed_while_idle(self, clock, control):
@@ -923,6 +955,14 @@ class TestSendfile:
         file = FakeFile(connection, DATA)
         run(begin(connection, control), Unit(file, SIZE))
         assert connection.log[1:] == ["sendfile 100", "sendfile 200", f"sendfile {SIZE - 300}"]
+
+    @pytest.mark.parametrize(("is_held_back", "most"), [(True, CHUNK), (False, 3 * CHUNK)])
+    def test_how_much_the_system_is_asked_to_send(self, clock, is_held_back, most):
+        """Of a body that may be held the system is given less of a file at a time."""
+        control = RecordingControl(clock, is_held_back=is_held_back)
+        connection = FakeConnection(clock, when_sent(len(HEAD) + 3 * CHUNK), says(OK))
+        run(begin(connection, control), Unit(FakeFile(connection, bytes(3 * CHUNK)), 3 * CHUNK))
+        assert {line for line in connection.log if line.startswith("sendfile")} == {f"sendfile {most}"}
 
     @pytest.mark.parametrize("sendfile", [True, False])
     def test_a_file_that_has_shrunk(self, clock, sendfile):

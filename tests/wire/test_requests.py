@@ -271,6 +271,8 @@ class TestStale:
         assert b"".join(client.post(BODY)) == b"ok"
         assert fresh.sent == head() + BODY
         assert client.route.dialled == 3
+        assert second.is_closed
+        assert not first.is_closed
 
     def test_no_second_try_after_a_byte(self, clock):
         """Once a byte has gone the request is not repeated: it may not be one that can be."""
