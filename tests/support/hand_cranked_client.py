@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from rxupload._transfer import Transfer
+from rxupload._transfer import EXTENSION
 
 PATIENCE = 10.0  # seconds after which a test has failed; never waited for when it passes
 
@@ -72,8 +72,7 @@ class Exchange:
         return next(self._body, None)
 
     def perform(self) -> httpx.Response:
-        transfer = Transfer.current()
-        assert transfer is not None
+        transfer = self.request.extensions[EXTENSION]
 
         def wake() -> None:
             self._steps.put(transfer.check)
@@ -89,6 +88,8 @@ class Exchange:
             self.ended.put(error)
             self._done.put(error)  # for a step of the test's that was not done any more
             raise
+        finally:
+            transfer.detach(wake)
 
 
 class HandCrankedClient:
