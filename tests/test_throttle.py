@@ -46,6 +46,7 @@ from rxupload._transfer import Transfer
 from rxupload._wait import Wake
 from rxupload._wire.connection import _USUAL_LOWAT, NOTSENT_LOWAT
 from rxupload._wire.connection import Connection as WireConnection
+from rxupload._wire.dial import connect
 from rxupload.operators import of_type, retry_backoff
 
 KIB, MB = 1024, 1_000_000
@@ -1081,7 +1082,7 @@ class TestPause:
 
         with Server(script, tls=tls, receive_buffer=64 * KIB) as server:
             with monkeypatch.context() as patched:
-                patched.setattr(socket, "socket", Recorder)
+                patched.setitem(connect.__kwdefaults__, "make_socket", Recorder)
                 observed, _ = observe(upload(server.url, LARGE, client=client, pause=pause))
                 settled(0.3)  # until the buffers are full
             pause.on_next(True)
