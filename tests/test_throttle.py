@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import socket
 import sys
 import threading
@@ -1055,9 +1056,14 @@ class TestPause:
         assert counts[0] <= (128 + 128 + 256) * KIB
 
     @both
+    @pytest.mark.parametrize("kind", ["bytes", "file"])
     @pytest.mark.skipif(sys.platform == "win32", reason="the system's buffers differ there")
-    def test_of_what_is_encrypted(self, client, tls, monkeypatch):
+    def test_of_what_is_encrypted(self, client, tls, kind, monkeypatch, tmp_path):
         """When the server reads again during a pause nothing is written, not even what was encrypted before."""
+        source: Any = LARGE
+        if kind == "file":
+            source = tmp_path / "large"
+            source.write_bytes(LARGE)
         pause, go_on, gone = Subject[bool](), threading.Event(), threading.Event()
         writes: list[float] = []
 
@@ -1080,10 +1086,18 @@ class TestPause:
                 writes.append(time.monotonic())
                 return count
 
+        sendfile = os.sendfile
+
+        def record(*args: Any) -> int:
+            count = sendfile(*args)
+            writes.append(time.monotonic())
+            return count
+
+        monkeypatch.setattr(os, "sendfile", record)
         with Server(script, tls=tls, receive_buffer=64 * KIB) as server:
             with monkeypatch.context() as patched:
                 patched.setitem(connect.__kwdefaults__, "make_socket", Recorder)
-                observed, _ = observe(upload(server.url, LARGE, client=client, pause=pause))
+                observed, _ = observe(upload(server.url, source, client=client, pause=pause))
                 settled(0.3)  # until the buffers are full
             pause.on_next(True)
             settled(0.1)
