@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeGuard
@@ -34,6 +34,7 @@ class BinaryFile(Protocol):
 
 
 Content: TypeAlias = BinaryFile | Iterable[Buffer]
+
 
 FileSource: TypeAlias = (
     str
@@ -150,12 +151,12 @@ class Reader:
             SourceChanged: It gives fewer or more bytes than `size`; also when a piece is read.
             RuntimeError: The source can be read only once, and was.
         """
-        for piece in self._one_pass():
-            yield (
-                Counted(piece, self.size, self._label)
-                if isinstance(piece, Flow) and self.size is not None
-                else piece
-            )
+        with closing(self._one_pass()) as pieces:
+            for piece in pieces:
+                if isinstance(piece, Flow) and self.size is not None:
+                    yield Counted(piece, self.size, self._label)
+                else:
+                    yield piece
 
     def close(self) -> None:
         """Close what the library opened."""

@@ -74,6 +74,8 @@ class SeekableSource(Source):
 
 def _is_plain_file(file: Any) -> bool:
     """Whether it is what `open(path, "rb")` returns; of others, as of gzip's, the descriptor tells something else."""
+    if not hasattr(os, "pread"):  # a descriptor of our own would move with the caller's
+        return False
     raw = file.raw if type(file) is io.BufferedReader else file
     return type(raw) is io.FileIO and stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
 

@@ -131,7 +131,11 @@ class Exchange:
             self._hear()
 
     def _send_some(self, data: memoryview) -> int:
-        granted = self._grant(len(data)) if len(data) else 0
+        granted = 0
+        if len(data):
+            granted = self._grant(len(data))
+        elif self._has_body and self._control.is_paused():  # what was encrypted before is held as well
+            self._control.give_back(self._grant(1))
         count, is_blocked = 0, False
         try:
             count = self.connection.send(data[:granted])

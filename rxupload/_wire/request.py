@@ -191,13 +191,12 @@ class Units:
         since = self._clock.now()
         while (data := flow.read(READ)) is None or len(data):
             if data is None:
-                if self._size:
-                    yield self._flush()
-                yield Unit(flow, 0)
+                # After the flush it is read again: a wait for the throttle may have taken its wake-up.
+                yield self._flush() if self._size else Unit(flow, 0)
             elif len(data) > SMALL:
                 yield from self._alone(data, len(data))
             else:
-                self._add(data)
+                self._add(bytes(data))  # a view holds until the next read
                 if self._size <= SMALL and self._clock.now() - since < PATIENCE:
                     continue
                 yield self._flush()
