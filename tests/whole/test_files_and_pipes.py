@@ -219,7 +219,9 @@ class TestFilesThatChange:
             connection.respond()
 
         with Server(script) as server:
-            observed, _ = observe(upload(server.url, [pipe, path], client=client))
+            begun = threading.Event()  # so the file has been looked at
+            observed, _ = observe(upload(server.url, [pipe, path], client=client), lambda _: begun.set())
+            assert begun.wait(PATIENCE)
             with writer_of(pipe):
                 change()
             return observed.wait(), bodies
