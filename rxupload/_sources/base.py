@@ -111,8 +111,12 @@ class Source(ABC):
         self._declared = declared
 
     @abstractmethod
-    def open(self, owner: Owner) -> Reader:
+    def open(self, owner: Owner, *, is_next: bool = True) -> Reader:
         """Open it for one upload, and find what is wrong with it before anything is sent.
+
+        Args:
+            owner: The upload.
+            is_next: Whether its turn comes first; what can be opened again then is closed until then otherwise.
 
         Raises:
             OSError: A path cannot be opened; the error has the path.

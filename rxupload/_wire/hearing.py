@@ -185,11 +185,11 @@ class Hearing:
                     f"The connection broke before the response was whole: {error}{self._control.so_far()}"
                 ) from error
             else:
-                if self._movement.has_body and is_head:
-                    self._movement.report()
                 if not data:
                     self._control.check()
                 self._feed(data)
+                if is_head and self._movement.has_body and self.parser.head is None:
+                    self._movement.report()
                 return
 
     def _read_until(self, *, is_head: bool) -> float:
