@@ -33,9 +33,9 @@ from rxupload._sources import path as path_module
 posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX pipes and permissions")
 
 
-def open_it(source):
+def open_it(source, **options):
     """Open it for an upload that is never woken: no source in here but a pipe has one wait."""
-    return source.open(FakeOwner())
+    return source.open(FakeOwner(), **options)
 
 
 def read(file, size=None):
@@ -49,8 +49,8 @@ def opened():
     """Opens sources, and closes their readers at the end."""
     readers = []
 
-    def open_(source):
-        reader = open_it(source)
+    def open_(source, **options):
+        reader = open_it(source, **options)
         readers.append(reader)
         return reader
 
@@ -437,7 +437,7 @@ def test_file_that_is_replaced(path, opened):
 @posix_only
 def test_file_that_is_replaced_by_a_pipe(path, opened):
     """Where a pipe without a writer has taken its name, that is SourceChanged at once."""
-    reader = opened(make_source(path))
+    reader = opened(make_source(path), is_next=False)
     path.rename(path.with_name("moved"))
     os.mkfifo(path)
     with pytest.raises(SourceChanged, match="replaced by another file"):
@@ -446,7 +446,7 @@ def test_file_that_is_replaced_by_a_pipe(path, opened):
 
 def test_file_that_is_gone(path, opened):
     """A file that is gone when its turn comes is FileNotFoundError, with the path."""
-    reader = opened(make_source(path))
+    reader = opened(make_source(path), is_next=False)
     path.unlink()
     with pytest.raises(FileNotFoundError) as missing:
         read_all(reader)
@@ -463,34 +463,59 @@ def test_file_that_is_replaced_during_its_turn(path, opened):
     assert b"".join(given) == b"ent"
 
 
-def test_file_is_open_in_its_turn_alone(path, monkeypatch):
-    """A file is closed before its turn and after it, also where the pass breaks off."""
-    files = []
+@pytest.fixture
+def descriptors(monkeypatch):
+    """The descriptors that paths were opened with, in their order."""
+    opened = []
 
     def spy(path):
-        files.append(open_file(path))
-        return files[-1]
+        opened.append(open_path(path))
+        return opened[-1]
 
-    open_file = path_module._open
+    open_path = path_module._open
     monkeypatch.setattr(path_module, "_open", spy)
+    return opened
+
+
+def is_open(descriptor):
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def test_file_is_open_in_its_turn_alone(path, descriptors):
+    """A file whose turn comes later is closed before it and after it, also where the pass breaks off."""
     source = make_source(path)
-    assert not files
-    reader = open_it(source)
-    assert files[0].closed
+    assert not descriptors
+    reader = open_it(source, is_next=False)
+    assert not is_open(descriptors[0])
     for take_all in (False, True):
         given = chunks(reader, 3)
         next(given)
-        assert not files[-1].closed
+        assert is_open(descriptors[-1])
         if take_all:
             list(given)
         else:
             given.close()
-        assert files[-1].closed
+        assert not is_open(descriptors[-1])
     reader.close()
-    assert len(files) == 3
+    assert len(descriptors) == 3
     with pytest.raises(SourceChanged):
         open_it(make_source(path, size=1))
-    assert files[3].closed
+    assert not is_open(descriptors[3])
+
+
+def test_file_whose_turn_is_next_is_opened_once(path, descriptors):
+    """A file whose turn comes at once is opened once for its first pass, and anew for each further one."""
+    reader = open_it(make_source(path))
+    assert read_all(reader) == b"content"
+    assert len(descriptors) == 1
+    assert read_all(reader) == b"content"
+    assert len(descriptors) == 2
+    reader.close()
+    assert not any(map(is_open, descriptors))
 
 
 @posix_only

@@ -652,7 +652,7 @@ class TestProgress:
         control = RecordingControl(clock, is_due=False)
         connection = FakeConnection(clock, when_sent(len(HEAD) + 20 * SIZE), says(OK))
         run(begin(connection, control), *20 * [DATA])
-        assert len(connection.asked_at) == 2  # both once the body has gone
+        assert len(connection.asked_at) == 1  # once the body has gone
         assert not [count for count in control.told("arrived") if count < 20 * SIZE]
 
 
