@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from ._content import Content
 from ._delivery import Delivery
 from ._meter import Meter
 from ._reading import read
-from ._redirects import FollowRedirects, Hop, is_redirect, next_hop, strip_credentials
+from ._redirects import FollowRedirects, Hop, is_prepared_by, is_redirect, next_hop, next_request, prepare
 from ._sources import Source
 from ._throttle import Pause, RateLimit, Throttling
 from ._transfer import EXTENSION, Abandoned, Disposed, Transfer
@@ -108,9 +109,12 @@ class _Exchange:
             self._body = body
             self._content = Content(body, transfer)
             stack.callback(self._content.close)
-            response = self._follow(Hop(plan.url, plan.method, plan.headers))
-            for each in (*response.history, response):
-                each.request.extensions.pop(EXTENSION, None)
+            try:
+                response = self._follow(Hop(plan.url, plan.method, plan.headers))
+            except BaseException as error:
+                _forget(transfer.request, _request_of(error))
+                raise
+            _forget(*(each.request for each in (*response.history, response)))
             return response
 
     def _follow(self, hop: Hop) -> httpx.Response:
@@ -119,19 +123,22 @@ class _Exchange:
             follow = bool(getattr(self._client, "follow_redirects", False))
         most = getattr(self._client, "max_redirects", _MAX_REDIRECTS)
         history: list[httpx.Response] = []
+        redirects = 0
         while True:
             response = self._send_and_read(hop)
             response.history = [*history, *response.history]
             if not is_redirect(response):
                 return response
             if not follow:
-                _describe_next(hop, response)
+                response.next_request = next_request(hop, response)
                 return response
-            if len(history) >= most:
+            if redirects >= most:
                 raise httpx.TooManyRedirects(
                     f"The upload was redirected more than {most} times", request=response.request
                 )
             hop = next_hop(hop, response, follow)
+            redirects += 1
+            response.next_request = None  # as httpx has it for one that is followed
             history = [*response.history, response]
 
     def _send_and_read(self, hop: Hop) -> httpx.Response:
@@ -150,7 +157,7 @@ class _Exchange:
         content = self._content if hop.has_body else None
         self._transfer.check()
         # Clients that add a token do so in request() and stream(), and not in send(). To another origin none must go.
-        if self._is_asked_by_stream() and not hop.is_elsewhere:
+        if _has_stream(self._client) and is_prepared_by(self._client, hop):
             timeouts = self._client.timeout.as_dict()
             extensions = {EXTENSION: self._transfer, "timeout": timeouts}
             self._prepare(content, timeouts)
@@ -167,21 +174,16 @@ class _Exchange:
             request = self._client.build_request(hop.method, hop.url, content=content, headers=headers)
             if hop.has_body and self._body.length is not None:
                 request.headers.pop("Transfer-Encoding", None)
+            if not hop.is_first:
+                prepare(request, hop)
             request.extensions[EXTENSION] = self._transfer
             self._prepare(content, request.extensions.get("timeout", {}))
-            auth = {}
-            if hop.is_elsewhere:
-                strip_credentials(request.headers)
-                auth = {"auth": None}
+            auth = {"auth": None} if hop.is_elsewhere and _takes_auth(self._client.send) else {}
             self._transfer.request = request
             response = self._client.send(request, stream=True, follow_redirects=False, **auth)
             stack.callback(response.close)
         self._transfer.request = response.request
         return cast("httpx.Response", response)
-
-    def _is_asked_by_stream(self) -> bool:
-        # Of a default Transfer-Encoding, stream() could not rid the request, whose body has a length.
-        return hasattr(self._client, "stream") and "Transfer-Encoding" not in self._client.headers
 
     def _prepare(self, content: Content | None, timeouts: dict[str, float | None]) -> None:
         self._transfer.content = content
@@ -205,10 +207,24 @@ class _Exchange:
         return headers
 
 
-def _describe_next(hop: Hop, response: httpx.Response) -> None:
-    """Say, as httpx does, which request a redirect that is not followed asks for."""
+def _has_stream(client: Any) -> bool:
+    return all(hasattr(client, name) for name in ("stream", "timeout", "headers"))
+
+
+def _takes_auth(send: Any) -> bool:
+    parameters = inspect.signature(send).parameters
+    return "auth" in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+
+
+def _request_of(error: BaseException) -> Any:
     try:
-        after = next_hop(hop, response, follow=True)
-    except httpx.RequestError:
-        return
-    response.next_request = httpx.Request(after.method, after.url, headers=after.headers)
+        return getattr(error, "request", None)
+    except RuntimeError:  # httpx's way to say that it has none
+        return None
+
+
+def _forget(*requests: Any) -> None:
+    """A response or an error may outlive its upload."""
+    for request in requests:
+        if request is not None:
+            request.extensions.pop(EXTENSION, None)
