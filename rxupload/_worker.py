@@ -194,7 +194,7 @@ class _Exchange:
         """The caller's, and over whatever they say of it those of the body."""
         about_body = (b"content-type", b"content-length", b"transfer-encoding")
         headers = [(name, value) for name, value in hop.headers if name.lower() not in about_body]
-        if not any(name.lower() == b"accept-encoding" for name, _ in headers):
+        if not any(name.lower() == b"accept-encoding" for name, _ in headers) and self._asks_for_too_much():
             headers.append((b"Accept-Encoding", b"gzip, deflate"))  # what can be decoded in bounded steps
         if hop.has_body:
             headers.append((b"Content-Type", self._body.content_type.encode()))
@@ -205,6 +205,11 @@ class _Exchange:
             if self._transfer.asks_first:
                 headers.append((b"Expect", b"100-continue"))
         return headers
+
+    def _asks_for_too_much(self) -> bool:
+        """Whether the client asks by itself for more than gzip and deflate, as httpx does where it knows br or zstd."""
+        own = getattr(self._client, "headers", {}).get("Accept-Encoding", "*").lower()
+        return any(coding in own for coding in ("br", "zstd", "*"))
 
 
 def _has_stream(client: Any) -> bool:
