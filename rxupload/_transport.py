@@ -197,9 +197,7 @@ class _Multiplexing:
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         with self._lock:
-            if self._transport is None:
-                self._transport = self._make()
-            transport = self._transport
+            transport = self._transport = self._transport or self._make()
         return transport.handle_request(request)
 
     def close(self) -> None:
