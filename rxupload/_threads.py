@@ -39,7 +39,8 @@ class Threads:
                 self._work.append(work)
                 self._changed.notify()
                 return
-        threading.Thread(target=self._serve, args=(work,), name=self._name, daemon=True).start()
+        # In a list that is emptied, for a thread keeps its arguments as long as it lives.
+        threading.Thread(target=self._serve, args=([work],), name=self._name, daemon=True).start()
 
     def retire(self) -> None:
         """Have those that are idle end now, and those that work when they have done so."""
@@ -47,8 +48,9 @@ class Threads:
             self._generation += 1
             self._changed.notify_all()
 
-    def _serve(self, work: _Work | None) -> None:
+    def _serve(self, first: list[_Work]) -> None:
         generation = self._generation
+        work: _Work | None = first.pop()
         while work is not None:
             work()
             work = None  # what it holds is not kept while the thread is idle
