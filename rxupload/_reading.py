@@ -37,7 +37,7 @@ def read(response: Any, transfer: Transfer, limit: int | None) -> None:
     elif not _has_content(response):
         return  # a hook of the client's had it for itself
     if limit is not None and len(response.content) > limit:
-        raise ResponseTooLarge(_too_large(limit), request=response.request)
+        raise ResponseTooLarge(_too_large(limit))
     response.stream = getattr(library, "ByteStream", httpx.ByteStream)(response.content)
 
 
@@ -55,15 +55,11 @@ def _too_large(limit: int) -> str:
 def _coding(response: Any) -> str:
     codings = [each.strip().lower() for each in response.headers.get("content-encoding", "").split(",")]
     if len(codings) > 1:
-        raise httpx.DecodingError(
-            f"The response has {len(codings)} content codings, and one is accepted", request=response.request
-        )
+        raise httpx.DecodingError(f"The response has {len(codings)} content codings, and one is accepted")
     (coding,) = codings
     asked_for = response.request.headers.get("accept-encoding", "").lower()
     if coding in ("br", "zstd") and coding not in asked_for:
-        raise httpx.DecodingError(
-            f"The response is encoded as {coding}, which was not asked for", request=response.request
-        )
+        raise httpx.DecodingError(f"The response is encoded as {coding}, which was not asked for")
     return str(coding)
 
 

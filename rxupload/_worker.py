@@ -112,7 +112,10 @@ class _Exchange:
             try:
                 response = self._follow(Hop(plan.url, plan.method, plan.headers))
             except BaseException as error:
-                _forget(transfer.request, _request_of(error))
+                request = _request_of(error)
+                if isinstance(error, httpx.RequestError) and request is None and transfer.request is not None:
+                    error.request = transfer.request
+                _forget(transfer.request, request)
                 raise
             _forget(*(each.request for each in (*response.history, response)))
             return response

@@ -260,8 +260,8 @@ def test_source_that_is_read_once():
         assert upload(server.url, iter([b"data"]), follow_redirects=True).run().status_code == 200
 
 
-def test_redirect_while_the_body_is_sent(client):
-    """A redirect that comes before the body has gone is followed; a default client need not send the rest."""
+def test_redirect_while_the_body_is_sent():
+    """A redirect that comes before the body has gone is followed at once, over another connection."""
 
     def script(connection: Connection) -> None:
         head = connection.read_head()
@@ -527,11 +527,10 @@ def test_origin(here, there, is_elsewhere):
 # What is refused, and what is said
 
 
-def test_https_to_http_is_refused(client):
+def test_https_to_http_is_refused(make_client):
     """It ends with `RedirectRefused`, whose text has neither userinfo nor a query."""
-    with Redirecting({"/": (307, "http://user:secret@127.0.0.1/there?token=secret")}, tls=True) as server:
-        if isinstance(client, DefaultClient):
-            pytest.skip("the default client does not trust the tests' server")
+    table = {"/": (307, "http://user:secret@127.0.0.1/there?token=secret")}
+    with Redirecting(table, tls=True) as server, make_client() as client:
         observed, _ = observe(upload(server.url, b"data", client=client, follow_redirects=True))
         error: Any = observed.wait().error
     assert isinstance(error, RedirectRefused)
