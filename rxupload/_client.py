@@ -7,7 +7,9 @@ import logging
 import os
 import ssl
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from http.cookiejar import CookieJar
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -174,8 +176,10 @@ class DefaultClient:
         url = request.url
         if "Authorization" not in request.headers and (url.username or url.password):
             request = next(httpx.BasicAuth(url.username, url.password).sync_auth_flow(request))
+        since = time.perf_counter()
         response = self._transport.handle_request(request)
         response.request = request
+        response.elapsed = timedelta(seconds=time.perf_counter() - since)
         if _logger.isEnabledFor(logging.INFO):
             address = url.copy_with(userinfo=b"", query=None, fragment=None)  # those may hold secrets
             _logger.info(

@@ -63,11 +63,9 @@ class Pool:
         Raises:
             httpx.PoolTimeout: There was no room in time.
         """
-        connection = None if is_new else self._take(key)
+        connection = self._take_or_reserve(key, control, timeout, is_new=is_new)
         if connection is not None:
             return connection
-        self._await_room(control, timeout)
-        connection = None
         try:
             connection = dial()
         finally:
@@ -96,16 +94,22 @@ class Pool:
                 return connection
             self.drop(connection)
 
-    def _await_room(self, control: Control, timeout: float | None) -> None:
-        """Reserve room for one more connection."""
-        if self._reserve():
-            return
+    def _take_or_reserve(
+        self, key: Hashable, control: Control, timeout: float | None, *, is_new: bool
+    ) -> Connection | None:
+        """Take an idle connection; or None, with room reserved for one more. Waits until one of them can be."""
+
+        def take() -> Connection | None:
+            return None if is_new else self._take(key)
+
+        if (connection := take()) is not None or self._reserve():
+            return connection
         by = math.inf if timeout is None else self._clock.now() + timeout
         wake = control.wake or Wake()
         with self._lock:
             self._waiting.append(wake)
         try:
-            while not self._reserve():
+            while (connection := take()) is None and not self._reserve():
                 until = control.check()
                 if self._clock.now() >= by:
                     raise httpx.PoolTimeout(f"No connection was free for {timeout:g} s")
@@ -117,6 +121,8 @@ class Pool:
                     self._waiting.remove(wake)
             if wake is not control.wake:
                 wake.close()
+            self._wake_next()  # who leaves may have been woken in vain
+        return connection
 
     def _reserve(self) -> bool:
         with self._lock:
