@@ -34,7 +34,8 @@ _TIMEOUT = httpx.Timeout(connect=30.0, write=60.0, read=600.0, pool=None)
 class HTTPClient(Protocol):
     """What a client must offer: `httpx.Client` does, and `httpx2.Client`.
 
-    One that has `timeout` and `stream` as httpx's is asked by `stream`, for some clients add a token there.
+    One that has `timeout`, `headers` and `stream` as httpx's is asked by `stream`, for some clients add a token there;
+    but for another origin by `build_request` and `send`, with `auth=None` where `send` takes it.
     """
 
     def build_request(self, method: str, url: Any, *, content: Any = ..., headers: Any = ...) -> Any:
