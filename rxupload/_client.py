@@ -188,6 +188,10 @@ class DefaultClient:
             )
         return response
 
+    def close(self) -> None:
+        """Close its connections; uploads that are under way fail."""
+        self._transport.close()
+
     def close_idle(self) -> None:
         """Close the connections that no upload uses."""
         self._transport.close_idle()
