@@ -10,11 +10,11 @@ Begin with `help(rxupload.upload)`. `rxupload.upload_all` is for many files, `rx
 rates, `rxupload.uploadtask` for callbacks, and `rxupload.receiver` for a server to try it all on.
 """
 
-from . import operators as operators
+import importlib as _importlib
+import typing as _typing
+
 from ._arguments import HeaderTypes
-from ._batch import UploadAll, upload_all
 from ._body import FieldValue
-from ._client import Client, HTTPClient
 from ._errors import RedirectRefused, ResponseTooLarge, SourceChanged, UploadAborted, UploadTimeout
 from ._events import (
     BatchEvent,
@@ -28,8 +28,15 @@ from ._events import (
 )
 from ._run import run
 from ._sources import File, FileSource
-from ._transport import UploadTransport
 from ._upload import Upload, upload
+
+if _typing.TYPE_CHECKING:
+    from . import operators as operators
+    from . import receiver as receiver
+    from . import uploadtask as uploadtask
+    from ._batch import UploadAll, upload_all
+    from ._client import Client, HTTPClient
+    from ._transport import UploadTransport
 
 __version__ = "0.1.0"
 
@@ -60,3 +67,27 @@ __all__ = [
     "upload",
     "upload_all",
 ]
+
+# What not every program needs is loaded when it is first asked for.
+_LOADED_LATER = {
+    "Client": "_client",
+    "HTTPClient": "_client",
+    "UploadAll": "_batch",
+    "UploadTransport": "_transport",
+    "operators": "operators",
+    "receiver": "receiver",
+    "upload_all": "_batch",
+    "uploadtask": "uploadtask",
+}
+
+
+def __getattr__(name: str) -> _typing.Any:
+    if name not in _LOADED_LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = _importlib.import_module(f".{_LOADED_LATER[name]}", __name__)
+    value = globals()[name] = module if name == _LOADED_LATER[name] else getattr(module, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LOADED_LATER})

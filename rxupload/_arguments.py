@@ -7,16 +7,21 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from inspect import iscoroutinefunction
-from typing import Any
+from numbers import Real
+from typing import Any, Literal, TypeAlias
 
 import httpx
-from reactivex import abc
+from reactivex import Observable, abc
 
 HeaderTypes = (
     Mapping[str, str] | Mapping[bytes, bytes] | Sequence[tuple[str, str]] | Sequence[tuple[bytes, bytes]]
 )
 """Request headers, as httpx takes them; an `httpx.Headers` is one of these too."""
 
+
+RateLimit: TypeAlias = float | Observable[float | None] | None
+Pause: TypeAlias = Observable[bool] | None
+FollowRedirects: TypeAlias = bool | Literal["same-origin"] | None
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _NOT_IN_A_FIELD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, section 5.5
@@ -116,3 +121,36 @@ def check_content_type(content_type: str, argument: str = "content_type") -> Non
         raise TypeError(f"{argument} must be a str, not {type(content_type).__name__}")
     if not content_type.strip() or not content_type.isprintable():
         raise ValueError(f"{argument} must be one line of printable characters, not {content_type!r}")
+
+
+def check_rate_limit(value: object) -> Any:
+    """Return the value if it can be a `rate_limit`."""
+    return value if value is None or isinstance(value, abc.ObservableBase) else check_rate(value)
+
+
+def check_rate(value: object) -> float:
+    """Return the bytes per second, if they can be."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(
+            "rate_limit: expected a number of bytes per second, an Observable of them, or None, "
+            f"got {type(value).__name__}"
+        )
+    try:
+        rate = float(value)
+    except OverflowError:
+        rate = math.inf
+    if not math.isfinite(rate) or rate <= 0:
+        raise ValueError(
+            "rate_limit: must be a finite number of bytes per second, more than 0 (None for no limit); "
+            f"got {value!r}"
+        )
+    return rate
+
+
+def check_pause(value: object) -> Any:
+    """Return the value if it can be a `pause`."""
+    if value is not None and not isinstance(value, abc.ObservableBase):
+        raise TypeError(
+            f"pause: expected an Observable of bool, such as a BehaviorSubject, or None, got {type(value).__name__}"
+        )
+    return value

@@ -9,14 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import httpx
 
+from ._arguments import FollowRedirects
 from ._errors import RedirectRefused
 from ._transport import check_host
-
-FollowRedirects: TypeAlias = bool | Literal["same-origin"] | None
 
 _WITH_BODY = (301, 307, 308)
 _AS_GET = (302, 303)

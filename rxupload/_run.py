@@ -12,6 +12,7 @@ from reactivex.scheduler import NewThreadScheduler
 
 from ._arguments import check_scheduler
 from ._schedulers import is_loop_of_this_thread
+from ._wait import wait_for_event
 
 T = TypeVar("T")
 
@@ -51,8 +52,7 @@ def run(source: Observable[T], scheduler: abc.SchedulerBase | None = None) -> T:
         subscription = source.subscribe(
             on_next, on_error, ended.set, scheduler=scheduler or NewThreadScheduler()
         )
-        while not ended.wait(0.2):  # with a limit, for Windows would not see Ctrl-C in a wait without one
-            pass
+        wait_for_event(ended)
     except BaseException:
         subscription.dispose()
         raise

@@ -9,21 +9,18 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Real
-from typing import Any, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
-from reactivex import Observable, abc
+from reactivex import abc
 from reactivex.disposable import CompositeDisposable, Disposable
 from reactivex.scheduler import CurrentThreadScheduler, NewThreadScheduler
 
+from ._arguments import Pause, RateLimit, check_rate
 from ._schedulers import carrying
 from ._threads import run_on_thread
 from ._wait import Wake
 
 T = TypeVar("T")
-
-RateLimit: TypeAlias = float | Observable[float | None] | None
-Pause: TypeAlias = Observable[bool] | None
 
 BURST_SECONDS = 0.05  # of unused time, the most that may be caught up on
 _SHARE_SECONDS = 0.02  # worth of bytes that go at a time: fewer would be a system call for next to nothing
@@ -295,7 +292,7 @@ class Throttling(abc.DisposableBase):
     def _limit(self, value: object) -> None:
         assert self.throttle is not None
         try:
-            rate = None if value is None else _check_rate(value)
+            rate = None if value is None else check_rate(value)
         except (TypeError, ValueError) as error:
             self._fail(error)
         else:
@@ -336,38 +333,6 @@ class _Releasing(abc.ObserverBase[T]):
     def on_completed(self) -> None:
         self._throttling.dispose()
         self._observer.on_completed()
-
-
-def check_rate_limit(value: object) -> Any:
-    """Return the value if it can be a `rate_limit`."""
-    return value if value is None or isinstance(value, abc.ObservableBase) else _check_rate(value)
-
-
-def _check_rate(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(
-            "rate_limit: expected a number of bytes per second, an Observable of them, or None, "
-            f"got {type(value).__name__}"
-        )
-    try:
-        rate = float(value)
-    except OverflowError:
-        rate = math.inf
-    if not math.isfinite(rate) or rate <= 0:
-        raise ValueError(
-            "rate_limit: must be a finite number of bytes per second, more than 0 (None for no limit); "
-            f"got {value!r}"
-        )
-    return rate
-
-
-def check_pause(value: object) -> Any:
-    """Return the value if it can be a `pause`."""
-    if value is not None and not isinstance(value, abc.ObservableBase):
-        raise TypeError(
-            f"pause: expected an Observable of bool, such as a BehaviorSubject, or None, got {type(value).__name__}"
-        )
-    return value
 
 
 # How the uploads of a batch find the batch's throttle

@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from functools import lru_cache, partial
-from typing import Any, cast
+from collections.abc import Generator, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable, Disposable
-from reactivex.scheduler import CurrentThreadScheduler
 
 from ._arguments import (
+    FollowRedirects,
     HeaderTypes,
+    Pause,
+    RateLimit,
     check_client,
     check_content_type,
     check_headers,
     check_method,
     check_name,
+    check_pause,
+    check_rate_limit,
     check_scheduler,
     check_seconds,
     parse_url,
     wrong_type,
 )
 from ._body import FieldValue, encode_fields
-from ._client import HTTPClient
-from ._delivery import DirectDelivery, LoopDelivery
 from ._events import Progress, UploadEvent
-from ._redirects import FollowRedirects
+from ._plan import Plan, PlannedPart
 from ._run import run
-from ._schedulers import call_soon, is_closed, is_loop_of_this_thread, makes_threads, may_block
 from ._sources import File, FileSource, make_source
-from ._task import UploadTask
-from ._threads import run_on_thread
-from ._throttle import Allowance, Pause, RateLimit, Throttling, check_pause, check_rate_limit, throttles_of
-from ._transfer import Disposed, Transfer
-from ._transport import check_host
-from ._worker import Plan, PlannedPart, work
+
+if TYPE_CHECKING:
+    from ._client import HTTPClient
+    from ._task import UploadTask
 
 
 def upload(
@@ -159,8 +157,15 @@ class Upload(Observable[UploadEvent]):
     __iter__ = None  # else Observable's __getitem__ would make a `for` over it one without an end
 
     def __init__(self, plan: Plan) -> None:
-        super().__init__(_subscriber(plan))
+        super().__init__(self._begin)
         self._plan = plan
+
+    def _begin(
+        self, observer: abc.ObserverBase[UploadEvent], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        from ._subscription import begin  # noqa: PLC0415 - the network is loaded with the first upload
+
+        return begin(self._plan, observer, scheduler)
 
     def __repr__(self) -> str:
         url = httpx.URL(self._plan.url).copy_with(userinfo=b"", query=None)  # those may hold secrets
@@ -199,49 +204,9 @@ class Upload(Observable[UploadEvent]):
                 on threads of the library.
         """
         check_scheduler(scheduler)
+        from ._task import UploadTask  # noqa: PLC0415 - most uploads do without it
+
         return UploadTask(self, scheduler=scheduler)
-
-
-def _subscriber(
-    plan: Plan,
-) -> Callable[[abc.ObserverBase[UploadEvent], abc.SchedulerBase | None], abc.DisposableBase]:
-    """Return what begins one upload for each observer."""
-
-    def subscribe(
-        observer: abc.ObserverBase[UploadEvent], scheduler: abc.SchedulerBase | None = None
-    ) -> abc.DisposableBase:
-        check_scheduler(scheduler)
-        if scheduler is None or may_block(scheduler):
-            transfer = Transfer(plan.timeout)
-        else:
-            transfer = Transfer(
-                plan.timeout,
-                is_abandoned=partial(is_closed, scheduler),
-                is_on_loop=partial(is_loop_of_this_thread, scheduler),
-            )
-        throttling = Throttling(plan.rate_limit, plan.pause, transfer.stop)
-        throttles = throttles_of(scheduler)
-        if throttling.throttle is not None:
-            throttles.insert(0, throttling.throttle)
-        if throttles:
-            transfer.allowance = Allowance(throttles, transfer.wake)
-        observer = throttling.releasing(observer)
-        abort = Disposable(lambda: transfer.stop(Disposed()))
-        if scheduler is not None and not may_block(scheduler):
-            delivery = LoopDelivery(observer, transfer, scheduler)
-            throttling.start(lambda: work(plan, transfer, delivery, throttling), call_soon(scheduler))
-            return CompositeDisposable(abort, throttling)
-        direct = DirectDelivery(observer, transfer)
-        if scheduler is None or makes_threads(scheduler):
-            run_on_thread(lambda: work(plan, transfer, direct, throttling))
-            return CompositeDisposable(abort, throttling)
-        if isinstance(scheduler, CurrentThreadScheduler):
-            # Another's trampoline would run the upload here and now, before whoever subscribes can dispose it.
-            scheduler = CurrentThreadScheduler.singleton()
-        scheduled = scheduler.schedule(lambda *_: work(plan, transfer, direct, throttling))
-        return CompositeDisposable(abort, throttling, scheduled)
-
-    return subscribe
 
 
 def _check_url(url: object, client: object) -> str:
@@ -270,6 +235,8 @@ def _fault(text: str) -> str:
         return "must begin with http:// or https:// and a host; there is no host"
     if url.port is not None and not 0 < url.port < 1 << 16:
         return f"a port is a number from 1 to 65535, not {url.port}"
+    from ._transport import check_host  # noqa: PLC0415 - see `Upload._begin`
+
     try:
         check_host(url.host)
     except ValueError as error:

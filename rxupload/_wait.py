@@ -18,7 +18,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from concurrent.futures import Future, wait
+from typing import Any, Protocol
 
 READ = 1
 WRITE = 2
@@ -205,6 +206,16 @@ def wait_for_event(event: threading.Event, until: float = math.inf) -> bool:
         if left <= 0:
             return False
         event.wait(_bounded(left))
+    return True
+
+
+def wait_for_future(future: Future[Any], until: float = math.inf) -> bool:
+    """Wait until it is done; False when the time has come."""
+    while not future.done():
+        left = until - time.monotonic()
+        if left <= 0:
+            return False
+        wait([future], _bounded(left))
     return True
 
 

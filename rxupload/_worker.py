@@ -3,60 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any, cast
 
 import httpx
 
-from ._body import MultipartBody, Part, guess_content_type
-from ._client import HTTPClient, default_client
+from ._body import MultipartBody
+from ._client import default_client
 from ._content import Content
 from ._delivery import Delivery
 from ._meter import Meter
+from ._plan import Plan
 from ._reading import read
-from ._redirects import FollowRedirects, Hop, is_redirect, next_hop, strip_credentials
-from ._sources import Source
-from ._throttle import Pause, RateLimit, Throttling
+from ._redirects import Hop, is_redirect, next_hop, strip_credentials
+from ._throttle import Throttling
 from ._transfer import EXTENSION, Abandoned, Disposed, Transfer
 
 _MAX_REDIRECTS = 20  # where a client does not say
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedPart:
-    """One file part, as the arguments describe it."""
-
-    name: str
-    filename: str
-    content_type: str | None
-    source: Source
-
-    def open(self, transfer: Transfer, stack: ExitStack) -> Part:
-        """Open the source, until the stack is closed."""
-        reader = self.source.open(transfer)
-        stack.callback(reader.close)
-        return Part(self.name, self.filename, self.content_type or guess_content_type(self.filename), reader)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The checked arguments of `upload()`."""
-
-    url: str
-    parts: Sequence[PlannedPart]
-    fields: Sequence[tuple[str, bytes]]
-    headers: Sequence[tuple[bytes, bytes]]
-    method: str
-    timeout: float | None
-    progress_interval: float
-    follow_redirects: FollowRedirects
-    expect_continue: bool
-    max_response_size: int | None
-    rate_limit: RateLimit
-    pause: Pause
-    client: HTTPClient | None
 
 
 def work(plan: Plan, transfer: Transfer, delivery: Delivery, throttling: Throttling) -> None:

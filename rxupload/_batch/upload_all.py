@@ -8,10 +8,11 @@ from typing import Any, cast
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
+from rxupload._arguments import Pause, RateLimit, check_pause, check_rate_limit
 from rxupload._events import BatchEvent, BatchSummary, UploadEvent
 from rxupload._run import run
 from rxupload._schedulers import works_in_place
-from rxupload._throttle import Pause, RateLimit, Throttling, check_pause, check_rate_limit
+from rxupload._throttle import Throttling
 from rxupload._transfer import Disposed
 
 from .batch import Batch, check_upload

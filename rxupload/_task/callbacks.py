@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from threading import Event, Lock, Thread, get_ident
+from threading import Condition, Lock, Thread, get_ident
 from typing import Any, Generic, TypeVar
 
 from reactivex import Observable, abc
@@ -15,21 +15,10 @@ from reactivex.notification import Notification, OnNext
 
 from rxupload._arguments import wrong_type
 from rxupload._schedulers import call_soon, may_block
+from rxupload._wait import wait_for
 
 T = TypeVar("T")
 _logger = logging.getLogger("rxupload")
-
-
-def call(callback: Callable[..., object] | None, *args: Any) -> None:
-    """Call the user's function, if there is one. What it raises is logged, and stops nothing.
-
-    SystemExit as well: it would end the library's thread, and nobody would hear of it.
-    """
-    try:
-        if callback is not None:
-            callback(*args)
-    except BaseException:
-        _logger.exception("A callback of an upload raised")
 
 
 class CallbackQueue:
@@ -41,10 +30,12 @@ class CallbackQueue:
 
     def __init__(self, scheduler: abc.SchedulerBase | None) -> None:
         self._call_soon = None if scheduler is None or may_block(scheduler) else call_soon(scheduler)
-        self._lock = Lock()
+        self._changed = Condition()
         self._actions: deque[Callable[[], object]] = deque()
         self._has_thread = False
         self._owner: int | None = None
+        self._running: Callable[[], object] | None = None
+        self._is_calling = False  # the user's function, in what runs
 
     @property
     def is_current(self) -> bool:
@@ -58,7 +49,7 @@ class CallbackQueue:
 
     def post(self, action: Callable[[], object]) -> None:
         """Have it run after what was posted before, and never on the caller's stack. From any thread."""
-        with self._lock:
+        with self._changed:
             self._actions.append(action)
         ask = self._call_soon  # another thread may find meanwhile that the loop is closed
         if ask is not None and ask(self._run_one):
@@ -67,22 +58,50 @@ class CallbackQueue:
         self._run_on_a_thread()
 
     def run(self, action: Callable[[], object]) -> None:
-        """Run it before this returns; on a loop, in its next turn."""
+        """Run it before this returns.
+
+        On a loop, it is run in the next turn. Where one of the user's functions is running, it is run after that, and
+        this does not wait: that function may be waiting for this thread.
+        """
         if self._call_soon is None and self.is_current:
             action()
             return
-        done = Event()
+        is_done = False
 
         def run() -> None:
-            action()
-            done.set()
+            nonlocal is_done
+            try:
+                action()
+            finally:
+                is_done = True
 
         self.post(run)
         if self._call_soon is None:
-            done.wait(1)  # with a limit, for a callback that is running may itself be waiting for this thread
+            with self._changed:
+                wait_for(self._changed, lambda: is_done or (self._is_calling and self._running is not run))
+
+    def call(self, callback: Callable[..., object] | None, *args: Any) -> None:
+        """Call the user's function, if there is one. What it raises is logged, and stops nothing.
+
+        SystemExit as well: it would end the library's thread, and nobody would hear of it.
+        """
+        if callback is None:
+            return
+        self._note_call(is_calling=True)
+        try:
+            callback(*args)
+        except BaseException:
+            _logger.exception("A callback of an upload raised")
+        finally:
+            self._note_call(is_calling=False)
+
+    def _note_call(self, *, is_calling: bool) -> None:
+        with self._changed:
+            self._is_calling = is_calling
+            self._changed.notify_all()
 
     def _run_on_a_thread(self) -> None:
-        with self._lock:
+        with self._changed:
             if self._has_thread:
                 return
             self._has_thread = True
@@ -93,22 +112,25 @@ class CallbackQueue:
 
     def _run_all(self) -> None:
         while True:
-            with self._lock:
+            with self._changed:
                 if not self._actions:
                     self._has_thread = False
                     return
             self._run_one()
 
     def _run_one(self) -> None:
-        with self._lock:
+        with self._changed:
             if not self._actions:
                 return
             action = self._actions.popleft()
             self._owner = get_ident()
+            self._running = action
         try:
             action()
         finally:
-            self._owner = None
+            with self._changed:
+                self._owner = self._running = None
+                self._changed.notify_all()
 
 
 class Hot(Observable[T]):
@@ -159,7 +181,7 @@ class Hot(Observable[T]):
         observer: abc.ObserverBase[T],
         scheduler: abc.SchedulerBase | None = None,  # noqa: ARG002
     ) -> abc.DisposableBase:
-        seat = _Seat(observer)
+        seat = _Seat(observer, self._queue)
         with self._guard:
             ended = self._end is not None
             if not ended:
@@ -188,13 +210,14 @@ class Hot(Observable[T]):
 class _Seat(Generic[T]):
     """An observer; reactivex sees to it that one who has unsubscribed hears nothing."""
 
-    def __init__(self, observer: abc.ObserverBase[T]) -> None:
+    def __init__(self, observer: abc.ObserverBase[T], queue: CallbackQueue) -> None:
         self._observer = observer
+        self._queue = queue
         self.is_fresh = True  # has been told nothing yet
 
     def tell(self, notification: Notification[T]) -> None:
         self.is_fresh = False
-        call(notification.accept, self._observer)
+        self._queue.call(notification.accept, self._observer)
 
 
 class Listeners(Hot[T]):

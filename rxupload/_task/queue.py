@@ -10,6 +10,8 @@ from collections import deque
 from concurrent.futures import Future, wait
 from typing import Any, Protocol
 
+from rxupload._wait import wait_for
+
 
 class Queued(Protocol):
     """What the queue knows of a task."""
@@ -29,8 +31,8 @@ class Queued(Protocol):
 class UploadQueue:
     """The tasks that have not ended: a few of them run, the others wait in the order in which they came.
 
-    While there are any, a thread that is no daemon keeps a script alive that has reached its end. It also looks whether
-    the script ended by Ctrl-C: then it aborts them.
+    While there are any, a thread that is no daemon keeps a script alive that has reached its end. Another one, which is
+    a daemon, waits for that end: where it came by Ctrl-C, it aborts them.
     """
 
     def __init__(self) -> None:
@@ -39,16 +41,22 @@ class UploadQueue:
         self._running: set[Queued] = set()
         self._waiting: deque[Queued] = deque()
         self._has_keeper = False
+        self._has_watcher = False
+        self._is_aborted = False  # the script has ended by Ctrl-C
         self._threads = 0  # those that run the tasks, each one after the other
 
     def add(self, task: Queued) -> None:
         """Run it when its turn has come."""
         with self._changed:
             self._waiting.append(task)
-            needs_keeper = not self._has_keeper
-            self._has_keeper = True
+            needs_keeper, self._has_keeper = not self._has_keeper, True
+            needs_watcher, self._has_watcher = not self._has_watcher, True
+        if needs_watcher:
+            threading.Thread(target=self._watch, name="rxupload watcher", daemon=True).start()
         if needs_keeper:
             threading.Thread(target=self._keep, name="rxupload keeper", daemon=False).start()
+        if self._is_aborted:
+            task.abort()
         self.advance()
 
     def remove(self, task: Queued) -> None:
@@ -103,14 +111,15 @@ class UploadQueue:
         return tasks
 
     def _keep(self) -> None:
-        while True:
-            with self._changed:
-                if not self._running and not self._waiting:
-                    self._has_keeper = False
-                    return
-                self._changed.wait(0.1)
-            if not threading.main_thread().is_alive() and _died_of_ctrl_c():
-                self.abort_all()
+        with self._changed:
+            wait_for(self._changed, lambda: not self._running and not self._waiting)
+            self._has_keeper = False
+
+    def _watch(self) -> None:
+        threading.main_thread().join()
+        if _died_of_ctrl_c():
+            self._is_aborted = True
+            self.abort_all()
 
 
 def _died_of_ctrl_c() -> bool:

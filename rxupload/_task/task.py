@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from functools import partial
 from typing import Any, Literal, TypeVar, cast
 
@@ -26,9 +26,10 @@ from reactivex.scheduler import NewThreadScheduler
 from rxupload._errors import UploadAborted
 from rxupload._events import Progress, UploadEvent
 from rxupload._schedulers import is_on_a_loop
+from rxupload._wait import wait_for_future
 
 from . import queue
-from .callbacks import CallbackQueue, Hot, Listeners, call
+from .callbacks import CallbackQueue, Hot, Listeners
 from .payloads import (
     HeadersUpdate,
     ProgressUpdate,
@@ -169,10 +170,8 @@ class UploadTask:
             )
         until = math.inf if timeout is None else time.monotonic() + timeout
         try:
-            # With a limit, for Windows would not see Ctrl-C in a wait without one.
-            while not wait([self._future], max(0, min(0.2, until - time.monotonic()))).done:
-                if time.monotonic() >= until:
-                    raise TimeoutError(f"The upload has not ended within {timeout:g} s")
+            if not wait_for_future(self._future, until):
+                raise TimeoutError(f"The upload has not ended within {timeout:g} s")
         except KeyboardInterrupt:
             self.abort()
             raise
@@ -236,8 +235,8 @@ class UploadTask:
         for listeners in (self._progress, self._headers):
             listeners.end(OnCompleted())
         self._events.end(OnNext(response), OnCompleted())
-        call(self._success, result)
-        call(self._complete)
+        self._queue.call(self._success, result)
+        self._queue.call(self._complete)
         self._future.set_result(result)
 
     def _end_with(self, error: Exception) -> None:
@@ -249,8 +248,8 @@ class UploadTask:
         for listeners in (self._progress, self._headers):
             listeners.end(OnCompleted())
         self._events.end(OnError(error))
-        call(self._fail, error)
-        call(self._complete)
+        self._queue.call(self._fail, error)
+        self._queue.call(self._complete)
         self._future.set_exception(error)
 
     def _decide(self, state: State) -> bool:

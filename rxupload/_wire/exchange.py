@@ -23,7 +23,7 @@ from typing import NoReturn, cast
 import httpx
 
 from rxupload._errors import ResponseTooLarge
-from rxupload._wait import READ, WRITE, Clock, is_ready
+from rxupload._wait import READ, WRITE, Clock
 
 from . import tls
 from .connection import Connection
@@ -71,7 +71,7 @@ class Exchange:
         self._written = 0  # bytes of the request, before TLS
         self._is_whole = False  # all of them
         self._cut_short = False
-        self._moved: tuple[int, int] = (0, 0)
+        self._moved: tuple[int, int] = (-1, 0)  # written and unacknowledged, when they last changed
         self._moved_at = 0.0
         self._held_until = 0.0  # by the throttle, or for want of more of the body
         self._read_by: float | None = None
@@ -140,7 +140,8 @@ class Exchange:
         except OSError as error:
             self._break_off(error)
         finally:
-            self._control.give_back(granted - count)
+            if self._has_body:
+                self._control.give_back(granted - count)
         self._wrote(count)
         if is_blocked or (count < granted and self.connection.pending):
             self._wait_to_send()
@@ -198,6 +199,7 @@ class Exchange:
             granted, again = self._control.grant(wanted)
             if granted:
                 return granted
+            self._note_movement(self.connection.unacknowledged())
             until = min(self._control.check(), self._ask_again())
             is_ready_now = self._wait(min(until, again), READ if self._hears() else 0, is_woken=True)
             self._held_until = self._clock.now()
@@ -208,6 +210,7 @@ class Exchange:
 
     def _await_flow(self, flow: Flow) -> None:
         """Wait until it has more, or the server speaks."""
+        self._note_movement(self.connection.unacknowledged())
         until = min(self._control.check(), self._ask_again())
         more = flow.watched()
         self._wait(until, READ if self._hears() else 0, is_woken=True, more=more)
@@ -238,7 +241,7 @@ class Exchange:
             self._note_movement(self._report())  # before the next send fills up what has gone
             self._hear()
             # Ask the throttle only once the socket is writable.
-            if is_ready_now and (not self._control.is_held_back or is_ready(self.connection, WRITE)):
+            if is_ready_now and (not self._control.is_held_back or self._wait(0.0, WRITE)):
                 return
 
     # Hearing

@@ -64,10 +64,10 @@ class Pool:
             httpx.PoolTimeout: There was no room in time.
         """
         connection = None if is_new else self._take(key)
+        if connection is None:
+            connection = self._await_room(None if is_new else key, control, timeout)
         if connection is not None:
             return connection
-        self._await_room(control, timeout)
-        connection = None
         try:
             connection = dial()
         finally:
@@ -96,16 +96,19 @@ class Pool:
                 return connection
             self.drop(connection)
 
-    def _await_room(self, control: Control, timeout: float | None) -> None:
-        """Reserve room for one more connection."""
+    def _await_room(self, key: Hashable, control: Control, timeout: float | None) -> Connection | None:
+        """Reserve room for one more connection, or take one that becomes idle meanwhile, unless `key` is None."""
         if self._reserve():
-            return
+            return None
         by = math.inf if timeout is None else self._clock.now() + timeout
         wake = control.wake or Wake()
         with self._lock:
             self._waiting.append(wake)
         try:
-            while not self._reserve():
+            while True:
+                connection = None if key is None else self._take(key)
+                if connection is not None or self._reserve():
+                    return connection
                 until = control.check()
                 if self._clock.now() >= by:
                     raise httpx.PoolTimeout(f"No connection was free for {timeout:g} s")
@@ -115,6 +118,7 @@ class Pool:
             with self._lock:
                 if wake in self._waiting:
                     self._waiting.remove(wake)
+            self._wake_next()  # there may be room for two, or this one has no use for it
             if wake is not control.wake:
                 wake.close()
 

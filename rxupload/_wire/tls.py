@@ -46,6 +46,7 @@ class TLS:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._records = b""  # from the outgoing ones, and not sent yet
+        self._taken = 0  # bytes of records, by the system
         self._lock = Lock()
         self.object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
         self.wants_input = False
@@ -104,6 +105,7 @@ class TLS:
         with self._lock:
             try:
                 self._flush()
+                before = self._taken
                 while count < len(data):
                     part = data[count : count + SLICE]
                     count += self._with_input(partial(self.object.write, part))
@@ -115,6 +117,10 @@ class TLS:
             except BlockingIOError:
                 if not count:
                     raise
+            except OSError:
+                if not count or self._taken == before:
+                    raise
+                # Some of it went, and the caller must know; the next call fails.
         return count
 
     def recv(self, max_bytes: int) -> bytes:
@@ -146,7 +152,9 @@ class TLS:
     def _flush(self) -> None:
         while records := self._records or self._outgoing.read():
             self._records = records
-            self._records = records[self._beneath.send(records) :]
+            count = self._beneath.send(records)
+            self._records = records[count:]
+            self._taken += count
         if isinstance(self._beneath, TLS):
             self._beneath.send(b"")
 

@@ -50,11 +50,10 @@ class Figures:
     started: float
     cpu: float
     memory: float
-    seen: float | None = None
     ended: float | None = None
 
 
-GOALS = Figures(started=2.0, cpu=0.1, memory=0.35, seen=0.5, ended=0.5)
+GOALS = Figures(started=2.0, cpu=0.1, memory=0.35, ended=0.5)
 
 
 # The server
@@ -160,15 +159,13 @@ class Uploads:
 
     def __init__(self, start: Callable[[int], Abort | None], server: Pipe, count: int) -> None:
         self._server = server
-        before = set(threading.enumerate())
         server.send(count)
         began = time.monotonic()
         self._abort = start(count)
         self.started = server.recv() - began
-        self._threads = set(threading.enumerate()) - before
 
-    def abort(self) -> tuple[float, float] | None:
-        """Abort them; seconds until the server had seen all ends, and until the threads had ended.
+    def abort(self) -> float | None:
+        """Abort them; seconds until the server had seen all ends.
 
         Those that cannot be aborted end because the server closes their connections; None.
         """
@@ -176,11 +173,7 @@ class Uploads:
         began = time.monotonic()
         if self._abort is not None:
             self._abort()
-        for thread in self._threads:
-            thread.join(PATIENCE)
-            assert not thread.is_alive(), "a thread did not end"
-        ended = time.monotonic() - began
-        return None if self._abort is None else (self._server.recv() - began, ended)
+        return None if self._abort is None else self._server.recv() - began
 
 
 def measure(name: str, url: str, file: Path, server: Pipe, results: Pipe, count: int, seconds: float) -> None:
@@ -195,7 +188,7 @@ def measure(name: str, url: str, file: Path, server: Pipe, results: Pipe, count:
     time.sleep(seconds)
     cpu = (time.process_time() - cpu) / (time.monotonic() - moment)
     memory = (resident() - memory) / count
-    results.send(Figures(uploads.started, cpu, memory, *(uploads.abort() or ())))
+    results.send(Figures(uploads.started, cpu, memory, uploads.abort()))
 
 
 def allow_descriptors(count: int) -> None:
@@ -245,7 +238,7 @@ def in_a_fresh_process(name: str, url: str, file: Path, server: Pipe, count: int
 
 
 def show(figures: dict[str, list[Figures]]) -> None:
-    print(f"{'':12}{'started, s':>12}{'CPU, %':>12}{'memory, MiB':>14}{'seen, s':>12}{'ended, s':>12}")
+    print(f"{'':12}{'started, s':>12}{'CPU, %':>12}{'memory, MiB':>14}{'ended, s':>12}")
     for name, rounds in figures.items():
         row(name, *(median([getattr(each, field.name) for each in rounds]) for field in fields(Figures)))
     row("goal, at most", *astuple(GOALS))
@@ -263,11 +256,9 @@ def median(values: list[float | None]) -> float | None:
     return None if None in values else statistics.median(values)
 
 
-def row(
-    name: str, started: float, cpu: float, memory: float, seen: float | None, ended: float | None
-) -> None:
-    ends = "".join(f"{'-':>12}" if each is None else f"{each:12.3f}" for each in (seen, ended))
-    print(f"{name:14}{started:10.3f}{cpu * 100:12.1f}{memory:14.3f}{ends}")
+def row(name: str, started: float, cpu: float, memory: float, ended: float | None) -> None:
+    end = f"{'-':>12}" if ended is None else f"{ended:12.3f}"
+    print(f"{name:14}{started:10.3f}{cpu * 100:12.1f}{memory:14.3f}{end}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,10 @@ def no_thread_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     retire_idle()
-    for thread in set(threading.enumerate()) - before:
+    for thread in (
+        set(threading.enumerate())
+        - before
+        - {each for each in threading.enumerate() if each.name == "rxupload watcher"}
+    ):
         thread.join(PATIENCE)
         assert not thread.is_alive(), f"{thread} is left over"

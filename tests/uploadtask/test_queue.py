@@ -199,7 +199,7 @@ def test_rule_17_ctrl_c_in_result(photo, server, monkeypatch):
     told = RecordingCallbacks()
     task = start(told, server.url, photo)
     server.next_request()
-    monkeypatch.setattr(task_module, "wait", interrupted)
+    monkeypatch.setattr(task_module, "wait_for_future", interrupted)
     with pytest.raises(KeyboardInterrupt):
         task.result()
     assert told.wait().code == 1002

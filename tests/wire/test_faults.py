@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
 
-import httpcore
 import httpx
 import pytest
 from hypothesis import given, settings
@@ -34,9 +33,9 @@ from support.fault_scenarios import (
 from support.scripted_proxies import socks_proxy
 from support.scripted_server import PATIENCE, Connection, Server
 
-from rxupload import File, Progress, UploadTimeout, UploadTransport, _network, upload
-from rxupload._meter import Meter
-from rxupload._transfer import Transfer
+from rxupload import File, Progress, UploadTimeout, UploadTransport, upload
+from rxupload._wait import READ, SystemClock
+from rxupload._wire.connection import Connection as WireConnection
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="the system's buffers and resets differ there"
@@ -145,7 +144,7 @@ class TestBroken:
     @both
     @pytest.mark.parametrize("framing", ["Content-Length: 100", "Transfer-Encoding: chunked"])
     def test_response_cut_short(self, client, tls, framing):
-        """A response whose body breaks off is a ReadError, though it is h11 that finds the body too short."""
+        """A response whose body breaks off is a ReadError, however its length was declared."""
 
         def script(connection: Connection) -> None:
             connection.read_body(connection.read_head())
@@ -169,14 +168,6 @@ class TestBroken:
 
         with Server(script) as server, pytest.raises(httpx.RemoteProtocolError):
             upload(server.url, file, client=client).run()
-
-    def test_long_head(self):
-        """A response's head may be as long as h11 allows, whatever comes with its end."""
-        answer = _network._Answer()
-        answer.feed(b"HTTP/1.1 200 OK\r\nX: " + bytes(60_000))
-        answer.feed(b"\r\n\r\n" + bytes(60_000))
-        assert answer.is_success
-        assert not answer.is_garbage
 
     @pytest.mark.parametrize("file", [b"x", LARGE], ids=["small", "large"])
     def test_endless_head(self, client, file):
@@ -312,24 +303,12 @@ class TestLimits:
             assert isinstance(running.observed.error, httpx.WriteTimeout)
             server.errors.clear()  # the resets
 
-    def test_informational_answers_are_not_kept(self):
-        """However many come while the body is sent, they take no memory."""
-        answer = _network._Answer()
-        for _ in range(100):
-            answer.hold(100 * b"HTTP/1.1 102 Processing\r\n\r\n" + b"HTTP/1.1 1")
-            answer.hold(b"00 Continue\r\n\r\n")
-            assert not answer.held
-        answer.hold(b"HTTP/1.1 413 Too Large\r\n\r\nand why")
-        assert answer.take(100) == b"HTTP/1.1 413 Too Large\r\n\r\nand why"
-
     def test_wait_is_never_negative(self, monkeypatch):
-        """The whole upload's limit that passes just before a wait does not make that endless, as poll(-1) would be."""
+        """A wait whose time has passed is a look, and not endless, as poll(-1) would be."""
         seconds: list[float] = []
-        left = iter([0.001, -0.01])
-        monkeypatch.setattr(_network, "_poll", lambda sock, wait, **_: bool(seconds.append(wait)))
-        monkeypatch.setattr(Transfer, "remaining", lambda self: next(left))
+        monkeypatch.setattr("rxupload._wait._poll", lambda watched, wait: seconds.append(wait) or [])
         with socket.socket() as sock:
-            _network._Waiting(sock, httpcore.ReadTimeout, "No response", None, Transfer(1)).slice(read=True)
+            assert SystemClock.wait(time.monotonic() - 0.01, [(sock, READ)]) == []
         assert seconds == [0]
 
 
@@ -363,28 +342,6 @@ def held_by_the_system(*, tls: bool) -> Iterator[tuple[str, File, threading.Even
 
 
 class TestEarlyAnswer:
-    def test_while_the_end_of_a_chunked_body_is_blocked(self):
-        """The empty last chunk may be blocked as well: the answer is heard, and the connection not used again."""
-        with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as sock:
-            sock.connect(listener.getsockname())
-            server, _ = listener.accept()
-            stream = _network.Stream(sock)
-            transfer = Transfer(None)
-            body = transfer.metered([b"x"], Meter(0, lambda item: None), None)
-            with server, transfer.bound():
-                next(body)
-                stream.write(b"1\r\nx\r\n")
-                assert next(body, None) is None
-                with contextlib.suppress(BlockingIOError):
-                    while True:
-                        sock.send(bytes(BUFFER))
-                server.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
-                with pytest.raises(httpcore.WriteError):
-                    stream.write(b"0\r\n\r\n", timeout=PATIENCE)
-                assert stream.read(BUFFER).startswith(b"HTTP/1.1 413")
-                stream.finish_request()
-                assert stream.get_extra_info("is_readable")  # for then the pool closes it
-
     def test_through_socks(self):
         """What a SOCKS proxy says before the request is not taken for the answer, which is heard amid the body."""
         is_heard = threading.Event()
@@ -413,7 +370,7 @@ class TestReuse:
                 connection.reset()
                 is_reset.set()
 
-        monkeypatch.setattr(_network.Stream, "_is_readable", lambda stream: False)
+        monkeypatch.setattr(WireConnection, "is_readable", lambda connection: False)
         with Server(script, tls=tls) as server:
             assert upload(server.url, b"x", client=client).run().status_code == 200
             assert is_reset.wait(PATIENCE)

@@ -1,0 +1,50 @@
+"""The checked arguments of `upload()`, which all subscriptions to it share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ._arguments import FollowRedirects, Pause, RateLimit
+from ._body import Part, guess_content_type
+from ._sources import Owner, Source
+
+if TYPE_CHECKING:
+    from ._client import HTTPClient
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPart:
+    """One file part, as the arguments describe it."""
+
+    name: str
+    filename: str
+    content_type: str | None
+    source: Source
+
+    def open(self, owner: Owner, stack: ExitStack) -> Part:
+        """Open the source, until the stack is closed."""
+        reader = self.source.open(owner)
+        stack.callback(reader.close)
+        return Part(self.name, self.filename, self.content_type or guess_content_type(self.filename), reader)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The checked arguments of `upload()`."""
+
+    url: str
+    parts: Sequence[PlannedPart]
+    fields: Sequence[tuple[str, bytes]]
+    headers: Sequence[tuple[bytes, bytes]]
+    method: str
+    timeout: float | None
+    progress_interval: float
+    follow_redirects: FollowRedirects
+    expect_continue: bool
+    max_response_size: int | None
+    rate_limit: RateLimit
+    pause: Pause
+    client: HTTPClient | None

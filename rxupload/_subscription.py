@@ -1,0 +1,59 @@
+"""Begins one upload for an observer: on which thread it works, and how it is stopped."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from reactivex import abc
+from reactivex.disposable import CompositeDisposable, Disposable
+from reactivex.scheduler import CurrentThreadScheduler
+
+from ._arguments import check_scheduler
+from ._delivery import DirectDelivery, LoopDelivery
+from ._events import UploadEvent
+from ._plan import Plan
+from ._schedulers import call_soon, is_closed, is_loop_of_this_thread, makes_threads, may_block
+from ._threads import run_on_thread
+from ._throttle import Allowance, Throttling, throttles_of
+from ._transfer import Disposed, Transfer
+from ._worker import work
+
+
+def begin(
+    plan: Plan, observer: abc.ObserverBase[UploadEvent], scheduler: abc.SchedulerBase | None
+) -> abc.DisposableBase:
+    """Begin an upload, and return what aborts it.
+
+    Raises:
+        TypeError: The scheduler is none.
+    """
+    check_scheduler(scheduler)
+    if scheduler is None or may_block(scheduler):
+        transfer = Transfer(plan.timeout)
+    else:
+        transfer = Transfer(
+            plan.timeout,
+            is_abandoned=partial(is_closed, scheduler),
+            is_on_loop=partial(is_loop_of_this_thread, scheduler),
+        )
+    throttling = Throttling(plan.rate_limit, plan.pause, transfer.stop)
+    throttles = throttles_of(scheduler)
+    if throttling.throttle is not None:
+        throttles.insert(0, throttling.throttle)
+    if throttles:
+        transfer.allowance = Allowance(throttles, transfer.wake)
+    observer = throttling.releasing(observer)
+    abort = Disposable(lambda: transfer.stop(Disposed()))
+    if scheduler is not None and not may_block(scheduler):
+        delivery = LoopDelivery(observer, transfer, scheduler)
+        throttling.start(lambda: work(plan, transfer, delivery, throttling), call_soon(scheduler))
+        return CompositeDisposable(abort, throttling)
+    direct = DirectDelivery(observer, transfer)
+    if scheduler is None or makes_threads(scheduler):
+        run_on_thread(lambda: work(plan, transfer, direct, throttling))
+        return CompositeDisposable(abort, throttling)
+    if isinstance(scheduler, CurrentThreadScheduler):
+        # Another's trampoline would run the upload here and now, before whoever subscribes can dispose it.
+        scheduler = CurrentThreadScheduler.singleton()
+    scheduled = scheduler.schedule(lambda *_: work(plan, transfer, direct, throttling))
+    return CompositeDisposable(abort, throttling, scheduled)
