@@ -140,12 +140,14 @@ class UploadTransport(httpx.BaseTransport):
     def _send(self, origin: Origin, request: httpx.Request) -> Response:
         transfer: Transfer | None = request.extensions.get(EXTENSION)
         target = request.extensions.get("target")
+        if isinstance(target, str):
+            target = target.encode()
         content = None if transfer is None else transfer.content
         # What has been read into memory (by an auth that signs the body) is sent from there.
         is_ours = content is not None and not isinstance(request.stream, httpx.ByteStream)
         return send(
             origin,
-            request.method.encode("ascii"),
+            request.method.encode(),
             self._route.target(origin, request.url) if target is None else target,
             self._route.headers(origin, request.headers.raw),
             content.pieces if is_ours and content is not None else lambda: _pieces(request),
@@ -163,11 +165,15 @@ class UploadTransport(httpx.BaseTransport):
         self._multiplexing.close()
 
 
-def _pieces(request: httpx.Request) -> Iterator[bytes]:
+def _pieces(request: httpx.Request) -> Iterator[bytes | memoryview]:
     stream = request.stream
     if not isinstance(stream, httpx.SyncByteStream):
         raise TypeError("An asynchronous request body cannot be sent by a synchronous transport")
-    return iter(stream)
+    return map(_checked, stream)
+
+
+def _checked(piece: Any) -> bytes | memoryview:
+    return piece if isinstance(piece, bytes) else memoryview(piece).cast("B")
 
 
 class _Context:

@@ -58,8 +58,10 @@ class Exchange:
         control: Control,
         clock: Clock,
         timeouts: Mapping[str, float | None],
+        is_last: bool = False,
     ) -> None:
         self.connection = connection
+        self._is_last = is_last  # on this connection
         self._control = control
         self._clock = clock
         self._write_limit = _limit(timeouts.get("write"))
@@ -410,7 +412,8 @@ class Exchange:
     @property
     def leaves_it_usable(self) -> bool:
         """Whether another request may go over the connection."""
-        return self._is_whole and self.parser.is_reusable and not self.connection.pending
+        is_reusable = self.parser.is_reusable and not self._is_last
+        return self._is_whole and is_reusable and not self.connection.pending
 
     @property
     def ends_with_reset(self) -> bool:
