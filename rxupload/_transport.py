@@ -40,7 +40,8 @@ class UploadTransport(httpx.BaseTransport):
     connection at once whatever it is doing; an answer of 300 or more that comes before the body is sent ends the
     sending and is the response; `Progress.sent` counts bytes that the server's system has acknowledged (Linux, macOS);
     and `httpx.WriteTimeout` means that no byte moved for that long. Requests that are no uploads go through it as
-    through httpx's own.
+    through httpx's own; but after an upgrade or a CONNECT nobody can go on, for the extension `network_stream` has no
+    more than `get_extra_info`.
 
     With `http2=True`, an origin that chooses HTTP/2 is served by httpx's own transport: uploads share a connection,
     `sent` counts what was handed over, an abort takes effect at the next piece, and an early answer is seen only when

@@ -73,6 +73,7 @@ class Exchange:
         self._written = 0  # bytes of the request, before TLS
         self._is_whole = False  # all of them
         self._cut_short = False
+        self._was_reset = False  # as far as sending has told
         self._moved: tuple[int, int] = (-1, 0)  # written and unacknowledged, when they last changed
         self._moved_at = 0.0
         self._held_until = 0.0  # by the throttle, or for want of more of the body
@@ -274,7 +275,7 @@ class Exchange:
             self.parser.feed(data)
         else:
             try:
-                self.parser.feed_eof(is_clean=not self.connection.was_cut)
+                self.parser.feed_eof(is_clean=not (self._was_reset or self.connection.was_cut))
             except httpx.ReadError as error:
                 self._raise_if_stopped()
                 raise httpx.ReadError(f"{error}{self._control.so_far()}") from error
@@ -292,6 +293,8 @@ class Exchange:
     def _break_off(self, error: OSError) -> NoReturn:
         """The connection is broken. The server may have said why before it closed: read what is there."""
         self._raise_if_stopped()
+        # The system tells of a reset once; then receiving ends as after a close. EPIPE comes after a close in order.
+        self._was_reset = not isinstance(error, BrokenPipeError)
         cause = error
         while self._hears() and not isinstance(cause, ssl.SSLError):
             try:
