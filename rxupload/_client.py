@@ -141,9 +141,9 @@ class DefaultClient:
             )
         return response
 
-    def close(self) -> None:
-        """Close its connections."""
-        self._transport.close()
+    def close_idle(self) -> None:
+        """Close the connections that no upload uses."""
+        self._transport.close_idle()
 
 
 _lock = threading.Lock()
@@ -162,9 +162,10 @@ def default_client() -> DefaultClient:
 
 
 @atexit.register
-def _close_default_client() -> None:
+def _close_idle() -> None:
+    # Not those in use: tasks that still run are to end as aborted.
     if _client is not None:
-        _client.close()
+        _client.close_idle()
 
 
 def _forget_default_client() -> None:

@@ -24,9 +24,9 @@ class PlannedPart:
     content_type: str | None
     source: Source
 
-    def open(self, owner: Owner, stack: ExitStack) -> Part:
+    def open(self, owner: Owner, stack: ExitStack, *, is_next: bool) -> Part:
         """Open the source, until the stack is closed."""
-        reader = self.source.open(owner)
+        reader = self.source.open(owner, is_next=is_next)
         stack.callback(reader.close)
         return Part(self.name, self.filename, self.content_type or guess_content_type(self.filename), reader)
 

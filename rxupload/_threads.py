@@ -39,7 +39,13 @@ class Threads:
                 self._work.append(work)
                 self._changed.notify()
                 return
-        threading.Thread(target=self._serve, args=(work,), name=self._name, daemon=True).start()
+        try:
+            threading.Thread(target=self._serve, args=(work,), name=self._name, daemon=True).start()
+        except RuntimeError as error:  # of CPython 3.12, in atexit functions
+            raise RuntimeError(
+                "An upload needs a thread, and the interpreter starts none while it shuts down; "
+                "with ImmediateScheduler() it needs none"
+            ) from error
 
     def retire(self) -> None:
         """Have those that are idle end now, and those that work when they have done so."""

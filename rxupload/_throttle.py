@@ -86,6 +86,7 @@ class Throttle:
             turn = self._waiting.get(who) or self._aside.pop(who, None)
             if turn is None:
                 turn = _Turn(max(self._start, self._ends.get(who, 0.0)), next(self._numbers))
+            has_moved = who in self._waiting and wanted > turn.wanted  # back, and it may have been the first
             turn.wanted = wanted
             self._waiting[who] = turn
             if self._paused_at is not None:
@@ -94,6 +95,8 @@ class Throttle:
                 del self._waiting[who]
                 return wanted, 0.0
             if self._first() is not who:
+                if has_moved:
+                    self._wake_first()
                 return 0, math.inf
             self._fill()
             missing = self._share(turn) - self._tokens
@@ -184,6 +187,8 @@ class Allowance:
             for earlier in self._throttles[:place]:
                 earlier.give_back(self, granted - count)
             if not count:
+                for later in self._throttles[place + 1 :]:
+                    later.step_aside(self)  # what it waited for there is now for others
                 return 0, again
             granted = count
         return granted, 0.0

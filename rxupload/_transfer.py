@@ -16,20 +16,26 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ._errors import UploadTimeout
 from ._wait import Clock, SystemClock, Wake, Watched
 
 if TYPE_CHECKING:
-    from ._content import Content
     from ._meter import Meter
     from ._throttle import Allowance
 
 EXTENSION = "rxupload"  # the key of the request's extensions under which the transfer travels
 
 _LOOK_SECONDS = 1.0  # between two looks at whether a loop is still there, which tells nobody when it closes
+
+
+class Body(Protocol):
+    """The body of a request, as a transport sees it that knows of transfers."""
+
+    def pieces(self) -> Iterator[Any]:
+        """Begin a pass over it."""
 
 
 class Disposed(Exception):  # noqa: N818
@@ -79,7 +85,7 @@ class Transfer:
         self.asks_first = False
         self.keep: int | None = None
         self.request: Any = None
-        self.content: Content | None = None  # the body of the request that is on its way
+        self.content: Body | None = None  # the body of the request that is on its way
 
     # How it ends
 

@@ -165,6 +165,10 @@ class UploadTransport(httpx.BaseTransport):
         self._pool.close()
         self._multiplexing.close()
 
+    def close_idle(self) -> None:
+        """Close the connections that no request uses."""
+        self._pool.close_idle()
+
 
 def _pieces(request: httpx.Request) -> Iterator[bytes | memoryview]:
     stream = request.stream
@@ -286,3 +290,9 @@ class RoutingTransport(httpx.BaseTransport):
         with self._lock:
             for transport in self._transports.values():
                 transport.close()
+
+    def close_idle(self) -> None:
+        """Close the connections that no request uses."""
+        with self._lock:
+            for transport in self._transports.values():
+                transport.close_idle()

@@ -2,8 +2,9 @@
 
 How should one wait? A connected socket needs nothing but itself: whoever wants its owner's attention shuts it down, and
 that makes it ready. A wait that has no such socket, or that another thread may end while the socket stays whole (more
-to send has come, a pause is over), watches a `Wake` as well. Nothing here wakes by itself before its deadline, but on
-Windows, where a wait on a lock would not see Ctrl-C.
+to send has come, a pause is over), watches a `Wake` as well. Nothing here wakes by itself before its deadline, but the
+main thread where it waits for another: a signal may be delivered to any thread, and on Windows a lock does not see it,
+so Ctrl-C would wait as well.
 
 All times are seconds on the monotonic clock, and `math.inf` is no deadline.
 """
@@ -25,7 +26,7 @@ READ = 1
 WRITE = 2
 
 _LONGEST = 24 * 3600.0  # seconds of one system call; C's int holds no more than 24 days of milliseconds
-_SLICE = 0.2  # seconds, on Windows, between two looks at Ctrl-C
+_SLICE = 0.2  # seconds, on the main thread, between two looks at Ctrl-C
 
 
 class Watched(Protocol):
@@ -220,6 +221,6 @@ def wait_for_future(future: Future[Any], until: float = math.inf) -> bool:
 
 
 def _bounded(seconds: float) -> float | None:
-    if sys.platform == "win32":
+    if threading.current_thread() is threading.main_thread():
         return min(seconds, _SLICE)
     return None if seconds == math.inf else min(seconds, threading.TIMEOUT_MAX)

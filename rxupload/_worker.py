@@ -67,7 +67,10 @@ class _Exchange:
         """Send the request with its body, and return the response, which has been read."""
         plan, transfer = self._plan, self._transfer
         with ExitStack() as stack:
-            body = MultipartBody(plan.fields, [part.open(transfer, stack) for part in plan.parts])
+            body = MultipartBody(
+                plan.fields,
+                [part.open(transfer, stack, is_next=part is plan.parts[0]) for part in plan.parts],
+            )
             self._body = body
             self._content = Content(body, transfer)
             stack.callback(self._content.close)

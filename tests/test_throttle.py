@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import socket
 import sys
 import threading
@@ -39,10 +40,14 @@ from support.recording_observer import RecordingObserver, observe
 from support.scripted_server import PATIENCE, Connection, Server, header
 
 import rxupload
-from rxupload import ItemDone, Progress, UploadTimeout, _network, upload, upload_all
+from rxupload import ItemDone, Progress, UploadTimeout, upload, upload_all
 from rxupload._schedulers import is_closed
 from rxupload._throttle import BURST_SECONDS, Allowance, Throttle, throttles_of, with_throttle
 from rxupload._transfer import Transfer
+from rxupload._wait import Wake
+from rxupload._wire.connection import _USUAL_LOWAT, NOTSENT_LOWAT
+from rxupload._wire.connection import Connection as WireConnection
+from rxupload._wire.dial import connect
 from rxupload.operators import of_type, retry_backoff
 
 KIB, MB = 1024, 1_000_000
@@ -74,12 +79,43 @@ def clock():
     return Clock()
 
 
+class Asker:
+    """One that may send what a throttle grants."""
+
+    def __init__(self) -> None:
+        self.wake = Wake()
+
+
+def granted(throttle: Throttle | Allowance, wanted: int, who: Any = None) -> int:
+    """How much goes at once, to somebody new unless it says to whom."""
+    if isinstance(throttle, Allowance):
+        return throttle.grant(wanted)[0]
+    return throttle.grant(who or Asker(), wanted)[0]
+
+
+def limited(clock: Clock, rate: float) -> Throttle:
+    """A throttle with this limit, full to the brim."""
+    throttle = Throttle(clock)
+    throttle.limit(rate)
+    clock.now += 1
+    return throttle
+
+
+def empty(throttle: Throttle) -> None:
+    """Take all that may go now."""
+    who, wanted = Asker(), 1 << 30
+    while wanted:
+        if not granted(throttle, wanted, who):
+            wanted //= 2
+    throttle.forget(who)
+
+
 @settings(deadline=None)
 @given(
     steps=st.lists(
         st.one_of(
             st.tuples(st.just("wait"), st.floats(0, 0.3)),
-            st.tuples(st.just("take"), st.integers(1, 3), st.integers(1, 300)),
+            st.tuples(st.just("ask"), st.integers(0, 2), st.integers(1, 300)),
             st.tuples(st.just("limit"), st.floats(10, 10_000)),
         ),
         max_size=60,
@@ -89,9 +125,10 @@ def test_any_flow_stays_below_the_limit(steps):
     """Until any moment, no more bytes are granted than the limits allowed until then."""
     clock = Clock()
     throttle = Throttle(clock)
+    askers = [Asker() for _ in range(3)]
     rate = 1000.0
     throttle.limit(rate)
-    allowed = granted = 0.0
+    allowed = sent = 0.0
     for step, *values in steps:
         if step == "wait":
             clock.now += values[0]
@@ -100,135 +137,273 @@ def test_any_flow_stays_below_the_limit(steps):
             throttle.limit(rate := values[0])
         else:
             who, wanted = values
-            count = throttle.take(who, wanted, 0)
-            assert count is None or 0 < count <= wanted
-            granted += count or 0
-        assert granted <= allowed + 1e-6
+            count, again = throttle.grant(askers[who], wanted)
+            assert 0 <= count <= wanted
+            assert count or again > clock.now
+            sent += count
+        assert sent <= allowed + 1e-6
 
 
 @settings(deadline=None)
 @given(rate=st.floats(1, 1e7), idle=st.floats(0, 10), wanted=st.integers(1, 10_000_000))
 def test_bursts(rate, idle, wanted):
-    """After an idle time no more than 50 ms' worth goes at once, and then something every 20 ms."""
+    """After an idle time no more than 50 ms' worth goes at once, and then something every 20 ms, when it says."""
     clock = Clock()
     throttle = Throttle(clock)
     throttle.limit(rate)
     clock.now += idle
-    assert (throttle.take(1, wanted, 0) or 0) <= max(1, rate * BURST_SECONDS)
-    throttle.take(2, 10**9, 0)
-    clock.now += max(0.02, 1 / rate) * (1 + 1e-6)
-    assert throttle.take(1, wanted, 0)
-    assert not throttle._waiting
+    who = Asker()
+    assert granted(throttle, wanted, who) <= max(1, rate * BURST_SECONDS)
+    throttle.forget(who)
+    empty(throttle)
+    count, again = throttle.grant(who, wanted)
+    assert count == 0
+    assert again - clock.now <= max(0.02, 1 / rate) * (1 + 1e-6)
+    clock.now = again + 1e-6
+    assert granted(throttle, wanted, who)
+    assert throttle._first() is None
 
 
-class Takers:
-    """Threads that take from one throttle for a while, and how much each gets."""
+class Crowd:
+    """Askers that share throttles, each of which asks again when it was told to, or was woken; time is made to pass."""
 
-    def __init__(self, throttle: Throttle, seconds: float) -> None:
-        self._throttle = throttle
-        self._until = time.monotonic() + seconds
-        self._threads: list[threading.Thread] = []
-        self.got: dict[str, int] = {}
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._due: dict[Any, float] = {}
+        self._wanted: dict[Any, Iterator[int]] = {}
+        self._ask: dict[Any, Callable[[int], tuple[int, float]]] = {}
+        self._pending: dict[Any, int] = {}
+        self._wakes: dict[Any, Wake] = {}
+        self._forget: dict[Any, Callable[[], None]] = {}
+        self.got: dict[Any, int] = {}
+        self.ended_at: dict[Any, float] = {}
 
-    def start(self, name: str, wanted: int, every: float = 0) -> None:
-        def work() -> None:
-            while time.monotonic() < self._until:
-                self.got[name] = self.got.get(name, 0) + (self._throttle.take(name, wanted, 0.05) or 0)
-                if every:
-                    settled(every)
+    def add(self, name: Any, throttle: Throttle | Allowance, wanted: Iterator[int]) -> None:
+        """It wants these amounts, one after another; where one is negative it sleeps so many milliseconds."""
+        if isinstance(throttle, Allowance):
+            self._wakes[name], self._ask[name], self._forget[name] = (
+                throttle.wake,
+                throttle.grant,
+                throttle.forget,
+            )
+        else:
+            who = Asker()
+            self._wakes[name] = who.wake
+            self._ask[name] = lambda count: throttle.grant(who, count)
+            self._forget[name] = lambda: throttle.forget(who)
+        self._due[name], self._wanted[name] = self._clock.now, wanted
+        self.got.setdefault(name, 0)
 
-        self._threads.append(threading.Thread(target=work))
-        self._threads[-1].start()
+    def run(self, seconds: float = float("inf")) -> Crowd:
+        """Let time pass, until it is over or all have what they want; nobody may be left to wait for ever."""
+        end = self._clock.now + seconds
+        while self._due:
+            name = min(self._due, key=lambda each: 0.0 if self._wakes[each].is_set() else self._due[each])
+            wake = self._wakes[name]
+            moment = self._clock.now if wake.is_set() else max(self._due[name], self._clock.now)
+            assert moment < float("inf"), f"{len(self._due)} wait, and nobody wakes them"
+            if moment >= end:
+                self._clock.now = end
+                break
+            self._clock.now = max(moment, self._clock.now) + 1e-7
+            wake.clear()
+            self._step(name)
+        return self
 
-    def join(self) -> dict[str, int]:
-        for thread in self._threads:
-            thread.join(PATIENCE)
-        return self.got
+    def _step(self, name: Any) -> None:
+        if name not in self._pending:
+            wanted = next(self._wanted[name], 0)
+            if wanted < 0:
+                self._due[name] = self._clock.now - wanted / 1000
+                return
+            if not wanted:
+                self._forget[name]()
+                del self._due[name]
+                self.ended_at[name] = self._clock.now
+                return
+            self._pending[name] = wanted
+        count, again = self._ask[name](self._pending[name])
+        self.got[name] += count
+        self._pending[name] -= count
+        if not self._pending[name]:
+            del self._pending[name]
+        self._due[name] = self._clock.now if count else again
 
 
-def test_shares_are_equal():
+def endless(count: int, sleep: int = 0) -> Iterator[int]:
+    while True:
+        yield count
+        if sleep:
+            yield -sleep
+
+
+def test_shares_are_equal(clock):
     """Those that share a limit get the same, however much each asks for at a time."""
-    throttle = Throttle()
-    throttle.limit(MB)
-    takers = Takers(throttle, 0.5)
+    throttle = limited(clock, MB)
+    crowd = Crowd(clock)
     for name, wanted in (("a", MB), ("b", 50_000), ("c", 5_000)):
-        takers.start(name, wanted)
-    got = takers.join()
-    assert 0.4 * MB < sum(got.values()) < 0.6 * MB
-    assert max(got.values()) < 1.5 * min(got.values())
+        crowd.add(name, throttle, endless(wanted))
+    got = crowd.run(2).got
+    assert 2 * MB < sum(got.values()) < 2.1 * MB
+    assert max(got.values()) < 1.1 * min(got.values())
 
 
-def test_who_wants_little_gets_it():
+def test_who_wants_little_gets_it(clock):
     """One that wants less than its share gets all that it wants, beside any number that want more."""
-    throttle = Throttle()
-    throttle.limit(MB)
-    takers = Takers(throttle, 1)
+    throttle = limited(clock, MB)
+    crowd = Crowd(clock)
     for number in range(8):
-        takers.start(f"much {number}", MB)
-    takers.start("little", 500, every=0.025)  # at most 40 times; in turn with the others it would be 6
-    assert takers.join()["little"] > 15 * 500
+        crowd.add(number, throttle, endless(MB))
+    crowd.add("little", throttle, endless(500, sleep=25))
+    # At most 80 times in 2 s; in turn with the others it would be 12 times.
+    assert crowd.run(2).got["little"] > 35 * 500
 
 
-def test_who_wants_much_gets_it_beside_any_number_that_come_and_go():
+def test_a_large_upload_gets_its_share_beside_many_short_ones(clock):
     """An endless row of small ones, each for the first time, takes no more than one share from a large one."""
-    throttle = Throttle()
-    throttle.limit(MB)
-    takers = Takers(throttle, 1)
-    takers.start("large", MB)
-    until = time.monotonic() + 1
+    throttle = limited(clock, MB)
+    crowd = Crowd(clock)
+    crowd.add("large", throttle, endless(MB))
+    until = clock.now + 2
     number = 0
-    while time.monotonic() < until:
-        left = 10_000
-        while left and time.monotonic() < until:
-            left -= throttle.take(number, left, 0.05) or 0
-        throttle.forget(number)
+    while clock.now < until:
+        crowd.add(number, throttle, iter([10_000]))
+        while number not in crowd.ended_at:
+            crowd.run(0.001)
         number += 1
-    assert takers.join()["large"] > 0.3 * MB
+    assert number > 50
+    assert crowd.got["large"] > 0.7 * MB
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.integers(1, 3000) | st.integers(-50, -1), min_size=1, max_size=8),
+            st.none() | st.floats(50, 5000),
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    st.floats(50, 5000),
+)
+def test_nobody_is_left_to_wait(uploads, rate):
+    """Whoever waits is told when to ask, or woken, whatever each wants and whatever limits of its own it has."""
+    clock = Clock()
+    shared = limited(clock, rate)
+    crowd = Crowd(clock)
+    for number, (wanted, own_rate) in enumerate(uploads):
+        throttles = [shared] if own_rate is None else [limited(clock, own_rate), shared]
+        crowd.add(number, Allowance(throttles, Wake()), iter(wanted))
+    crowd.run()
+    for number, (wanted, _) in enumerate(uploads):
+        assert crowd.got[number] == sum(each for each in wanted if each > 0)
+
+
+def test_who_wants_more_than_before_keeps_nobody_waiting(clock):
+    """One that wants more when it asks again, and so comes later, wakes the one whose turn it is now."""
+    throttle = limited(clock, 1000)
+    hungry, other = Asker(), Asker()
+    empty(throttle)
+    assert throttle.grant(hungry, 1)[1] < float("inf")
+    assert throttle.grant(other, 5) == (0, float("inf"))
+    assert not other.wake.is_set()
+    assert throttle.grant(hungry, 100) == (0, float("inf"))
+    assert other.wake.is_set()
+    assert throttle.grant(other, 5)[1] < float("inf")
 
 
 def test_may_be_set_by_a_signal(clock):
     """A signal's handler may set the pause while its own thread is in the throttle."""
-    throttle = Throttle(clock)
-    throttle.limit(1000)
+    throttle = limited(clock, 1000)
     throttle._clock = lambda: throttle.pause(is_paused=False) or clock()  # it is asked under the lock
-    clock.now += 1
-    assert throttle.take("a", 100, 0) == 50
+    assert granted(throttle, 100) == 50
 
 
-def test_who_waits_is_woken(clock):
+@pytest.mark.parametrize("by", ["limit", "no limit", "pause"])
+def test_who_waits_is_woken(clock, by):
     """A change of the limit or the end of a pause is not waited out."""
-    throttle = Throttle()
-    for hold, release in (
-        (lambda: throttle.limit(0.001), lambda: throttle.limit(None)),
-        (lambda: throttle.pause(is_paused=True), lambda: throttle.pause(is_paused=False)),
-    ):
-        hold()
-        got: list[int | None] = []
-        thread = threading.Thread(target=lambda got=got: got.append(throttle.take("a", 10, PATIENCE)))
-        thread.start()
-        while not throttle._waiting:
-            settled(0.001)
-        began = time.monotonic()
-        release()
-        thread.join(PATIENCE)
-        assert got == [10]
-        assert time.monotonic() - began < PATIENCE / 2
+    throttle = limited(clock, 0.001)
+    if by == "pause":
+        throttle.pause(is_paused=True)
+    waiting = [Asker() for _ in range(3)]
+    for who in waiting:
+        assert granted(throttle, 10, who) == 0
+        who.wake.clear()
+    if by == "pause":
+        throttle.pause(is_paused=False)
+    else:
+        throttle.limit(None if by == "no limit" else 1000.0)
+    assert all(who.wake.is_set() for who in waiting)
+    clock.now += 1
+    if by != "pause":
+        assert [granted(throttle, 10, who) for who in waiting] == [10, 10, 10]
+
+
+def test_the_next_is_woken(clock):
+    """Whoever comes next is woken when the one before it is served, is away, has given back, or has ended."""
+    throttle = limited(clock, 1000)
+    first, second = Asker(), Asker()
+    empty(throttle)
+    for leave in (throttle.step_aside, throttle.forget, lambda who: granted(throttle, 10, who)):
+        assert throttle.grant(first, 10)[1] < float("inf")
+        assert throttle.grant(second, 10) == (0, float("inf"))
+        assert not second.wake.is_set()
+        if leave not in (throttle.step_aside, throttle.forget):
+            clock.now += 0.01 + 1e-6
+        leave(first)
+        assert second.wake.is_set()
+        second.wake.clear()
+        throttle.forget(first)
+        throttle.forget(second)
+    assert throttle.grant(first, 10)[1] < float("inf")
+    throttle.give_back(Asker(), 5)
+    assert first.wake.is_set()
+
+
+def test_place_is_kept(clock):
+    """Who steps aside, for its observer takes its time, holds up nobody, and is next when it is back."""
+    throttle = limited(clock, 1000)
+    empty(throttle)
+    first, second, third = Asker(), Asker(), Asker()
+    for who in (first, second, third):
+        granted(throttle, 20, who)
+    throttle.step_aside(first)
+    clock.now += 0.02 + 1e-6
+    assert granted(throttle, 20, second) == 20
+    assert throttle.grant(first, 20)[1] < float("inf")
+    assert throttle.grant(third, 20) == (0, float("inf"))
 
 
 def test_who_is_held_elsewhere_takes_nothing(clock):
     """An upload that its own pause holds takes none of the batch's bytes."""
-    own, shared = Throttle(clock), Throttle(clock)
-    shared.limit(1000)
+    own, shared = Throttle(clock), limited(clock, 1000)
     own.pause(is_paused=True)
-    clock.now += 1
-    assert Allowance([own, shared]).take(100, 0) is None
-    assert Allowance([shared]).take(100, 0) == 50
-    other = Throttle(clock)
-    other.limit(1000)
-    clock.now += 1
+    assert Allowance([own, shared], Wake()).grant(100) == (0, float("inf"))
+    assert granted(Allowance([shared], Wake()), 100) == 50
+    other = limited(clock, 1000)
     shared.pause(is_paused=True)
-    assert Allowance([other, shared]).take(100, 0) is None
-    assert other.take("a", 100, 0) == 50  # and what the one gave is given back where the other gives nothing
+    assert granted(Allowance([other, shared], Wake()), 100) == 0
+    assert granted(other, 100) == 50  # and what the one gave is given back where the other gives nothing
+
+
+@pytest.mark.parametrize("held_by", ["pause", "limit"])
+def test_who_is_held_elsewhere_holds_up_nobody(clock, held_by):
+    """One that waited for the batch's bytes, and is then held by its own limit or pause, has left the others' way."""
+    own, shared = limited(clock, 100), limited(clock, 1000)
+    empty(shared)
+    held, other = Allowance([own, shared], Wake()), Allowance([shared], Wake())
+    assert held.grant(20)[1] < float("inf")
+    assert other.grant(20) == (0, float("inf"))
+    if held_by == "pause":
+        own.pause(is_paused=True)
+    else:
+        own.limit(0.001)
+        empty(own)
+    held.grant(20)
+    assert other.wake.is_set()
+    clock.now += 0.02 + 1e-6
+    assert other.grant(20)[0] == 20
 
 
 def test_the_least_of_all_limits(clock):
@@ -236,39 +411,37 @@ def test_the_least_of_all_limits(clock):
     low, high = Throttle(clock), Throttle(clock)
     low.limit(1000)
     high.limit(10_000)
-    clock.now += 1
-    assert Allowance([low, high]).take(1000, 0) == 50
-    assert high.take("another", 1000, 0) == 450
-    clock.now += 1
-    assert Allowance([high, low]).take(1000, 0) == 50
-    assert high.take("another", 1000, 0) == 450
+    for order in ([low, high], [high, low]):
+        clock.now += 1
+        allowance = Allowance(order, Wake())
+        assert granted(allowance, 1000) == 50
+        allowance.forget()
+        assert granted(high, 1000) == 450
 
 
 def test_bytes_that_did_not_go(clock):
     """What was granted and not taken by the system may go later."""
-    throttle = Throttle(clock)
-    throttle.limit(1000)
-    clock.now += 1
-    assert throttle.take("a", 1000, 0) == 50
-    throttle.give_back("a", 30)
-    assert throttle.take("a", 30, 0) == 30
+    throttle = limited(clock, 1000)
+    who = Asker()
+    assert granted(throttle, 1000, who) == 50
+    throttle.give_back(who, 30)
+    assert granted(throttle, 30, who) == 30
 
 
 def test_pause_of_a_throttle(clock):
-    """While it is paused nothing goes, not even what was encrypted before; it says for how long."""
+    """While it is paused nothing goes; it says for how long."""
     throttle = Throttle(clock)
-    assert throttle.take("a", 10, 0) == 10
+    who = Asker()
+    assert granted(throttle, 10, who) == 10
     throttle.pause(is_paused=True)
     clock.now += 2
     throttle.pause(is_paused=True)
     clock.now += 1
     assert throttle.paused_for() == 3
-    assert throttle.take("a", 10, 0) is None
-    assert throttle.take("a", 0, 0) is None
+    assert throttle.grant(who, 10) == (0, float("inf"))
     throttle.pause(is_paused=False)
     assert throttle.paused_for() == 0
-    assert throttle.take("a", 0, 0) == 0
-    assert throttle.take("a", 10, 0) == 10
+    assert granted(throttle, 10, who) == 10
 
 
 @pytest.mark.parametrize(
@@ -493,17 +666,19 @@ EVERYWHERE = [
 ]
 
 
-def test_a_grant_that_is_not_used(clock):
-    """What was granted to an upload that stops there and then is there for the others."""
-    throttle = Throttle(clock)
-    throttle.limit(1000)
-    clock.now += 1
+def test_who_ends_leaves_its_place(clock):
+    """An upload that stops while it waits there and then lets the others go on."""
+    throttle = limited(clock, 1000)
+    empty(throttle)
     transfer = Transfer(None)
-    with transfer.bound():
-        transfer.attach(lambda: None, lambda: transfer.stop(LookupError()) or transfer.check())
-        with pytest.raises(LookupError):
-            transfer.await_grant(Allowance([throttle]), 20)
-    assert throttle.take("another", 100, 0) == 50
+    transfer.allowance = Allowance([throttle], transfer.wake)
+    assert transfer.grant(20)[1] < float("inf")
+    other = Asker()
+    assert throttle.grant(other, 20) == (0, float("inf"))
+    transfer.stop(LookupError())
+    assert isinstance(transfer.settle(), LookupError)
+    assert other.wake.is_set()
+    assert throttle.grant(other, 20)[1] < float("inf")
 
 
 class TestSettings:
@@ -881,9 +1056,14 @@ class TestPause:
         assert counts[0] <= (128 + 128 + 256) * KIB
 
     @both
+    @pytest.mark.parametrize("kind", ["bytes", "file"])
     @pytest.mark.skipif(sys.platform == "win32", reason="the system's buffers differ there")
-    def test_of_what_is_encrypted(self, client, tls, monkeypatch):
+    def test_of_what_is_encrypted(self, client, tls, kind, monkeypatch, tmp_path):
         """When the server reads again during a pause nothing is written, not even what was encrypted before."""
+        source: Any = LARGE
+        if kind == "file":
+            source = tmp_path / "large"
+            source.write_bytes(LARGE)
         pause, go_on, gone = Subject[bool](), threading.Event(), threading.Event()
         writes: list[float] = []
 
@@ -906,10 +1086,18 @@ class TestPause:
                 writes.append(time.monotonic())
                 return count
 
+        sendfile = os.sendfile
+
+        def record(*args: Any) -> int:
+            count = sendfile(*args)
+            writes.append(time.monotonic())
+            return count
+
+        monkeypatch.setattr(os, "sendfile", record)
         with Server(script, tls=tls, receive_buffer=64 * KIB) as server:
             with monkeypatch.context() as patched:
-                patched.setattr(socket, "socket", Recorder)
-                observed, _ = observe(upload(server.url, LARGE, client=client, pause=pause))
+                patched.setitem(connect.__kwdefaults__, "make_socket", Recorder)
+                observed, _ = observe(upload(server.url, source, client=client, pause=pause))
                 settled(0.3)  # until the buffers are full
             pause.on_next(True)
             settled(0.1)
@@ -930,17 +1118,16 @@ class TestPause:
         """The system's queue is bounded while an upload may be held, and as before for the next on the connection."""
         values: list[int] = []
 
-        def seen(stream: Any, count: int) -> None:
-            bound(stream, count)
-            values.append(stream._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT))
+        def seen(connection: WireConnection, count: int) -> None:
+            bound(connection, count)
+            values.append(connection.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT))
 
-        bound = _network.Stream._bound_queue
-        monkeypatch.setattr(_network.Stream, "_bound_queue", seen)
+        bound = WireConnection._bound_queue
+        monkeypatch.setattr(WireConnection, "_bound_queue", seen)
         with logging_server() as (url, _):
-            before = values.copy()
             upload(url, b"x", client=client, pause=reactivex.never()).run()
             upload(url, b"x", client=client).run()
-        assert values == [*before, 128 * KIB, 0]
+        assert values[-2:] == [NOTSENT_LOWAT, _USUAL_LOWAT]
 
     @both
     def test_is_no_stall(self, client, tls):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeGuard
@@ -34,6 +34,7 @@ class BinaryFile(Protocol):
 
 
 Content: TypeAlias = BinaryFile | Iterable[Buffer]
+
 
 FileSource: TypeAlias = (
     str
@@ -110,8 +111,12 @@ class Source(ABC):
         self._declared = declared
 
     @abstractmethod
-    def open(self, owner: Owner) -> Reader:
+    def open(self, owner: Owner, *, is_next: bool = True) -> Reader:
         """Open it for one upload, and find what is wrong with it before anything is sent.
+
+        Args:
+            owner: The upload.
+            is_next: Whether its turn comes first; what can be opened again then is closed until then otherwise.
 
         Raises:
             OSError: A path cannot be opened; the error has the path.
@@ -150,12 +155,12 @@ class Reader:
             SourceChanged: It gives fewer or more bytes than `size`; also when a piece is read.
             RuntimeError: The source can be read only once, and was.
         """
-        for piece in self._one_pass():
-            yield (
-                Counted(piece, self.size, self._label)
-                if isinstance(piece, Flow) and self.size is not None
-                else piece
-            )
+        with closing(self._one_pass()) as pieces:
+            for piece in pieces:
+                if isinstance(piece, Flow) and self.size is not None:
+                    yield Counted(piece, self.size, self._label)
+                else:
+                    yield piece
 
     def close(self) -> None:
         """Close what the library opened."""

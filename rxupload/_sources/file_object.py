@@ -44,7 +44,7 @@ class SeekableSource(Source):
         self._start = start
         self._lock = _lock_of(file)
 
-    def open(self, owner: Owner) -> Reader:  # noqa: ARG002
+    def open(self, owner: Owner, *, is_next: bool = True) -> Reader:  # noqa: ARG002
         with self._lock:
             measured = bytes_after(self._file, self._start)
         size = self._size(measured)
@@ -52,8 +52,9 @@ class SeekableSource(Source):
             return Reader(self._label, size, partial(self._pass, measured), ExitStack())
         with ExitStack() as opened:
             # A descriptor of our own: the caller may close his, and its number may then be another file's.
-            file = opened.enter_context(io.FileIO(os.dup(self._file.fileno()), "rb"))
-            return Reader(self._label, size, partial(self._range, file, measured), opened.pop_all())
+            descriptor = os.dup(self._file.fileno())
+            opened.callback(os.close, descriptor)
+            return Reader(self._label, size, partial(self._range, descriptor, measured), opened.pop_all())
 
     def _pass(self, measured: int | None) -> Generator[Piece]:
         position = self._start
@@ -68,12 +69,14 @@ class SeekableSource(Source):
 
         yield Read(bounded(read_on, measured))
 
-    def _range(self, file: io.FileIO, size: int) -> Generator[Piece]:
-        yield FileRange(file, self._start, size, self._label)
+    def _range(self, descriptor: int, size: int) -> Generator[Piece]:
+        yield FileRange(descriptor, self._start, size, self._label)
 
 
 def _is_plain_file(file: Any) -> bool:
     """Whether it is what `open(path, "rb")` returns; of others, as of gzip's, the descriptor tells something else."""
+    if not hasattr(os, "pread"):  # a descriptor of our own would move with the caller's
+        return False
     raw = file.raw if type(file) is io.BufferedReader else file
     return type(raw) is io.FileIO and stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
 

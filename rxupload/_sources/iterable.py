@@ -29,7 +29,7 @@ class OnceSource(Source):
         self._lock = Lock()
         self._once = Once(label)
 
-    def open(self, owner: Owner) -> Reader:  # noqa: ARG002
+    def open(self, owner: Owner, *, is_next: bool = True) -> Reader:  # noqa: ARG002
         with self._lock:
             self._once.check()
             if self._head is None:
@@ -51,7 +51,7 @@ class FreshSource(Source):
         super().__init__(label, declared)
         self._fresh = fresh
 
-    def open(self, owner: Owner) -> Reader:  # noqa: ARG002
+    def open(self, owner: Owner, *, is_next: bool = True) -> Reader:  # noqa: ARG002
         with ExitStack() as opened:
             begun = opened.enter_context(closing(self._begin()))
             size = self._size(begun.size)

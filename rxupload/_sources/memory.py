@@ -17,7 +17,7 @@ class BytesSource(Source):
         super().__init__(label, declared)
         self._data = data
 
-    def open(self, owner: Owner) -> Reader:  # noqa: ARG002
+    def open(self, owner: Owner, *, is_next: bool = True) -> Reader:  # noqa: ARG002
         data = self._data
         if isinstance(data, bytes):
             return Reader(self._label, self._size(len(data)), partial(self._pass, data), ExitStack())

@@ -37,7 +37,7 @@ class ObservableSource(Source):
         self._is_hot = isinstance(observable, Subject) and not is_replayed  # as far as that can be known
         self._heard = threading.Event()
 
-    def open(self, owner: Owner) -> Reader:
+    def open(self, owner: Owner, *, is_next: bool = True) -> Reader:  # noqa: ARG002
         begin = partial(self._begin, owner)
         with ExitStack() as opened:
             # Now, so that a hot one is heard from the first Progress on, and what is wrong with one that emits at once

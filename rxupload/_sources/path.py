@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import stat
 from collections.abc import Generator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 
 from rxupload._errors import SourceChanged
@@ -30,53 +29,67 @@ class PathSource(Source):
         self._path = path
         self._pipe = Once(self._label)
 
-    def open(self, owner: Owner) -> Reader:  # noqa: ARG002
+    def open(self, owner: Owner, *, is_next: bool = True) -> Reader:  # noqa: ARG002
         self._pipe.check()
         with ExitStack() as opened:
-            file = opened.enter_context(_open(self._path))
-            status = os.fstat(file.fileno())
+            descriptor = _open(self._path)
+            opened.callback(os.close, descriptor)
+            status = os.fstat(descriptor)
+            if stat.S_ISDIR(status.st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self._path)
             if not stat.S_ISREG(status.st_mode):
                 size = self._size(None)
-                return Reader(self._label, size, partial(self._once, file), opened.pop_all())
+                return Reader(self._label, size, partial(self._once, descriptor), opened.pop_all())
+            size = self._size(status.st_size)
+            if is_next:
+                one_pass = partial(self._range, status, [descriptor])
+                return Reader(self._label, size, one_pass, opened.pop_all())
         # It is closed until its turn comes: one request may have more files than a process may have open.
-        return Reader(self._label, self._size(status.st_size), partial(self._range, status), ExitStack())
+        return Reader(self._label, size, partial(self._range, status, []), ExitStack())
 
-    def _range(self, expected: os.stat_result) -> Generator[Piece]:
-        with _open(self._path) as file:
-            found = os.fstat(file.fileno())
+    def _range(self, expected: os.stat_result, begun: list[int]) -> Generator[Piece]:
+        size = expected.st_size
+        if begun:
+            yield FileRange(begun.pop(), 0, size, self._label)
+            return
+        with ExitStack() as opened:
+            descriptor = _open(self._path)
+            opened.callback(os.close, descriptor)
+            found = os.fstat(descriptor)
             if (found.st_dev, found.st_ino) != (expected.st_dev, expected.st_ino):
                 raise SourceChanged(
                     f"{self._label}: it was replaced by another file since the upload started"
                 )
-            yield FileRange(file, 0, expected.st_size, self._label)
+            yield FileRange(descriptor, 0, size, self._label)
 
-    def _once(self, file: io.FileIO) -> Generator[Piece]:
+    def _once(self, descriptor: int) -> Generator[Piece]:
         self._pipe.use()
-        yield _Pipe(file)
+        yield _Pipe(descriptor)
 
 
 class _Pipe(Flow):
     """A pipe, or a device, that is read when it has something to read, or its last writer has gone."""
 
-    def __init__(self, file: io.FileIO) -> None:
-        self._file = file
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def fileno(self) -> int:
+        return self._descriptor
 
     def read(self, count: int) -> bytes | None:
         # Before the first writer has come, a read would say that this is the end.
-        return self._file.read(count) if is_ready(self._file, READ) else None
+        with suppress(BlockingIOError):
+            return os.read(self._descriptor, count) if is_ready(self, READ) else None
+        return None
 
     def watched(self) -> tuple[Watched, int]:
-        return self._file, READ
+        return self, READ
 
 
-def _open(path: str) -> io.FileIO:
+def _open(path: str) -> int:
     try:
-        return io.FileIO(path, "rb", opener=_opener)
+        return os.open(path, _FLAGS)
     except PermissionError:
         if os.path.isdir(path):  # noqa: PTH112  # Windows answers for a directory as for an unreadable file
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path) from None
         raise
-
-
-def _opener(path: str, _flags: int) -> int:
-    return os.open(path, _FLAGS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -20,15 +19,15 @@ class FileRange:
         size: How long it is, in bytes.
     """
 
-    def __init__(self, file: io.FileIO, start: int, size: int, label: str) -> None:
+    def __init__(self, descriptor: int, start: int, size: int, label: str) -> None:
         self.start = start
         self.size = size
-        self._file = file
+        self._descriptor = descriptor
         self._label = label
 
     def fileno(self) -> int:
         """The file's descriptor."""
-        return self._file.fileno()
+        return self._descriptor
 
     def read(self, offset: int, count: int) -> bytes:
         """So many bytes, or fewer, from an offset in the range.
@@ -38,10 +37,10 @@ class FileRange:
             OSError: It cannot be read.
         """
         if hasattr(os, "pread"):
-            data = os.pread(self._file.fileno(), count, self.start + offset)
+            data = os.pread(self._descriptor, count, self.start + offset)
         else:
-            self._file.seek(self.start + offset)
-            data = self._file.read(count) or b""
+            os.lseek(self._descriptor, self.start + offset, os.SEEK_SET)
+            data = os.read(self._descriptor, count)
         if not data:
             raise self.ends_at(offset)
         return data

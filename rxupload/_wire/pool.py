@@ -190,12 +190,17 @@ class Pool:
     def close(self) -> None:
         """Close those that are idle, and end those that are not: their requests fail."""
         with self._lock:
-            idle = list(self._idle)
-            self._idle.clear()
-            self._by_key.clear()
             active, self._active = self._active, set()
             for connection in active:
                 connection.interrupt()  # with the lock: the worker closes its descriptor only after `drop`
+        self.close_idle()
+
+    def close_idle(self) -> None:
+        """Close those that no request uses."""
+        with self._lock:
+            idle = list(self._idle)
+            self._idle.clear()
+            self._by_key.clear()
         for connection in idle:
             connection.close()
 

@@ -77,13 +77,13 @@ def head_of(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]
     """The head of a request.
 
     Raises:
-        httpx.LocalProtocolError: It would not be read as it is meant. A header's value is not quoted, for it may be a
-            secret.
+        httpx.LocalProtocolError: It would not be read as it is meant. The target and a header's value are not
+            quoted, for they may have secrets in them.
     """
     if not _TOKEN.fullmatch(method):
         raise httpx.LocalProtocolError(f"The request method is not a token: {method!r}")
     if not _TARGET.fullmatch(target):
-        raise httpx.LocalProtocolError(f"The request's target is empty, or is not visible ASCII: {target!r}")
+        raise httpx.LocalProtocolError("The request's target is empty, or is not visible ASCII")
     lines = [b"%s %s HTTP/1.1" % (method, target)]
     hosts = 0
     for name, value in headers:
@@ -221,13 +221,12 @@ class Units:
         since = self._clock.now()
         while (data := flow.read(READ)) is None or len(data):
             if data is None:
-                if self._size:
-                    yield self._flush()
-                yield Unit(flow, 0)
+                # After the flush it is read again: a wait for the throttle may have taken its wake-up.
+                yield self._flush() if self._size else Unit(flow, 0)
             elif len(data) > SMALL:
                 yield from self._alone(data, len(data))
             else:
-                self._add(data)
+                self._add(bytes(data))  # a view holds until the next read
                 if self._size <= SMALL and self._clock.now() - since < PATIENCE:
                     continue
                 yield self._flush()

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from rxupload._wait import Clock
 
 from .control import Control
-from .exchange import Exchange, Stale
+from .exchange import Exchange
+from .hearing import Stale
 from .pool import Pool
 from .request import Framing, Piece, Units, head_of
 from .response import Head

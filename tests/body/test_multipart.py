@@ -1,4 +1,4 @@
-"""The request body: exact to the byte, of known length, in few pieces, and readable by servers' parsers."""
+"""The request body: exact to the byte, of known length, a flat list of pieces, and readable by servers' parsers."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ import secrets
 import tempfile
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from python_multipart.multipart import FormParser
+from support.owner import FakeOwner
+from support.pieces import chunks_of
 from werkzeug.http import unquote_header_value
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
 from rxupload._arguments import check_content_type
-from rxupload._body import multipart
 from rxupload._body.multipart import (
-    ENOUGH,
     MultipartBody,
     Part,
     encode_fields,
     guess_content_type,
 )
-from rxupload._sources import CHUNK, base, make_source
+from rxupload._sources import FileRange, Flow, make_source
 
 WPT = json.loads(
     (Path(__file__).parents[1] / "data" / "wpt_multipart_cases.json").read_text(encoding="utf-8")
@@ -38,13 +37,17 @@ KIB = 1024
 
 
 def part(file, name="file", filename="upload", content_type="application/octet-stream", size=None):
-    return Part(name, filename, content_type, make_source(file, size=size).open())
+    return Part(name, filename, content_type, make_source(file, size=size).open(FakeOwner()))
 
 
-def sent(body, enough=ENOUGH):
-    """The pieces of one pass in which no time goes by, so that nothing goes out for being old."""
-    with mock.patch.multiple(multipart, monotonic=lambda: 0.0, ENOUGH=enough):
-        return list(body)
+def pieces_of(body, count=256 * KIB):
+    """The bytes of one pass, so many at a time where they are read."""
+    return list(chunks_of(body.pieces(), count))
+
+
+def sent(body):
+    """The bytes of one pass."""
+    return b"".join(pieces_of(body))
 
 
 def boundary_of(body):
@@ -265,12 +268,12 @@ def body_of(form_data, files):
 @settings(max_examples=200, deadline=None)
 @given(forms(), files_of(READ_AGAIN + READ_ONCE))
 def test_body_is_what_the_standard_says(form_data, files):
-    """Every byte is the standard's, a small body is one piece, its length exact where every size is known."""
+    """Every byte is the standard's, and its length exact where every size is known."""
     with body_of(form_data, files) as body:
-        pieces = sent(body)
-        assert pieces == [model_body(boundary_of(body).encode(), form_data, files)]
+        content = sent(body)
+        assert content == model_body(boundary_of(body).encode(), form_data, files)
         known = not any(file["kind"] in UNKNOWN_SIZE for file in files)
-        assert body.length == (len(pieces[0]) if known else None)
+        assert body.length == (len(content) if known else None)
 
 
 @settings(max_examples=100, deadline=None)
@@ -279,7 +282,10 @@ def test_each_pass_gives_the_same_bytes(form_data, files):
     """A redirect or an auth challenge sends the very same body again, whatever became of the pass before."""
     with body_of(form_data, files) as body:
         first = sent(body)
-        next(iter(body))  # a pass that breaks off
+        broken_off = body.pieces()
+        for _ in range(len(form_data) * 3 + 2):
+            next(broken_off, None)
+        broken_off.close()
         assert sent(body) == first
 
 
@@ -288,9 +294,9 @@ def test_each_pass_gives_the_same_bytes(form_data, files):
 @given(
     forms(names_for_parsers),
     files_of(READ_AGAIN + READ_ONCE, names_for_parsers),
-    st.sampled_from([1, 100, ENOUGH]),
+    st.sampled_from([1, 100, 256 * KIB]),
 )
-def test_standard_parsers_give_back_what_was_sent(parser, form_data, files, enough):
+def test_standard_parsers_give_back_what_was_sent(parser, form_data, files, count):
     """Two servers' parsers find the fields and files in order: contents exact, names as each decodes them."""
     parse, decode_name, decode_filename = parser
     expected = [(decode_name(sent_name(name)), None, None, value) for name, value in flat(form_data)]
@@ -304,7 +310,7 @@ def test_standard_parsers_give_back_what_was_sent(parser, form_data, files, enou
             )
             for file in files
         ]
-        assert parse(boundary_of(body), sent(body, enough)) == expected
+        assert parse(boundary_of(body), pieces_of(body, count)) == expected
 
 
 @pytest.mark.parametrize("case", WPT, ids=[case["id"] for case in WPT])
@@ -320,26 +326,26 @@ def test_web_platform_tests(case):
     ]
     body = MultipartBody(encode_fields(fields), parts, boundary="@BOUNDARY@")
     expected = base64.b64decode(case["expected_body_base64_boundary_@BOUNDARY@"])
-    assert sent(body) == [expected]
+    assert sent(body) == expected
     assert body.length == len(expected)
 
 
 def test_backslash_stands_as_it_is():
     """A backslash is not doubled, not even before the closing quote, where RFC 9110 would read an escape."""
-    [body] = sent(MultipartBody(encode_fields({"a\\": "\\"}), [part(b"", "b\\", "c\\")]))
+    body = sent(MultipartBody(encode_fields({"a\\": "\\"}), [part(b"", "b\\", "c\\")]))
     assert b'name="a\\"\r\n\r\n\\\r\n' in body
     assert b'name="b\\"; filename="c\\"\r\n' in body
 
 
 def test_filename_keeps_its_newlines_and_a_name_does_not():
     """Names have their newlines normalised before they are escaped; filenames have not."""
-    [body] = sent(MultipartBody([], [part(b"", "a\nb\rc\r\nd", "a\nb\rc\r\nd")]))
+    body = sent(MultipartBody([], [part(b"", "a\nb\rc\r\nd", "a\nb\rc\r\nd")]))
     assert b'name="a%0D%0Ab%0D%0Ac%0D%0Ad"; filename="a%0Ab%0Dc%0D%0Ad"' in body
 
 
 def test_fields_come_before_files():
     """S3 policies and multer read nothing that comes after the file."""
-    [body] = sent(MultipartBody(encode_fields({"z": "1", "a": ["2", "3"]}), [part(b"4"), part(b"5")]))
+    body = sent(MultipartBody(encode_fields({"z": "1", "a": ["2", "3"]}), [part(b"4"), part(b"5")]))
     assert re.findall(rb"\r\n\r\n(\d)\r\n", body) == [b"1", b"2", b"3", b"4", b"5"]
     assert b"Content-Transfer-Encoding" not in body
 
@@ -354,71 +360,31 @@ def test_boundary_is_random_and_needs_no_quotes():
 # The pieces
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.lists(st.integers(0, 1500), max_size=12), st.integers(0, 1500))
-def test_pieces_are_as_few_as_their_limits_allow(sizes, value_size):
-    """Small chunks are gathered until there is enough; no piece exceeds that and one chunk."""
-    with mock.patch.multiple(base, CHUNK=600):
-        body = MultipartBody([("field", bytes(value_size))], [part([bytes(size) for size in sizes])])
-        *pieces, last = sent(body, enough=200)
-    assert all(type(piece) is bytes for piece in [*pieces, last])
-    assert all(200 <= len(piece) < 200 + 600 for piece in pieces)
-    assert 0 < len(last) < 200 + 600
-    content = b"".join([*pieces, last])
-    assert content.count(0) == sum(sizes) + value_size
+def test_pieces_are_a_flat_list(tmp_path):
+    """What is in memory is bytes, a file is a range of it, and what is still to come a flow; nothing is nested."""
+    path = tmp_path / "file"
+    path.write_bytes(b"in a file")
+    body = MultipartBody(
+        encode_fields({"field": "value"}), [part(path), part(b"bytes"), part(iter([b"items"]))], "B"
+    )
+    kinds, contents = [], []
+    for piece in body.pieces():
+        kinds.append(
+            FileRange if isinstance(piece, FileRange) else Flow if isinstance(piece, Flow) else type(piece)
+        )
+        contents.append(b"".join(chunks_of([piece])))
+    around = [bytes, bytes]  # what ends a part, and the head of the next
+    assert kinds == [bytes, bytes, *around, FileRange, *around, bytes, *around, Flow, *around]
+    assert [contents[index] for index in (1, 4, 7, 10)] == [b"value", b"in a file", b"bytes", b"items"]
 
 
-def test_pieces_of_a_large_file_are_between_256_kib_and_1_mib(tmp_path):
-    """A large file goes out in pieces with which httpx reaches its full rate, none of more than 1 MiB."""
-    path = tmp_path / "large"
-    path.write_bytes(bytes(5 * 1024 * KIB + 1))
-    body = MultipartBody([], [part(path)])
-    *pieces, last = sent(body)
-    assert all(256 * KIB <= len(piece) <= 1024 * KIB for piece in pieces)
-    assert len(last) <= 1024 * KIB
-    assert sum(map(len, pieces)) + len(last) == body.length
-    body._files[0][1].close()
-
-
-def test_a_large_chunk_is_not_copied():
-    """What is a piece by itself passes through as the object that the source gave."""
-    chunks = [bytes(CHUNK), bytes(CHUNK - 1), bytes(256 * KIB)]
-    _, second, third, _ = sent(MultipartBody([], [part(chunks)]))
-    assert second is chunks[1]
-    assert third is chunks[2]
-
-
-def test_slow_source_is_not_held_back(monkeypatch):
-    """What a source gives after a wait goes out at once, together with what was pending."""
-    now = 0.0
-
-    def slow():
-        nonlocal now
-        yield b"one"
-        now += 0.04
-        yield b"two"
-        now += 0.01
-        yield b"three"
-        now += 60
-        yield b"four"
-        yield b"five"
-
-    monkeypatch.setattr(multipart, "monotonic", lambda: now)
-    one_to_three, four, five = MultipartBody([], [part(slow())])
-    assert one_to_three.endswith(b"\r\n\r\nonetwothree")
-    assert four == b"four"
-    assert five.startswith(b"five\r\n--")
-
-
-def test_time_that_the_network_takes_does_not_count(monkeypatch):
-    """While a piece is being sent nothing is pending, so a slow network makes no small pieces."""
-    now = 0.0
-    monkeypatch.setattr(multipart, "monotonic", lambda: now)
-    pieces = []
-    for piece in MultipartBody([], [part(bytes(CHUNK) for _ in range(3))]):
-        now += 60
-        pieces.append(piece)
-    assert len(pieces) == 4
+@pytest.mark.parametrize("size", [1, 8 * KIB * KIB])
+def test_content_is_not_copied(size):
+    """A field's value and a file's bytes are pieces as they are, however short or long."""
+    value, data = bytes(size), bytes(size)
+    pieces = list(MultipartBody([("field", value)], [part(data)]).pieces())
+    assert pieces[1] is value
+    assert pieces[4] is data
 
 
 def test_parts_are_read_one_after_another():
@@ -428,14 +394,31 @@ def test_parts_are_read_one_after_another():
     def source(name):
         for _ in range(3):
             drawn.append(name)
-            yield bytes(CHUNK)
+            yield b"item"
 
-    passing = iter(MultipartBody([], [part(source("a")), part(source("b"))]))
+    passing = chunks_of(MultipartBody([], [part(source("a")), part(source("b"))]).pieces())
     assert drawn == ["a", "b"]  # the first item of each, when it was opened
-    next(passing)
-    next(passing)
+    assert [next(passing) for _ in range(3)][1:] == [b"item", b"item"]
     assert drawn == ["a", "b", "a"]
     passing.close()
+
+
+def test_many_files_have_no_two_of_them_open(tmp_path):
+    """Files are open one at a time, for one request may have more of them than a process may have open."""
+    paths = [tmp_path / str(number) for number in range(50)]
+    for path in paths:
+        path.write_bytes(b"content")
+    open_before = open_files()
+    body = MultipartBody([], [part(path) for path in paths])
+    assert open_files() == open_before
+    most = max(open_files() for _ in body.pieces())
+    assert most <= open_before + 1
+    assert open_files() == open_before
+
+
+def open_files():
+    """How many files this process has open; always the same where the system does not tell."""
+    return len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").is_dir() else 0
 
 
 def test_pass_that_is_closed_early_closes_what_it_reads():
@@ -445,12 +428,13 @@ def test_pass_that_is_closed_early_closes_what_it_reads():
     def source():
         try:
             while True:
-                yield bytes(CHUNK)
+                yield b"item"
         finally:
             ended.append(True)
 
-    passing = iter(MultipartBody([], [part(source)]))
+    passing = MultipartBody([], [part(source)]).pieces()
     next(passing)
+    assert next(passing).read(1) == b"item"
     assert not ended
     passing.close()
     assert ended

@@ -28,14 +28,15 @@ from reactivex.scheduler import (
 )
 from reactivex.subject import BehaviorSubject, ReplaySubject, Subject
 from support.hand_cranked_client import HandCrankedClient, ScriptedClient, answer, refuse
+from support.owner import FakeOwner
+from support.pieces import chunks, read_all
 from support.recording_observer import PATIENCE, check_grammar, observe
 from support.scripted_server import Server, client_context
 
 from rxupload import File, Progress, SourceChanged, UploadTimeout, UploadTransport, run, upload
-from rxupload._sources import CHUNK, make_source
-from rxupload._sources import observable as observable_module
+from rxupload._sources import make_source
 from rxupload._sources.observable import LIMIT, ObservableReader
-from rxupload._transfer import Disposed
+from rxupload._transfer import EXTENSION, Disposed
 
 URL = "http://upload.test/"
 
@@ -139,10 +140,20 @@ def content_so_far(body):
     return body.partition(b"\r\n\r\n")[2]
 
 
+@pytest.fixture
+def owner():
+    """An upload that sources are opened for."""
+    with closing(FakeOwner()) as owner:
+        yield owner
+
+
 def read(observable, size=None):
     """What one upload of this source would send."""
-    with closing(make_source(observable, size=size).open()) as reader:
-        return b"".join(reader.chunks())
+    with (
+        closing(FakeOwner()) as owner,
+        closing(make_source(observable, size=size).open(owner)) as reader,
+    ):
+        return read_all(reader, owner)
 
 
 def sent(up, client):
@@ -209,10 +220,10 @@ class TestContent:
         """The bytes of any buffer are sent, whatever its items are and however they lie in memory."""
         assert read(reactivex.of(b"<", item, b">")) == b"<" + memoryview(item).tobytes() + b">"
 
-    def test_items_are_copied(self):
+    def test_items_are_copied(self, owner):
         """A producer may use the same buffer again as soon as on_next has returned."""
         subject = Subject()
-        with closing(make_source(subject).open()) as reader:
+        with closing(make_source(subject).open(owner)) as reader:
             buffer = bytearray(b"one")
             subject.on_next(buffer)
             buffer[:] = b"two"
@@ -220,12 +231,17 @@ class TestContent:
             buffer[:] = b"..."
             buffer.append(0)  # nothing holds on to it either
             subject.on_completed()
-            assert b"".join(reader.chunks()) == b"onetwo"
+            assert read_all(reader, owner) == b"onetwo"
 
-    def test_chunks_are_bounded(self):
-        """A long item is cut into the same bounded chunks as any other source."""
-        with closing(make_source(reactivex.of(bytes(3 * CHUNK + 1))).open()) as reader:
-            assert [len(chunk) for chunk in reader.chunks()] == [CHUNK] * 3 + [1]
+    def test_pieces_of_a_long_item_are_bounded(self):
+        """A client that is not ours gets a long item in pieces of at most 1 MiB, like those of any other source."""
+        up, client = cranked(reactivex.of(bytes(3 * LIMIT + 1)))
+        observe(up)
+        exchange = client.next_request()
+        pieces = list(iter(exchange.take, None))
+        exchange.respond()
+        assert all(0 < len(piece) <= LIMIT for piece in pieces)
+        assert content_of(b"".join(pieces)) == bytes(3 * LIMIT + 1)
 
     def test_empty(self):
         """An Observable that completes without an item is an empty file."""
@@ -516,22 +532,22 @@ class TestErrors:
         message = "the Observable must give bytes, and its item 0 is Progress"
         assert str(observed.wait().error) == message
 
-    def test_function_that_returns_an_observable(self):
+    def test_function_that_returns_an_observable(self, owner):
         """A function is for iterables and file objects, which the error says."""
         with pytest.raises(
             TypeError, match="must be an iterable of bytes or a binary file object, not Observable"
         ):
-            make_source(lambda: reactivex.of(b"")).open()
+            make_source(lambda: reactivex.of(b"")).open(owner)
 
-    def test_buffer_that_cannot_be_read(self):
+    def test_buffer_that_cannot_be_read(self, owner):
         """What an item raises when it is read is the upload's error, and not the producer's."""
         view = memoryview(b"released")
         view.release()
         subject = Subject()
-        with closing(make_source(subject).open()) as reader:
+        with closing(make_source(subject).open(owner)) as reader:
             subject.on_next(view)
             with pytest.raises(ValueError, match="released"):
-                list(reader.chunks())
+                read_all(reader, owner)
 
     def test_error_at_once(self):
         """What it ends with while it is subscribed to is the upload's error, and nothing is sent."""
@@ -606,14 +622,14 @@ class TestErrors:
         exchange.respond()
         assert observed.wait().response.status_code == 200
 
-    def test_opening(self):
+    def test_opening(self, owner):
         """What is wrong at once shows when the source is opened, and its subscription is disposed."""
         error = KeyError("mine")
         with pytest.raises(KeyError) as raised:
-            make_source(reactivex.throw(error)).open()
+            make_source(reactivex.throw(error)).open(owner)
         assert raised.value is error
-        with pytest.raises(TypeError, match="item 0 is str"):
-            make_source(reactivex.of("text").pipe(ops.concat(reactivex.never()))).open()
+        with closing(FakeOwner()) as another, pytest.raises(TypeError, match="item 0 is str"):
+            make_source(reactivex.of("text").pipe(ops.concat(reactivex.never()))).open(another)
 
     def test_error_after_the_pass(self):
         """What it emits when a pass has ended does nothing, an error too."""
@@ -632,9 +648,8 @@ class TestErrors:
 class TestWaiting:
     """The producer waits in on_next while the buffer is full."""
 
-    def test_producer_waits_for_room(self, full, threads, monkeypatch):
+    def test_producer_waits_for_room(self, full, threads):
         """While nothing is sent no more than the limit is taken, and each side is woken as soon as it can go on."""
-        monkeypatch.setattr(observable_module, "LOOK_SECONDS", 3600)
         subject = Subject()
         taken = []
 
@@ -659,20 +674,20 @@ class TestWaiting:
         exchange.respond()
         observed.wait()
 
-    def test_item_longer_than_the_buffer(self, full, threads):
+    def test_item_longer_than_the_buffer(self, full, threads, owner):
         """An item longer than the buffer is taken when that is empty, and waits for it to be."""
         subject = Subject()
-        with closing(make_source(subject).open()) as reader:
+        with closing(make_source(subject).open(owner)) as reader:
             subject.on_next(bytes(3 * LIMIT))
             assert not full.is_set()
             produced = threads.submit(subject.on_next, b"x" * 3 * LIMIT)
             assert full.wait(PATIENCE)
             assert not produced.done()
-            chunks = reader.chunks()
-            next(chunks)
+            given = chunks(reader, owner=owner)
+            assert next(given) == bytes(3 * LIMIT)
             produced.result(PATIENCE)
             subject.on_completed()
-            assert b"".join(chunks) == bytes(3 * LIMIT - CHUNK) + b"x" * 3 * LIMIT
+            assert b"".join(given) == b"x" * 3 * LIMIT
 
     def test_server_that_stops_reading(self, full):
         """Of a producer without an end, no more is taken than the server has read and the buffers hold."""
@@ -698,10 +713,10 @@ class TestWaiting:
         # What is being sent, what waits, the item that was let go, and what Linux makes of the sockets' buffers.
         assert producer.taken <= (8 << 20) + LIMIT + LIMIT + small + 4 * small
 
-    def test_memory(self):
+    def test_memory(self, owner):
         """What waits takes as much memory as it has bytes, however small the items are."""
         subject = Subject()
-        with closing(make_source(subject).open()):
+        with closing(make_source(subject).open(owner)):
             tracemalloc.start()
             try:
                 for _ in range(LIMIT // 16):
@@ -1049,17 +1064,26 @@ class TestSilence:
         observed.wait()
 
     def test_no_empty_piece(self, threads, monkeypatch):
-        """However long nothing comes, the client is given no piece of the body without a byte in it."""
+        """However often it wakes to nothing, the client is given no piece of the body without a byte in it."""
         looked = threading.Semaphore(0)
-        monkeypatch.setattr(ObservableReader, "_look", lambda _: looked.release())
+        read = ObservableReader.read
+
+        def spy(stream, count):
+            data = read(stream, count)
+            if data is None:
+                looked.release()
+            return data
+
+        monkeypatch.setattr(ObservableReader, "read", spy)
         hand = Hand()
         up, client = cranked(hand.observable)
         observed, _ = observe(up)
         exchange = client.next_request()
         assert exchange.take().endswith(b"\r\n\r\n")  # the part's head
         taken = threads.submit(exchange.take)
-        for _ in range(3):
+        for _ in range(5):
             assert looked.acquire(timeout=PATIENCE)
+            exchange.request.extensions[EXTENSION].wake.set()
         observer = hand.next_observer()
         observer.on_next(b"some")
         observer.on_completed()
@@ -1067,6 +1091,28 @@ class TestSilence:
         exchange.take_all()
         exchange.respond()
         check_grammar(observed.wait().items, completed=True)
+
+    def test_nothing_is_woken_while_it_is_silent(self, threads, monkeypatch, owner):
+        """A silent source is not looked at again until something has come."""
+        reads = []
+        read = ObservableReader.read
+        monkeypatch.setattr(
+            ObservableReader, "read", lambda stream, count: reads.append(read(stream, count)) or reads[-1]
+        )
+        waits = threading.Semaphore(0)
+        wait = owner.wait
+        monkeypatch.setattr(owner, "wait", lambda *watched: waits.release() or wait(*watched))
+        subject = Subject()
+        with closing(make_source(subject).open(owner)) as reader:
+            while waits.acquire(blocking=False):
+                pass  # those for the subscription
+            taken = threads.submit(read_all, reader, owner)
+            assert waits.acquire(timeout=PATIENCE)
+            subject.on_next(b"some")
+            subject.on_completed()
+            assert taken.result(PATIENCE) == b"some"
+        assert reads.count(None) <= 3  # before the item, and where a wake-up came late
+        assert [each for each in reads if each] == [b"some"]
 
     @pytest.mark.parametrize("tls", [False, True])
     def test_progress_goes_on(self, tls):

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Barrier
 from unittest import mock
@@ -23,34 +23,25 @@ from unittest import mock
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.owner import FakeOwner
+from support.pieces import chunks, read_all
 
 from rxupload._errors import SourceChanged
-from rxupload._sources import CHUNK, File, base, file_object, make_source, reading
+from rxupload._sources import File, iterable, make_source
 from rxupload._sources import path as path_module
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX pipes and permissions")
 
 
-@contextmanager
-def chunks_of(size):
-    """Read and cut in chunks of so many bytes."""
-    with ExitStack() as patches:
-        for module in (base, reading, file_object):
-            patches.enter_context(mock.patch.object(module, "CHUNK", size))
-        yield
-
-
-def one_pass(reader):
-    return b"".join(reader.chunks())
+def open_it(source, **options):
+    """Open it for an upload that is never woken: no source in here but a pipe has one wait."""
+    return source.open(FakeOwner(), **options)
 
 
 def read(file, size=None):
     """What one upload of this source would send."""
-    reader = make_source(file, size=size).open()
-    try:
-        return one_pass(reader)
-    finally:
-        reader.close()
+    with closing(open_it(make_source(file, size=size))) as reader:
+        return read_all(reader)
 
 
 @pytest.fixture
@@ -58,8 +49,8 @@ def opened():
     """Opens sources, and closes their readers at the end."""
     readers = []
 
-    def open_(source):
-        reader = source.open()
+    def open_(source, **options):
+        reader = open_it(source, **options)
         readers.append(reader)
         return reader
 
@@ -210,38 +201,39 @@ def file_of(kind, tmp_path):
     "content", [b"", b"content", bytes(range(256)) * 7000], ids=["none", "small", "large"]
 )
 def test_each_pass_and_each_upload_reads_everything(kind, file_of, content, opened):
-    """What can be read again gives the same bytes to every pass of every upload, in bounded chunks."""
+    """What can be read again gives the same bytes to every pass of every upload."""
     source = make_source(file_of(content))
     for reader in (opened(source), opened(source)):
         assert reader.size == (len(content) if kind in KNOWN_SIZE else None)
         for _ in range(2):
-            chunks = list(reader.chunks())
-            assert b"".join(chunks) == content
-            assert all(type(chunk) is bytes and 0 < len(chunk) <= CHUNK for chunk in chunks)
+            assert read_all(reader) == content
 
 
 @every_kind
 def test_uploads_of_one_source_do_not_disturb_each_other(file_of, opened):
     """Two uploads that read one source by turns both get all of it, as does a pass after one broke off."""
     content = bytes(range(100))
-    with chunks_of(7):
+    with mock.patch.object(iterable, "READ", 7):
         source = make_source(file_of(content))
         first, second = opened(source), opened(source)
-        by_turns = zip(first.chunks(), second.chunks(), strict=True)
-        assert [b"".join(chunks) for chunks in zip(*by_turns, strict=True)] == [content, content]
-        next(first.chunks())
-        assert one_pass(first) == content
+        by_turns = zip(chunks(first, 7), chunks(second, 7), strict=True)
+        assert [b"".join(each) for each in zip(*by_turns, strict=True)] == [content, content]
+        broken_off = chunks(first, 7)
+        next(broken_off)
+        broken_off.close()
+        assert read_all(first) == content
 
 
 @every_kind
 def test_closing_twice(file_of, opened):
-    """A reader may be closed again, and in the middle of a pass, which then has no more to give."""
-    reader = opened(make_source(file_of(bytes(2 * CHUNK))))
-    chunks = reader.chunks()
-    next(chunks)
+    """A reader may be closed again, also after a pass that broke off, which then has no more to give."""
+    reader = opened(make_source(file_of(bytes(100))))
+    given = chunks(reader, 7)
+    next(given)
+    given.close()
     reader.close()
     reader.close()
-    assert list(chunks) == []
+    assert list(given) == []
 
 
 @every_kind
@@ -249,7 +241,7 @@ def test_declared_size(file_of, opened):
     """A declared size is the total of a source that could not tell its own."""
     reader = opened(make_source(file_of(b"content"), size=7))
     assert reader.size == 7
-    assert one_pass(reader) == b"content"
+    assert read_all(reader) == b"content"
 
 
 @every_kind
@@ -259,19 +251,19 @@ def test_wrong_declared_size(kind, file_of, size):
     source = make_source(file_of(b"content"), size=size)
     if kind in KNOWN_SIZE:
         with pytest.raises(SourceChanged, match=f": {size} bytes were declared, and it has 7"):
-            source.open()
+            open_it(source)
     else:
         fault = "more than the 5 bytes expected" if size < 7 else "9 bytes expected, and it ended after 7"
-        with closing(source.open()) as reader, pytest.raises(SourceChanged, match=fault):
-            one_pass(reader)
+        with closing(open_it(source)) as reader, pytest.raises(SourceChanged, match=fault):
+            read_all(reader)
 
 
 def test_excess_is_not_handed_on(opened):
     """What goes beyond the declared size is never sent."""
-    chunks = opened(make_source([b"abc", b"de", b"f"], size=4)).chunks()
-    assert next(chunks) == b"abc"
+    given = chunks(opened(make_source([b"abc", b"de", b"f"], size=4)))
+    assert next(given) == b"abc"
     with pytest.raises(SourceChanged, match="the iterable: more than the 4 bytes expected"):
-        next(chunks)
+        next(given)
 
 
 @pytest.mark.parametrize(
@@ -348,25 +340,26 @@ def test_path_is_opened_when_the_upload_starts(tmp_path):
     path = tmp_path / "late"
     source = make_source(path)
     with pytest.raises(FileNotFoundError) as missing:
-        source.open()
+        open_it(source)
     assert missing.value.filename == str(path) or missing.value.filename == path
     path.write_bytes(b"here now")
-    with closing(source.open()) as reader:
-        assert one_pass(reader) == b"here now"
+    with closing(open_it(source)) as reader:
+        assert read_all(reader) == b"here now"
 
 
 def test_directory(tmp_path):
     """A directory is IsADirectoryError, with the path."""
     with pytest.raises(IsADirectoryError, match=re.escape(repr(str(tmp_path)))):
-        make_source(tmp_path).open()
+        open_it(make_source(tmp_path))
 
 
-def test_directory_where_the_system_calls_it_unreadable(tmp_path, monkeypatch):
+def test_directory_where_the_system_calls_it_unreadable(tmp_path):
     """Windows answers PermissionError for a directory; here it is IsADirectoryError all the same."""
     denied = PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
-    monkeypatch.setattr(Path, "open", mock.Mock(side_effect=denied))
-    with pytest.raises(IsADirectoryError, match=re.escape(repr(str(tmp_path)))):
-        make_source(tmp_path).open()
+    with mock.patch.object(os, "open", side_effect=denied) as opened:
+        with pytest.raises(IsADirectoryError, match=re.escape(repr(str(tmp_path)))):
+            open_it(make_source(tmp_path))
+        assert opened.called
 
 
 UNREADABLE = """
@@ -376,9 +369,9 @@ if os.geteuid() == 0:  # root reads everything
     os.setgroups([])
     os.setuid(65534)  # nobody
 readable, unreadable = sys.argv[1:]
-make_source(readable).open().close()
+make_source(readable).open(None).close()
 try:
-    make_source(unreadable).open()
+    make_source(unreadable).open(None)
 except PermissionError as error:
     print("refused", error.filename)
 """
@@ -406,7 +399,7 @@ def test_file_of_another_size_at_the_next_upload(path, opened):
     path.write_bytes(b"longer content")
     reader = opened(source)
     assert reader.size == 14
-    assert one_pass(reader) == b"longer content"
+    assert read_all(reader) == b"longer content"
 
 
 def test_file_that_grows(path, opened):
@@ -414,51 +407,115 @@ def test_file_that_grows(path, opened):
     reader = opened(make_source(path))
     with path.open("ab") as file:
         file.write(b" and more")
-    assert one_pass(reader) == b"content"
-    assert one_pass(reader) == b"content"
+    assert read_all(reader) == b"content"
+    assert read_all(reader) == b"content"
 
 
 def test_file_that_shrinks(path, opened):
     """A file that shrinks during the upload is SourceChanged, with its path and both sizes."""
     reader = opened(make_source(path))
     os.truncate(path, 4)
-    chunks = reader.chunks()
-    assert next(chunks) == b"cont"
+    given = chunks(reader)
+    assert next(given) == b"cont"
     message = f"{path}: 7 bytes expected, and it ended after 4"
     with pytest.raises(SourceChanged, match=re.escape(message)):
-        next(chunks)
+        next(given)
+
+
+def test_file_that_is_replaced(path, opened):
+    """A file is opened when its turn comes: where another has taken its name by then, that is SourceChanged."""
+    reader = opened(make_source(path))
+    assert read_all(reader) == b"content"
+    another = path.with_name("another")
+    another.write_bytes(b"content")
+    another.replace(path)
+    message = f"{path}: it was replaced by another file since the upload started"
+    with pytest.raises(SourceChanged, match=re.escape(message)):
+        read_all(reader)
 
 
 @posix_only
-def test_file_that_is_replaced(path, opened):
-    """An upload sends the file that it opened, though another has taken its name."""
-    reader = opened(make_source(path))
+def test_file_that_is_replaced_by_a_pipe(path, opened):
+    """Where a pipe without a writer has taken its name, that is SourceChanged at once."""
+    reader = opened(make_source(path), is_next=False)
+    path.rename(path.with_name("moved"))
+    os.mkfifo(path)
+    with pytest.raises(SourceChanged, match="replaced by another file"):
+        read_all(reader)
+
+
+def test_file_that_is_gone(path, opened):
+    """A file that is gone when its turn comes is FileNotFoundError, with the path."""
+    reader = opened(make_source(path), is_next=False)
+    path.unlink()
+    with pytest.raises(FileNotFoundError) as missing:
+        read_all(reader)
+    assert Path(missing.value.filename) == path
+
+
+@posix_only
+def test_file_that_is_replaced_during_its_turn(path, opened):
+    """A file that was opened in its turn is sent to its end, though another has taken its name."""
+    given = chunks(opened(make_source(path)), 4)
+    assert next(given) == b"cont"
     path.unlink()
     path.write_bytes(b"another")
-    assert one_pass(reader) == b"content"
-    assert one_pass(reader) == b"content"
+    assert b"".join(given) == b"ent"
 
 
-def test_file_is_closed(path, monkeypatch):
-    """The file is open as long as its reader, also where that is closed in the middle of a pass."""
-    files = []
+@pytest.fixture
+def descriptors(monkeypatch):
+    """The descriptors that paths were opened with, in their order."""
+    opened = []
 
     def spy(path):
-        files.append(open_file(path))
-        return files[-1]
+        opened.append(open_path(path))
+        return opened[-1]
 
-    open_file = path_module._open
+    open_path = path_module._open
     monkeypatch.setattr(path_module, "_open", spy)
+    return opened
+
+
+def is_open(descriptor):
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def test_file_is_open_in_its_turn_alone(path, descriptors):
+    """A file whose turn comes later is closed before it and after it, also where the pass breaks off."""
     source = make_source(path)
-    assert not files
-    reader = source.open()
-    next(reader.chunks())
-    assert not files[0].closed
+    assert not descriptors
+    reader = open_it(source, is_next=False)
+    assert not is_open(descriptors[0])
+    for take_all in (False, True):
+        given = chunks(reader, 3)
+        next(given)
+        assert is_open(descriptors[-1])
+        if take_all:
+            list(given)
+        else:
+            given.close()
+        assert not is_open(descriptors[-1])
     reader.close()
-    assert files[0].closed
+    assert len(descriptors) == 3
     with pytest.raises(SourceChanged):
-        make_source(path, size=1).open()
-    assert files[1].closed
+        open_it(make_source(path, size=1))
+    assert not is_open(descriptors[3])
+
+
+def test_file_whose_turn_is_next_is_opened_once(path, descriptors):
+    """A file whose turn comes at once is opened once for its first pass, and anew for each further one."""
+    reader = open_it(make_source(path))
+    assert read_all(reader) == b"content"
+    assert len(descriptors) == 1
+    assert read_all(reader) == b"content"
+    assert len(descriptors) == 2
+    reader.close()
+    assert not any(map(is_open, descriptors))
 
 
 @posix_only
@@ -467,15 +524,15 @@ def test_pipe_with_a_path(opened):
     with os.fdopen(pipe_of(b"content"), "rb") as pipe:
         path = f"/dev/fd/{pipe.fileno()}"
         source = make_source(path)
-        source.open().close()  # an upload that could not connect
+        open_it(source).close()  # an upload that could not connect
         reader = opened(source)
         assert reader.size is None
-        assert one_pass(reader) == b"content"
+        assert read_all(reader) == b"content"
         used_up = re.escape(f"{path} was read before, and can be read only once")
         with pytest.raises(RuntimeError, match=used_up):
-            one_pass(reader)
+            read_all(reader)
         with pytest.raises(RuntimeError, match=used_up):
-            source.open()
+            open_it(source)
 
 
 @posix_only
@@ -484,7 +541,7 @@ def test_pipe_with_a_path_and_a_declared_size(opened):
     with os.fdopen(pipe_of(b"content"), "rb") as pipe:
         reader = opened(make_source(f"/dev/fd/{pipe.fileno()}", size=7))
         assert reader.size == 7
-        assert one_pass(reader) == b"content"
+        assert read_all(reader) == b"content"
 
 
 # Bytes
@@ -502,13 +559,11 @@ def test_pipe_with_a_path_and_a_declared_size(opened):
     ids=["array of double", "ctypes", "two dimensions", "empty view", "empty ctypes"],
 )
 def test_anything_with_a_buffer(data, opened):
-    """The bytes of any contiguous buffer are sent in bounded chunks, whatever its items are."""
-    with chunks_of(3):
-        reader = opened(make_source(data))
-        chunks = list(reader.chunks())
-    assert b"".join(chunks) == memoryview(data).tobytes()
-    assert reader.size == sum(map(len, chunks))
-    assert all(len(chunk) <= 3 for chunk in chunks)
+    """The bytes of any contiguous buffer are sent, whatever its items are."""
+    reader = opened(make_source(data))
+    content = read_all(reader)
+    assert content == memoryview(data).tobytes()
+    assert reader.size == len(content)
 
 
 def test_memory_map(path):
@@ -518,29 +573,35 @@ def test_memory_map(path):
         assert read(data) == b"content"
 
 
-def test_small_bytes_are_not_copied(opened):
-    """Bytes that are one chunk pass through as they are."""
-    data = bytes(CHUNK)
-    assert next(opened(make_source(data)).chunks()) is data
+@pytest.mark.parametrize("size", [1, 8 << 20])
+def test_bytes_are_not_copied(size, opened):
+    """Bytes pass through as they are, and any other buffer as a view of itself."""
+    data = bytes(size)
+    assert next(opened(make_source(data)).pieces()) is data
+    writable = bytearray(size)
+    view = next(opened(make_source(writable)).pieces())
+    writable[-1] = 7
+    assert view[-1] == 7
 
 
 def test_bytearray_is_held_only_while_it_is_uploaded():
     """Data cannot change its size during an upload, and can again afterwards, even if a pass broke off."""
-    data = bytearray(2 * CHUNK)
+    data = bytearray(100)
     source = make_source(data)
     data.append(1)
-    reader = source.open()
-    assert reader.size == 2 * CHUNK + 1
+    reader = open_it(source)
+    assert reader.size == 101
     with pytest.raises(BufferError):
         data.append(2)
-    chunks = reader.chunks()
-    next(chunks)
+    given = chunks(reader)
+    next(given)
     with pytest.raises(BufferError):
         data.append(2)
+    given.close()
     reader.close()
     data.append(3)
     with pytest.raises(SourceChanged):
-        make_source(data, size=1).open()
+        open_it(make_source(data, size=1))
     data.append(4)
 
 
@@ -555,7 +616,7 @@ def test_file_object_is_read_from_where_it_stood_at_the_call(path, opened):
         file.seek(0)
         reader = opened(source)
         assert reader.size == 4
-        assert one_pass(reader) == one_pass(reader) == b"tent"
+        assert read_all(reader) == read_all(reader) == b"tent"
         reader.close()
         assert not file.closed
 
@@ -566,7 +627,7 @@ def test_file_object_that_stands_behind_its_end(opened):
     file.seek(20)
     reader = opened(make_source(file))
     assert reader.size == 0
-    assert one_pass(reader) == b""
+    assert read_all(reader) == b""
 
 
 def test_file_object_that_shrinks(opened):
@@ -575,7 +636,7 @@ def test_file_object_that_shrinks(opened):
     reader = opened(make_source(file))
     file.truncate(4)
     with pytest.raises(SourceChanged, match="the file object: 7 bytes expected, and it ended after 4"):
-        one_pass(reader)
+        read_all(reader)
 
 
 def test_file_object_that_grows(path, opened):
@@ -584,7 +645,7 @@ def test_file_object_that_grows(path, opened):
         reader = opened(make_source(file))
         with path.open("ab") as writer:
             writer.write(b" and more")
-        assert one_pass(reader) == b"content"
+        assert read_all(reader) == b"content"
 
 
 def test_compressed_file(tmp_path, opened):
@@ -594,7 +655,7 @@ def test_compressed_file(tmp_path, opened):
     with gzip.open(tmp_path / "a.gz") as file:
         reader = opened(make_source(file))
         assert reader.size in {7000, None}
-        assert one_pass(reader) == one_pass(reader) == b"content" * 1000
+        assert read_all(reader) == read_all(reader) == b"content" * 1000
 
 
 @pytest.mark.parametrize(
@@ -602,26 +663,63 @@ def test_compressed_file(tmp_path, opened):
     [lambda file: [make_source(file), make_source(file)], lambda file: [make_source(Slotted(file))] * 2],
     ids=["two sources", "one source"],
 )
-def test_one_file_object_on_two_threads(sources_of, path):
-    """Uploads that read one file object at the same time never get each other's bytes."""
+@pytest.mark.parametrize("has_pread", [True, False])
+def test_one_file_object_on_two_threads(sources_of, has_pread, path, monkeypatch):
+    """Uploads that read one file object at the same time never get each other's bytes, on Windows neither."""
+    if not has_pread:
+        monkeypatch.delattr(os, "pread", raising=False)
     content = bytes(range(256)) * 16
     path.write_bytes(content)
     together = Barrier(2)
 
     def upload(source):
         together.wait()
-        return [one_pass(source.open()) == content for _ in range(20)]
+        readers = [open_it(source) for _ in range(20)]
+        return [b"".join(chunks(reader, 16)) == content and reader.close() is None for reader in readers]
 
-    with path.open("rb") as file, fast_switching(), chunks_of(16):
+    with path.open("rb") as file, fast_switching():
         sources = sources_of(file)
         with ThreadPoolExecutor(2) as threads:
             assert all(map(all, threads.map(upload, sources)))
 
 
 def test_read_that_ignores_its_size(opened):
-    """A read() that gives more than it was asked for still makes chunks of bounded size."""
-    file = Pipe(bytes(2 * CHUNK), bytearray(3))
-    assert [len(chunk) for chunk in opened(make_source(file)).chunks()] == [CHUNK, CHUNK, 3]
+    """A read() that gives more than it was asked for loses nothing of it."""
+    content = bytes(range(256)) * 8192
+    file = Pipe(content, bytearray(3))
+    assert read_all(opened(make_source(file))) == content + bytes(3)
+
+
+@posix_only
+def test_file_object_that_is_closed_during_the_upload(path, tmp_path, opened):
+    """A file object may be closed by its owner: it is read on, and never the file that gets its number."""
+    file = path.open("rb")
+    number = file.fileno()
+    reader = opened(make_source(file))
+    given = chunks(reader, 4)
+    assert next(given) == b"cont"
+    file.close()
+    with (tmp_path / "another").open("w+b") as another:
+        assert another.fileno() == number
+        another.write(b"the secret of another file")
+        another.flush()
+        assert b"".join(given) == b"ent"
+        assert read_all(reader) == b"content"
+        reader.close()
+        assert another.read() == b""  # it is open, and stands where it stood
+
+
+@posix_only
+def test_plain_file_object_stays_where_it_stands(path, opened):
+    """Reading a file of the system moves the caller's file object nowhere."""
+    with path.open("rb") as file:
+        file.seek(2)
+        reader = opened(make_source(file))
+        given = chunks(reader, 1)
+        assert next(given) == b"n"
+        assert file.tell() == 2
+        assert file.read() == b"ntent"
+        assert b"".join(given) == b"tent"
 
 
 def test_file_object_with_nothing_but_read(opened):
@@ -636,9 +734,9 @@ def test_file_object_with_nothing_but_read(opened):
 
     reader = opened(make_source(Minimal()))
     assert reader.size is None
-    assert one_pass(reader) == b"content"
+    assert read_all(reader) == b"content"
     with pytest.raises(RuntimeError, match="the file object was read before"):
-        one_pass(reader)
+        read_all(reader)
     assert read(Minimal) == b"content"
 
 
@@ -647,7 +745,7 @@ def test_closed_file_object(path):
     with path.open("rb") as file:
         source = make_source(file)
     with pytest.raises(ValueError, match="closed"):
-        source.open()
+        open_it(source)
     with pytest.raises(ValueError, match="it is a closed file object"):
         make_source(file, argument="it")
 
@@ -678,11 +776,11 @@ def test_pipe_is_read_once(buffering, opened):
     """A file object that cannot seek has no size, and a second pass over it is an error."""
     with os.fdopen(pipe_of(b"content"), "rb", buffering=buffering) as pipe:
         source = make_source(pipe)
-        source.open().close()  # an upload that could not connect
+        open_it(source).close()  # an upload that could not connect
         reader = opened(source)
         assert reader.size is None
-        assert one_pass(reader) == b"content"
-        for again in (lambda: one_pass(reader), source.open):
+        assert read_all(reader) == b"content"
+        for again in (lambda: read_all(reader), lambda: open_it(source)):
             with pytest.raises(
                 RuntimeError, match="the file object was read before, and can be read only once"
             ):
@@ -697,10 +795,10 @@ def test_pipe_is_not_waited_for(opened):
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as pipe, os.fdopen(writing, "wb", buffering=0) as writer:
         writer.write(b"one")
-        chunks = opened(make_source(pipe)).chunks()
-        assert next(chunks) == b"one"
+        given = chunks(opened(make_source(pipe)))
+        assert next(given) == b"one"
         writer.write(b"two")
-        assert next(chunks) == b"two"
+        assert next(given) == b"two"
 
 
 @posix_only
@@ -715,10 +813,10 @@ def test_pipe_that_does_not_block(buffering, opened):
     ):
         source = make_source(pipe)
         with pytest.raises(BlockingIOError, match="non-blocking and has no data now"):
-            source.open()
+            open_it(source)
         writer.write(b"content")
         writer.close()
-        assert one_pass(opened(source)) == b"content"
+        assert read_all(opened(source)) == b"content"
 
 
 @pytest.mark.parametrize(
@@ -731,7 +829,7 @@ def test_pipe_that_does_not_block(buffering, opened):
 def test_read_that_gives_no_bytes(item, message):
     """A read() that returns no bytes is a TypeError, before anything is sent where the file cannot seek."""
     with pytest.raises(TypeError, match=re.escape(message)):
-        make_source(Pipe(item)).open()
+        open_it(make_source(Pipe(item)))
 
 
 @pytest.mark.parametrize(
@@ -775,12 +873,12 @@ def test_iterator_is_read_once(opened):
     """A second pass over an iterator, in the same upload or another, is an error that says what to do."""
     source = make_source(iter([b"one", b"two"]))
     reader = opened(source)
-    assert one_pass(reader) == b"onetwo"
+    assert read_all(reader) == b"onetwo"
     message = (
         "the iterator was read before, and can be read only once; for a retry, a redirect or another upload, "
         "give a path, bytes, or a function that returns a fresh iterable"
     )
-    for again in (lambda: one_pass(reader), source.open):
+    for again in (lambda: read_all(reader), lambda: open_it(source)):
         with pytest.raises(RuntimeError, match=re.escape(message)):
             again()
 
@@ -788,26 +886,26 @@ def test_iterator_is_read_once(opened):
 def test_iterator_whose_upload_failed_before_it_was_read(opened):
     """Opening draws one item, which an upload that could not connect leaves to the next."""
     source = make_source(iter([b"one", b"two"]))
-    source.open().close()
-    source.open().close()
-    assert one_pass(opened(source)) == b"onetwo"
+    open_it(source).close()
+    open_it(source).close()
+    assert read_all(opened(source)) == b"onetwo"
 
 
 def test_iterator_of_two_uploads_at_once(opened):
     """The first upload that draws from an iterator gets all of it, the other an error and not a byte."""
     source = make_source(iter([b"one", b"two"]))
     first, second = opened(source), opened(source)
-    chunks = first.chunks()
-    assert next(chunks) == b"one"
+    given = chunks(first)
+    assert next(given) == b"one"
     with pytest.raises(RuntimeError, match="the iterator was read before"):
-        next(second.chunks())
-    assert list(chunks) == [b"two"]
+        next(chunks(second))
+    assert list(given) == [b"two"]
 
 
 def test_empty_iterator(opened):
     """An iterator that gives nothing is an empty file."""
-    assert one_pass(opened(make_source(iter([])))) == b""
-    assert one_pass(opened(make_source(chunk for chunk in ()))) == b""
+    assert read_all(opened(make_source(iter([])))) == b""
+    assert read_all(opened(make_source(chunk for chunk in ()))) == b""
 
 
 def test_generator_that_has_ended():
@@ -816,16 +914,16 @@ def test_generator_that_has_ended():
     list(generator)
     for source in (make_source(generator), make_source(lambda: generator)):
         with pytest.raises(RuntimeError, match="was read before"):
-            source.open()
+            open_it(source)
 
 
 def test_function_that_returns_the_same_generator_again(opened):
     """A function has to return something fresh: a generator that it returned before is an error."""
     generator = (chunk for chunk in [b"content"])
     reader = opened(make_source(lambda: generator))
-    assert one_pass(reader) == b"content"
+    assert read_all(reader) == b"content"
     with pytest.raises(RuntimeError, match="what the function returned was read before"):
-        one_pass(reader)
+        read_all(reader)
 
 
 @pytest.mark.parametrize(
@@ -837,11 +935,11 @@ def test_items_that_are_no_bytes(of, item, opened):
     for _ in range(2):
         source = make_source(of([item]))
         with pytest.raises(TypeError, match=f"must give bytes, and its item 0 is {type(item).__name__}"):
-            source.open()
-    chunks = opened(make_source(of([b"", b"one", item]))).chunks()
-    assert next(chunks) == b"one"
+            open_it(source)
+    given = chunks(opened(make_source(of([b"", b"one", item]))))
+    assert next(given) == b"one"
     with pytest.raises(TypeError, match=f"must give bytes, and its item 2 is {type(item).__name__}"):
-        next(chunks)
+        next(given)
 
 
 def test_iterator_of_text_is_the_same_error_again():
@@ -849,7 +947,7 @@ def test_iterator_of_text_is_the_same_error_again():
     source = make_source(iter(["text", b"bytes"]))
     for _ in range(2):
         with pytest.raises(TypeError, match="item 0 is str"):
-            source.open()
+            open_it(source)
 
 
 @pytest.mark.parametrize("of", [lambda items: items(), lambda items: items], ids=["generator", "function"])
@@ -865,11 +963,11 @@ def test_iterable_that_raises(of, opened):
         raise KeyError("mine")
 
     with pytest.raises(KeyError, match="mine"):
-        make_source(of(at_once)).open()
-    chunks = opened(make_source(of(later))).chunks()
-    assert next(chunks) == b"one"
+        open_it(make_source(of(at_once)))
+    given = chunks(opened(make_source(of(later))))
+    assert next(given) == b"one"
     with pytest.raises(KeyError, match="mine"):
-        next(chunks)
+        next(given)
 
 
 def test_items_are_handed_on_as_they_come(opened):
@@ -881,28 +979,36 @@ def test_items_are_handed_on_as_they_come(opened):
             drawn.append(item)
             yield item
 
-    chunks = opened(make_source(items)).chunks()
+    given = chunks(opened(make_source(items)))
     assert drawn == [b"one"]
-    assert next(chunks) == b"one"
-    assert next(chunks) == b"two"
+    assert next(given) == b"one"
+    assert next(given) == b"two"
     assert drawn == [b"one", b"two"]
 
 
 @settings(max_examples=100)
-@given(st.lists(st.binary(max_size=30)), st.integers(1, 10))
-def test_chunks_of_an_iterable(items, limit):
-    """Empty items are skipped, long ones cut, and nothing is lost or moved."""
-    with chunks_of(limit):
-        chunks = list(make_source(items).open().chunks())
-    assert b"".join(chunks) == b"".join(items)
-    assert all(0 < len(chunk) <= limit for chunk in chunks)
+@given(st.lists(st.binary(max_size=30) | st.binary(max_size=30).map(bytearray)))
+def test_pieces_of_an_iterable(items):
+    """Empty items are skipped, and nothing is lost or moved."""
+    assert list(chunks(open_it(make_source(items)))) == [bytes(item) for item in items if item]
+
+
+def test_long_item_is_not_copied(opened):
+    """An item of more than 1 MiB is given as it is, a shorter one that its owner may fill again as a copy."""
+    long, short = bytearray((1 << 20) + 1), bytearray(1 << 20)
+    [flow] = opened(make_source([long, short])).pieces()
+    view = flow.read(1)
+    copy = flow.read(1)
+    long[0] = short[0] = 7
+    assert view[0] == 7
+    assert copy == bytes(1 << 20)
 
 
 def test_callers_iterator_is_not_closed():
     """An iterator is its caller's, who may go on with it after an upload that broke off."""
     generator = (chunk for chunk in [b"one", b"two", b"three"])
-    reader = make_source(generator).open()
-    next(reader.chunks())
+    reader = open_it(make_source(generator))
+    next(chunks(reader))
     reader.close()
     assert next(generator) == b"two"
     items = Items(b"one")
@@ -916,21 +1022,17 @@ def test_callers_iterator_is_not_closed():
 def test_iterators_that_the_library_made_are_closed(of):
     """What the library began for a pass it ends: when the pass ends or breaks off, or was never read."""
     items = Items(b"one", b"two")
-    reader = make_source(of(items)).open()
+    reader = open_it(make_source(of(items)))
     assert (items.begun, items.closed) == (1, 0)
-    assert one_pass(reader) == b"onetwo"
+    assert read_all(reader) == b"onetwo"
     assert (items.begun, items.closed) == (1, 1)
-    chunks = reader.chunks()
-    next(chunks)
+    given = chunks(reader)
+    next(given)
     assert (items.begun, items.closed) == (2, 1)
-    chunks.close()
+    given.close()
     assert (items.begun, items.closed) == (2, 2)
-    dropped = reader.chunks()
-    next(dropped)
-    reader.close()
+    open_it(make_source(of(items))).close()
     assert (items.begun, items.closed) == (3, 3)
-    make_source(of(items)).open().close()
-    assert (items.begun, items.closed) == (4, 4)
 
 
 # Functions
@@ -948,9 +1050,9 @@ def test_function_is_called_once_for_each_pass(opened):
     assert not calls
     reader = opened(source)
     assert len(calls) == 1
-    assert one_pass(reader) == b"\1"
-    assert one_pass(reader) == b"\2"
-    assert one_pass(opened(source)) == b"\3"
+    assert read_all(reader) == b"\1"
+    assert read_all(reader) == b"\2"
+    assert read_all(opened(source)) == b"\3"
 
 
 def test_file_object_that_a_function_returns(opened):
@@ -964,9 +1066,9 @@ def test_file_object_that_a_function_returns(opened):
 
     reader = opened(make_source(content))
     assert reader.size == 4
-    assert one_pass(reader) == b"tent"
+    assert read_all(reader) == b"tent"
     assert files[0].closed
-    next(reader.chunks())
+    next(chunks(reader))
     reader.close()
     assert files[1].closed
 
@@ -974,10 +1076,10 @@ def test_file_object_that_a_function_returns(opened):
 def test_file_object_of_a_function_that_is_never_read():
     """A file object that a function returned is closed although the upload failed before it was read."""
     file, text = io.BytesIO(b"content"), io.StringIO("text")
-    make_source(lambda: file).open().close()
+    open_it(make_source(lambda: file)).close()
     assert file.closed
     with pytest.raises(TypeError, match="what the function returned is a file object in text mode"):
-        make_source(lambda: text).open()
+        open_it(make_source(lambda: text))
     assert text.closed
 
 
@@ -985,15 +1087,15 @@ def test_function_whose_content_changes_between_passes(opened):
     """The body's length was promised with the first pass, so a pass of another size is SourceChanged."""
     contents = [b"content", b"cont"]
     reader = opened(make_source(lambda: io.BytesIO(contents.pop(0))))
-    assert one_pass(reader) == b"content"
+    assert read_all(reader) == b"content"
     with pytest.raises(SourceChanged, match="7 bytes expected, and it ended after 4"):
-        one_pass(reader)
+        read_all(reader)
 
 
 def test_function_that_raises():
     """What the function raises arrives as it is, before anything is sent."""
     with pytest.raises(ZeroDivisionError):
-        make_source(lambda: 1 / 0).open()
+        open_it(make_source(lambda: 1 / 0))
 
 
 @pytest.mark.parametrize(
@@ -1003,4 +1105,4 @@ def test_function_that_returns_something_else(returned):
     """A function has to return an iterable or a file object; the error says so before anything is sent."""
     message = "what the function returned must be an iterable of bytes or a binary file object, not "
     with pytest.raises(TypeError, match=message + type(returned).__name__):
-        make_source(lambda: returned).open()
+        open_it(make_source(lambda: returned))

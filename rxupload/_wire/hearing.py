@@ -1,0 +1,216 @@
+"""The response as it comes: what is heard while the body is on its way, and what is received after it."""
+
+from __future__ import annotations
+
+import math
+import ssl
+from collections.abc import Iterator
+from typing import NoReturn
+
+import httpx
+
+from rxupload._errors import ResponseTooLarge
+from rxupload._wait import READ, Clock
+
+from . import tls
+from .connection import Connection
+from .control import Control
+from .movement import Movement
+from .response import Head, ResponseParser
+
+RECEIVE = 64 * 1024  # bytes that are received at a time, and at most between two sends
+
+
+class Stale(Exception):  # noqa: N818 - an event between two modules
+    """The connection was closed while it was idle, before a byte of this request went: another one will do."""
+
+
+class Answered(Exception):  # noqa: N818
+    """No more of the body is wanted, or can be sent; there is a response."""
+
+
+class Hearing:
+    """What the server says in one exchange.
+
+    Attributes:
+        parser: The response, as far as it has come.
+        has_continued: The server has said 100.
+        is_cut_short: The request was not sent whole, for it was answered before.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        method: str,
+        *,
+        control: Control,
+        clock: Clock,
+        movement: Movement,
+        read_limit: float | None,
+    ) -> None:
+        self._connection = connection
+        self._control = control
+        self._clock = clock
+        self._movement = movement
+        self._read_limit = math.inf if read_limit is None else read_limit
+        self._read_by: float | None = None
+        self.parser = ResponseParser(method, self._inform)
+        self.has_continued = False
+        self.is_cut_short = False
+        self._was_reset = False  # as far as sending has told
+
+    # While the body is on its way
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether more may come."""
+        return not (self.parser.is_complete or self.parser.has_ended)
+
+    def hear(self) -> None:
+        """Read what the server says while the body is on its way, and see whether that ends the sending."""
+        self._control.check()
+        heard = 0
+        while self.goes_on and heard < RECEIVE:
+            try:
+                data = self._connection.recv(RECEIVE)
+            except tls.WOULD_BLOCK:
+                break
+            except OSError as error:
+                self.break_off(error)
+            heard += len(data)
+            self._feed(data)
+        status = self.parser.status
+        if status is not None and status >= 300:  # noqa: PLR2004
+            raise Answered
+
+    def _feed(self, data: bytes) -> None:
+        had_head = self.parser.head is not None
+        if data:
+            self.parser.feed(data)
+        else:
+            try:
+                self.parser.feed_eof(is_clean=not (self._was_reset or self._connection.was_cut))
+            except httpx.ReadError as error:
+                self._control.check()
+                raise httpx.ReadError(f"{error}{self._control.so_far()}") from error
+        if not had_head and self.parser.head is not None:
+            self._control.heard(self.parser.head)
+        keep = self._control.keep
+        if keep is not None and self.parser.kept > keep + RECEIVE:
+            raise ResponseTooLarge(f"The response is longer than {keep} bytes")
+
+    def _inform(self, head: Head) -> None:
+        if head.status == 100:  # noqa: PLR2004
+            self.has_continued = True
+        self._control.heard(head)
+
+    def break_off(self, error: OSError) -> NoReturn:
+        """The connection is broken. The server may have said why before it closed: read what is there."""
+        self._control.check()
+        # The system tells of a reset once; then receiving ends as after a close. EPIPE comes after a close in order.
+        self._was_reset = not isinstance(error, BrokenPipeError)
+        cause = error
+        while self.goes_on and not isinstance(cause, ssl.SSLError):
+            try:
+                data = self._connection.recv(RECEIVE)
+            except tls.WOULD_BLOCK:
+                break
+            except ssl.SSLError as alert:
+                cause = alert
+            except OSError:
+                break
+            else:
+                if not data:
+                    break
+                self._feed(data)
+        if self.parser.status is not None:
+            raise Answered
+        if self._connection.is_used and not self._movement.written:
+            raise Stale from cause
+        if isinstance(cause, ssl.SSLError):
+            self._raise_alert(cause)
+        raise httpx.WriteError(
+            f"The connection broke while sending: {cause}{self._control.so_far()}"
+        ) from cause
+
+    def _raise_alert(self, alert: ssl.SSLError) -> NoReturn:
+        raise httpx.ReadError(
+            f"The server ended the TLS connection: {alert}{self._control.so_far()}"
+        ) from alert
+
+    # After it
+
+    def receive_head(self) -> Head:
+        """Receive the head of the response.
+
+        Raises:
+            httpx.ReadError: The connection ended or was reset before it was whole.
+            httpx.ReadTimeout: It was not whole the read limit after every byte had been acknowledged; informational
+                responses do not restart the limit.
+            httpx.WriteTimeout: Before that, for the write limit nothing was acknowledged.
+            httpx.RemoteProtocolError: What came is not HTTP.
+        """
+        while self.parser.head is None:
+            self._receive(is_head=True)
+        self._movement.settle(self.parser.head.status)
+        return self.parser.head
+
+    def body(self) -> Iterator[bytes]:
+        """Receive the body, which is dechunked and still encoded.
+
+        Raises:
+            httpx.ReadError: The connection ended before it was whole.
+            httpx.ReadTimeout: Nothing came for the read limit.
+        """
+        while True:
+            if data := self.parser.take():
+                yield data
+            if self.parser.is_complete:
+                return
+            self._receive(is_head=False)
+
+    def _receive(self, *, is_head: bool) -> None:
+        """Receive some of the response."""
+        if not is_head:
+            self._read_by = None
+        while True:
+            until = self._read_until(is_head=is_head)
+            try:
+                data = self._connection.recv(RECEIVE)
+            except tls.WOULD_BLOCK:
+                self._movement.wait(until, READ)
+            except ssl.SSLError as alert:
+                self._control.check()
+                self._raise_alert(alert)
+            except OSError as error:
+                self._control.check()
+                raise httpx.ReadError(
+                    f"The connection broke before the response was whole: {error}{self._control.so_far()}"
+                ) from error
+            else:
+                if not data:
+                    self._control.check()
+                self._feed(data)
+                if is_head and self._movement.has_body and self.parser.head is None:
+                    self._movement.report()
+                return
+
+    def _read_until(self, *, is_head: bool) -> float:
+        """When to stop waiting for the response, or to look at how far the body has come."""
+        until = self._control.check()
+        now = self._clock.now()
+        is_under_way = (
+            is_head and self._movement.has_body and self.parser.status is None and not self.is_cut_short
+        )
+        unacknowledged = self._movement.report() if is_under_way else 0
+        if unacknowledged:
+            self._movement.note(unacknowledged)
+            stalled_at = self._movement.stalled_at(now, unacknowledged)
+            if now >= stalled_at:
+                self._movement.raise_stall()
+            return min(until, stalled_at, self._movement.ask_again())
+        if self._read_by is None:
+            self._read_by = now + self._read_limit
+        if now >= self._read_by:
+            raise httpx.ReadTimeout(f"No response for {self._read_limit:g} s{self._control.so_far()}")
+        return min(until, self._read_by)

@@ -1,0 +1,291 @@
+"""Files and named pipes on their way to a server: waits that end, many files at once, files that change."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from contextlib import closing, contextmanager
+
+import httpx
+import pytest
+from support.abort_phases import start, transport_client
+from support.recording_observer import observe
+from support.scripted_server import PATIENCE, Server
+
+from rxupload import Progress, SourceChanged, UploadTimeout, upload
+
+resource = pytest.importorskip("resource")
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs named pipes, and POSIX limits")
+
+SOON = 0.5  # seconds that a machine with other work may make of some milliseconds
+LIMIT = 0.2  # seconds; a time limit that a test lets pass
+
+
+@pytest.fixture(params=["default", "UploadTransport", "plain"])
+def any_client(request):
+    """No client given, one with our transport, and one without."""
+    match request.param:
+        case "default":
+            yield None
+        case "UploadTransport":
+            with transport_client() as made:
+                yield made
+        case _:
+            with httpx.Client(timeout=None) as made:
+                yield made
+
+
+@pytest.fixture
+def pipe(tmp_path):
+    """A named pipe that nobody has opened."""
+    os.mkfifo(tmp_path / "pipe")
+    return tmp_path / "pipe"
+
+
+@contextmanager
+def writer_of(pipe):
+    """Open it for writing once there is a reader, and hold it open."""
+    opened = queue.SimpleQueue()
+    threading.Thread(target=lambda: opened.put(pipe.open("wb", buffering=0)), daemon=True).start()
+    with closing(opened.get(timeout=PATIENCE)) as file:
+        yield file
+
+
+class Script:
+    """Reads what comes of a request, and keeps the moment at which it ended."""
+
+    def __init__(self, awaited=b"\r\n\r\n"):
+        self.there = threading.Event()
+        self.ended = queue.SimpleQueue()
+        self._awaited = awaited
+
+    def __call__(self, connection):
+        connection.read_head()
+        received = b""
+        while self._awaited not in received:
+            data = connection.recv()
+            if not data:
+                break
+            received += data
+        self.there.set()
+        self.ended.put(connection.wait_for_end())
+
+
+class TestNamedPipe:
+    def test_content(self, pipe, any_client):
+        """What is written into a named pipe arrives, whenever its writer comes and however often it pauses."""
+        arrived = threading.Semaphore(0)
+        bodies = []
+
+        def script(connection):
+            connection.read_head()
+            received = b""
+            for awaited in (b"one", b"two"):
+                while awaited not in received:
+                    received += connection.recv()
+                arrived.release()
+            while not received.endswith(b"0\r\n\r\n"):
+                received += connection.recv()
+            bodies.append(received)
+            connection.respond()
+
+        with Server(script) as server:
+            observed, _ = observe(upload(server.url, pipe, client=any_client))
+            with writer_of(pipe) as writer:
+                for item in (b"one", b"two"):
+                    writer.write(item)
+                    assert arrived.acquire(timeout=PATIENCE)  # before the next is written
+            assert observed.wait().response.status_code == 200
+            assert not server.errors
+        assert bodies[0].index(b"one") < bodies[0].index(b"two")
+
+    @pytest.mark.parametrize("has_writer", [False, True])
+    def test_time_limit(self, pipe, any_client, has_writer):
+        """The time limit ends the wait for a writer, and for one that pauses."""
+        script = Script(b"some" if has_writer else b"\r\n\r\n")
+        with Server(script) as server:
+            began = time.monotonic()
+            observed, _ = observe(upload(server.url, pipe, client=any_client, timeout=LIMIT))
+            if has_writer:
+                with writer_of(pipe) as writer:
+                    writer.write(b"some")
+                    assert isinstance(observed.wait().error, UploadTimeout)
+            else:
+                assert isinstance(observed.wait().error, UploadTimeout)
+            assert LIMIT <= time.monotonic() - began < LIMIT + SOON
+            assert script.ended.get(timeout=PATIENCE) - began < LIMIT + SOON
+            assert not server.errors
+
+    @pytest.mark.parametrize("has_writer", [False, True])
+    def test_dispose(self, pipe, any_client, has_writer):
+        """A dispose ends the wait for a writer, and for one that pauses: the server sees it at once."""
+        script = Script(b"some" if has_writer else b"\r\n\r\n")
+        with Server(script) as server:
+            running = start(upload(server.url, pipe, client=any_client))
+            if has_writer:
+                with writer_of(pipe) as writer:
+                    writer.write(b"some")
+                    self.check_dispose(running, script)
+                    with pytest.raises(BrokenPipeError):
+                        writer.write(b"nobody reads this")
+            else:
+                self.check_dispose(running, script)
+            assert not server.errors
+
+    @staticmethod
+    def check_dispose(running, script):
+        assert script.there.wait(PATIENCE)
+        began = time.monotonic()
+        running.subscription.dispose()
+        assert running.join() - began < SOON
+        assert script.ended.get(timeout=PATIENCE) - began < SOON
+        assert not running.observed.ended
+
+    def test_early_answer(self, pipe, client):
+        """An answer is heard although the pipe's writer never comes."""
+
+        def script(connection):
+            connection.read_head()
+            connection.respond(413, b"too large", "Connection: close")
+            connection.wait_for_end()
+
+        with Server(script) as server:
+            assert upload(server.url, pipe, client=client, timeout=PATIENCE).run().text == "too large"
+            assert not server.errors
+
+    def test_writer_that_writes_nothing(self, pipe, any_client):
+        """A writer that comes and goes without a byte has written an empty file."""
+        bodies = []
+        with Server(lambda connection: bodies.append(connection.serve())) as server:
+            observed, _ = observe(upload(server.url, pipe, client=any_client))
+            with writer_of(pipe):
+                pass
+            assert observed.wait().response.status_code == 200
+        assert b"\r\n\r\n\r\n--" in bodies[0]
+
+
+@pytest.fixture
+def few_files():
+    """This process may have 1024 files open, as many have by default."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.usefixtures("few_files")
+@pytest.mark.parametrize("size", [20, 132_000], ids=["small", "large"])
+def test_more_files_than_may_be_open(tmp_path, any_client, size):
+    """1,500 files go in one request, whole and in their order, where a process may have 1,024 open."""
+    count = 1500 if size < 1000 else 1100
+    paths = [tmp_path / f"{number:04}" for number in range(count)]
+    for number, path in enumerate(paths):
+        path.write_bytes(b"%04d" % number)
+        os.truncate(path, size)
+    bodies = []
+    with Server(lambda connection: bodies.append(connection.serve())) as server:
+        response = upload(server.url, paths, client=any_client).run()
+        assert response.status_code == 200
+        assert not server.errors
+    [body] = bodies
+    parts = body.split(b"\r\n\r\n")[1:]
+    assert len(parts) == count
+    for number, part in enumerate(parts):
+        assert part.startswith(b"%04d" % number + bytes(size - 4) + b"\r\n--")
+
+
+class TestFilesThatChange:
+    """The first file is a pipe, so that the second one's turn comes when the test says."""
+
+    @pytest.fixture
+    def path(self, tmp_path):
+        path = tmp_path / "file"
+        path.write_bytes(b"content")
+        return path
+
+    def changed(self, pipe, path, client, change):
+        """Upload both, and change the second before its turn; the observer, and the body."""
+        bodies = []
+
+        def script(connection):
+            head = connection.read_head()
+            try:
+                bodies.append(connection.read_body(head))
+            except ConnectionError:
+                return
+            connection.respond()
+
+        with Server(script) as server:
+            begun = threading.Event()  # so the file has been looked at
+            observed, _ = observe(upload(server.url, [pipe, path], client=client), lambda _: begun.set())
+            assert begun.wait(PATIENCE)
+            with writer_of(pipe):
+                change()
+            return observed.wait(), bodies
+
+    def test_gone(self, pipe, path, any_client):
+        """A file that is gone when its turn comes is FileNotFoundError, with the path."""
+        observed, bodies = self.changed(pipe, path, any_client, path.unlink)
+        assert isinstance(observed.error, FileNotFoundError)
+        assert os.fspath(observed.error.filename) == str(path)
+        assert not bodies
+
+    def test_replaced(self, pipe, path, any_client):
+        """A file that was replaced by then is SourceChanged."""
+
+        def replace():
+            path.with_name("another").write_bytes(b"another")
+            path.with_name("another").replace(path)
+
+        observed, bodies = self.changed(pipe, path, any_client, replace)
+        assert isinstance(observed.error, SourceChanged)
+        assert "replaced by another file" in str(observed.error)
+        assert not bodies
+
+    @pytest.mark.parametrize("size", [7, 300_000])
+    def test_shrunk(self, pipe, path, any_client, size):
+        """A file that was shortened by then is SourceChanged, with both sizes."""
+        os.truncate(path, size)
+        observed, bodies = self.changed(pipe, path, any_client, lambda: os.truncate(path, 3))
+        assert isinstance(observed.error, SourceChanged)
+        assert f"{size} bytes expected, and it ended after 3" in str(observed.error)
+        assert not bodies
+
+    def test_grown(self, pipe, path, any_client):
+        """A file that has grown by then is sent as long as it was at the start."""
+
+        def grow():
+            with path.open("ab") as file:
+                file.write(b" and more")
+
+        observed, [body] = self.changed(pipe, path, any_client, grow)
+        assert observed.response.status_code == 200
+        assert b"\r\n\r\ncontent\r\n--" in body
+
+
+def test_file_object_that_is_closed_by_its_owner(tmp_path, any_client):
+    """It is sent whole, also where another file has its number by then."""
+    path, other = tmp_path / "file", tmp_path / "other"
+    path.write_bytes(bytes(range(256)) * 40_000)
+    other.write_bytes(b"secret" * 2_000_000)
+    file = path.open("rb")
+    number = file.fileno()
+    taken = []
+
+    def take_its_number(item):
+        if isinstance(item, Progress) and not item.sent and not taken:
+            file.close()
+            taken.append(other.open("rb"))
+
+    bodies = []
+    with Server(lambda connection: bodies.append(connection.serve())) as server:
+        observed, _ = observe(upload(server.url, file, client=any_client), take_its_number)
+        assert observed.wait().response.status_code == 200
+    with taken[0]:
+        assert taken[0].fileno() == number
+        assert taken[0].read(6) == b"secret"
+    assert b"\r\n\r\n" + bytes(range(256)) * 40_000 + b"\r\n--" in bodies[0]
+    assert b"secret" not in bodies[0]
