@@ -5,13 +5,27 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import ssl
 import threading
-from typing import Any, Protocol
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from http.cookiejar import CookieJar
+from typing import Any, Protocol, TypeAlias, cast
 
 import httpx
 
-from ._arguments import parse_url
-from ._transport import RoutingTransport
+from ._arguments import HeaderTypes, parse_url
+from ._transport import DEFAULT_LIMITS, RoutingTransport
+
+AuthTypes: TypeAlias = (
+    httpx.Auth | tuple[str | bytes, str | bytes] | Callable[[httpx.Request], httpx.Request] | None
+)
+CookieTypes: TypeAlias = httpx.Cookies | CookieJar | dict[str, str] | list[tuple[str, str]] | None
+ParamTypes: TypeAlias = httpx.QueryParams | Mapping[str, Any] | Sequence[tuple[str, Any]] | str | bytes | None
+TimeoutTypes: TypeAlias = (
+    float | tuple[float | None, float | None, float | None, float | None] | httpx.Timeout | None
+)
 
 # A server may take minutes after the last byte (a virus scan, a copy to another store) before it answers.
 _TIMEOUT = httpx.Timeout(connect=30.0, write=60.0, read=600.0, pool=None)
@@ -20,7 +34,8 @@ _TIMEOUT = httpx.Timeout(connect=30.0, write=60.0, read=600.0, pool=None)
 class HTTPClient(Protocol):
     """What a client must offer: `httpx.Client` does, and `httpx2.Client`.
 
-    One that has `timeout` and `stream` as httpx's is asked by `stream`, for some clients add a token there.
+    One that has `timeout`, `headers` and `stream` as httpx's is asked by `stream`, for some clients add a token there;
+    but for another origin by `build_request` and `send`, with `auth=None` where `send` takes it.
     """
 
     def build_request(self, method: str, url: Any, *, content: Any = ..., headers: Any = ...) -> Any:
@@ -40,8 +55,9 @@ class Client(httpx.Client):
 
     Its connections are those of `UploadTransport`, and it heeds the proxy environment variables: HTTP_PROXY,
     HTTPS_PROXY, ALL_PROXY and NO_PROXY, in which hosts, addresses of both families and networks (CIDR) are understood.
-    `mounts` go before them, as in httpx. Unlike httpx's, its time limits are made for uploads: 30 s for a connection,
-    60 s for the server to take a byte, 600 s for the response, unless `timeout` says otherwise.
+    The variables are read when the client is made. `mounts` go before them, as in httpx; a mount that is None is
+    reached without a proxy. Unlike httpx's, its time limits are made for uploads: 30 s for a connection, 60 s for the
+    server to take a byte, 600 s for the response, unless `timeout` says otherwise.
 
     Raises:
         TypeError: `transport` is given: it would replace what this class is for.
@@ -50,16 +66,25 @@ class Client(httpx.Client):
     def __init__(
         self,
         *,
-        verify: Any = True,
-        cert: Any = None,
+        auth: AuthTypes = None,
+        params: ParamTypes = None,
+        headers: HeaderTypes | None = None,
+        cookies: CookieTypes = None,
+        verify: ssl.SSLContext | str | bool = True,
+        cert: str | tuple[str, str] | tuple[str, str, str] | None = None,
         trust_env: bool = True,
         http1: bool = True,
         http2: bool = False,
-        proxy: Any = None,
-        timeout: Any = _TIMEOUT,
-        limits: httpx.Limits | None = None,
+        proxy: httpx.Proxy | httpx.URL | str | None = None,
+        mounts: Mapping[str, httpx.BaseTransport | None] | None = None,
+        timeout: TimeoutTypes = _TIMEOUT,
+        follow_redirects: bool = False,
+        limits: httpx.Limits = DEFAULT_LIMITS,
+        max_redirects: int = 20,
+        event_hooks: Mapping[str, list[Callable[..., Any]]] | None = None,
+        base_url: httpx.URL | str = "",
         transport: None = None,
-        **options: Any,
+        default_encoding: str | Callable[[bytes], str] = "utf-8",
     ) -> None:
         if transport is not None:
             raise TypeError(
@@ -67,11 +92,31 @@ class Client(httpx.Client):
             )
         if http2:
             _check_http2()
-        transports: dict[str, Any] = {"limits": limits} if limits is not None else {}
         routing = RoutingTransport(
-            verify=verify, cert=cert, trust_env=trust_env, http1=http1, http2=http2, proxy=proxy, **transports
+            verify=verify,
+            cert=cert,
+            trust_env=trust_env,
+            http1=http1,
+            http2=http2,
+            proxy=proxy,
+            limits=limits,
         )
-        super().__init__(transport=routing, trust_env=trust_env, timeout=timeout, **options)
+        direct = {key: routing.direct if each is None else each for key, each in (mounts or {}).items()}
+        super().__init__(
+            auth=auth,
+            params=cast("Any", params),
+            headers=headers,
+            cookies=cookies,
+            trust_env=trust_env,
+            mounts=direct,
+            timeout=timeout,
+            follow_redirects=follow_redirects,
+            max_redirects=max_redirects,
+            event_hooks=event_hooks,
+            base_url=base_url,
+            transport=routing,
+            default_encoding=default_encoding,
+        )
 
 
 def _check_http2() -> None:
@@ -132,8 +177,10 @@ class DefaultClient:
         url = request.url
         if "Authorization" not in request.headers and (url.username or url.password):
             request = next(httpx.BasicAuth(url.username, url.password).sync_auth_flow(request))
+        since = time.perf_counter()
         response = self._transport.handle_request(request)
         response.request = request
+        response.elapsed = timedelta(seconds=time.perf_counter() - since)
         if _logger.isEnabledFor(logging.INFO):
             address = url.copy_with(userinfo=b"", query=None, fragment=None)  # those may hold secrets
             _logger.info(

@@ -39,8 +39,9 @@ class Threads:
                 self._work.append(work)
                 self._changed.notify()
                 return
+        # In a list that is emptied, for a thread keeps its arguments as long as it lives.
         try:
-            threading.Thread(target=self._serve, args=(work,), name=self._name, daemon=True).start()
+            threading.Thread(target=self._serve, args=([work],), name=self._name, daemon=True).start()
         except RuntimeError as error:  # of CPython 3.12, in atexit functions
             raise RuntimeError(
                 "An upload needs a thread, and the interpreter starts none while it shuts down; "
@@ -53,8 +54,9 @@ class Threads:
             self._generation += 1
             self._changed.notify_all()
 
-    def _serve(self, work: _Work | None) -> None:
+    def _serve(self, first: list[_Work]) -> None:
         generation = self._generation
+        work: _Work | None = first.pop()
         while work is not None:
             work()
             work = None  # what it holds is not kept while the thread is idle

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ._transfer import Transfer
     from ._wire.tls import Socket
 
-_DEFAULT_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)  # httpx's own
+DEFAULT_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)  # httpx's own
 _NO_LIMITS = {"connect": None, "read": None, "write": None, "pool": None}
 
 
@@ -60,7 +60,7 @@ class UploadTransport(httpx.BaseTransport):
         trust_env: bool = True,  # noqa: FBT001, FBT002
         http1: bool = True,  # noqa: FBT001, FBT002
         http2: bool = False,  # noqa: FBT001, FBT002
-        limits: httpx.Limits = _DEFAULT_LIMITS,
+        limits: httpx.Limits = DEFAULT_LIMITS,
         proxy: httpx.Proxy | httpx.URL | str | None = None,
         uds: str | None = None,
         local_address: str | None = None,
@@ -208,9 +208,7 @@ class _Multiplexing:
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         with self._lock:
-            if self._transport is None:
-                self._transport = self._make()
-            transport = self._transport
+            transport = self._transport = self._transport or self._make()
         return transport.handle_request(request)
 
     def close(self) -> None:
@@ -269,7 +267,8 @@ class RoutingTransport(httpx.BaseTransport):
         self._options = {"trust_env": trust_env, **options}
         self._lock = threading.Lock()
         self._transports: dict[str | None, UploadTransport] = {}
-        self._transport(None)
+        self.direct = UploadTransport(**self._options)  # without a proxy, whatever the environment says
+        self._transport(None)  # what is wrong with `proxy` shows at once
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and return its response, whose body is still to be read."""
@@ -277,6 +276,8 @@ class RoutingTransport(httpx.BaseTransport):
         return self._transport(via).handle_request(request)
 
     def _transport(self, via: str | None) -> UploadTransport:
+        if via is None and self._proxy is None:
+            return self.direct
         transport = self._transports.get(via)
         if transport is None:
             with self._lock:
@@ -288,7 +289,7 @@ class RoutingTransport(httpx.BaseTransport):
     def close(self) -> None:
         """Close the connections; requests that are under way fail."""
         with self._lock:
-            for transport in self._transports.values():
+            for transport in (self.direct, *self._transports.values()):
                 transport.close()
 
     def close_idle(self) -> None:

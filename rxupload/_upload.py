@@ -82,15 +82,20 @@ def upload(
         follow_redirects: Whether to; None as the client does, and at most as many as its `max_redirects`. The default
             client follows none, like httpx. 301, 307 and 308 send the body again, with `Progress.attempt` one higher;
             302 and 303 become GET. https to http is refused with `RedirectRefused`. To another origin no credential
-            goes (Authorization, Cookie, the client's auth, any header whose name speaks of a token, key, secret,
-            session or signature), and the log says at WARNING that the body does; with `"same-origin"` it ends with
-            `RedirectRefused` instead. The same host from http to https is not another origin.
+            goes (Authorization, Cookie, the client's auth, cookies and params, any header whose name speaks of a token,
+            key, secret, password, session or signature, but for Idempotency-Key), nor when a later redirect leads back;
+            what an event hook of the client's adds is that hook's to decide. The log says at WARNING that the body goes
+            there; with `"same-origin"` it ends with `RedirectRefused` instead. The same host from http to https, each
+            on its default port, is not another origin. A user and a password that a Location names itself are sent to
+            where it leads. A redirect that is not followed is the response, and its `next_request` says what would
+            have followed.
         expect_continue: Whether to ask the server with `Expect: 100-continue` (RFC 9110, section 10.1.1) before the
             body is sent. Its word is waited for at most one second; a status of 300 or more is the response without
             a byte of the body sent, and after a 417 the request is repeated without asking (a second pass, which an
             iterator cannot make). A plain client sends the header and does not wait.
         max_response_size: Bytes of the response's body, decoded, beyond which the upload ends with `ResponseTooLarge`;
-            None for no limit.
+            None for no limit. Only gzip and deflate are asked for, unless `headers` have an Accept-Encoding: they
+            are decoded in bounded steps, while br and zstd are measured when they have been decoded.
         rate_limit: Body bytes per second, more than 0; None for no limit. At most 50 ms' worth go at once. Or an
             Observable of such values, each of which holds from when it comes; none before the first, the last one
             after the end, and its error is the upload's. Each subscription to the upload subscribes to it when it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from contextlib import ExitStack
 from typing import Any, cast
@@ -15,7 +16,7 @@ from ._delivery import Delivery
 from ._meter import Meter
 from ._plan import Plan
 from ._reading import read
-from ._redirects import Hop, is_redirect, next_hop, strip_credentials
+from ._redirects import Hop, is_prepared_by, is_redirect, next_hop, next_request, prepare
 from ._throttle import Throttling
 from ._transfer import EXTENSION, Abandoned, Disposed, Transfer
 
@@ -74,9 +75,15 @@ class _Exchange:
             self._body = body
             self._content = Content(body, transfer)
             stack.callback(self._content.close)
-            response = self._follow(Hop(plan.url, plan.method, plan.headers))
-            for each in (*response.history, response):
-                each.request.extensions.pop(EXTENSION, None)
+            try:
+                response = self._follow(Hop(plan.url, plan.method, plan.headers))
+            except BaseException as error:
+                request = _request_of(error)
+                if isinstance(error, httpx.RequestError) and request is None and transfer.request is not None:
+                    error.request = transfer.request
+                _forget(transfer.request, request)
+                raise
+            _forget(*(each.request for each in (*response.history, response)))
             return response
 
     def _follow(self, hop: Hop) -> httpx.Response:
@@ -85,19 +92,22 @@ class _Exchange:
             follow = bool(getattr(self._client, "follow_redirects", False))
         most = getattr(self._client, "max_redirects", _MAX_REDIRECTS)
         history: list[httpx.Response] = []
+        redirects = 0
         while True:
             response = self._send_and_read(hop)
             response.history = [*history, *response.history]
             if not is_redirect(response):
                 return response
             if not follow:
-                _describe_next(hop, response)
+                response.next_request = next_request(hop, response)
                 return response
-            if len(history) >= most:
+            if redirects >= most:
                 raise httpx.TooManyRedirects(
                     f"The upload was redirected more than {most} times", request=response.request
                 )
             hop = next_hop(hop, response, follow)
+            redirects += 1
+            response.next_request = None  # as httpx has it for one that is followed
             history = [*response.history, response]
 
     def _send_and_read(self, hop: Hop) -> httpx.Response:
@@ -116,7 +126,7 @@ class _Exchange:
         content = self._content if hop.has_body else None
         self._transfer.check()
         # Clients that add a token do so in request() and stream(), and not in send(). To another origin none must go.
-        if self._is_asked_by_stream() and not hop.is_elsewhere:
+        if _has_stream(self._client) and is_prepared_by(self._client, hop):
             timeouts = self._client.timeout.as_dict()
             extensions = {EXTENSION: self._transfer, "timeout": timeouts}
             self._prepare(content, timeouts)
@@ -133,21 +143,16 @@ class _Exchange:
             request = self._client.build_request(hop.method, hop.url, content=content, headers=headers)
             if hop.has_body and self._body.length is not None:
                 request.headers.pop("Transfer-Encoding", None)
+            if not hop.is_first:
+                prepare(request, hop)
             request.extensions[EXTENSION] = self._transfer
             self._prepare(content, request.extensions.get("timeout", {}))
-            auth = {}
-            if hop.is_elsewhere:
-                strip_credentials(request.headers)
-                auth = {"auth": None}
+            auth = {"auth": None} if hop.is_elsewhere and _takes_auth(self._client.send) else {}
             self._transfer.request = request
             response = self._client.send(request, stream=True, follow_redirects=False, **auth)
             stack.callback(response.close)
         self._transfer.request = response.request
         return cast("httpx.Response", response)
-
-    def _is_asked_by_stream(self) -> bool:
-        # Of a default Transfer-Encoding, stream() could not rid the request, whose body has a length.
-        return hasattr(self._client, "stream") and "Transfer-Encoding" not in self._client.headers
 
     def _prepare(self, content: Content | None, timeouts: dict[str, float | None]) -> None:
         self._transfer.content = content
@@ -158,7 +163,7 @@ class _Exchange:
         """The caller's, and over whatever they say of it those of the body."""
         about_body = (b"content-type", b"content-length", b"transfer-encoding")
         headers = [(name, value) for name, value in hop.headers if name.lower() not in about_body]
-        if not any(name.lower() == b"accept-encoding" for name, _ in headers):
+        if not any(name.lower() == b"accept-encoding" for name, _ in headers) and self._asks_for_too_much():
             headers.append((b"Accept-Encoding", b"gzip, deflate"))  # what can be decoded in bounded steps
         if hop.has_body:
             headers.append((b"Content-Type", self._body.content_type.encode()))
@@ -170,11 +175,30 @@ class _Exchange:
                 headers.append((b"Expect", b"100-continue"))
         return headers
 
+    def _asks_for_too_much(self) -> bool:
+        """Whether the client asks by itself for more than gzip and deflate, as httpx does where it knows br or zstd."""
+        own = getattr(self._client, "headers", {}).get("Accept-Encoding", "*").lower()
+        return any(coding in own for coding in ("br", "zstd", "*"))
 
-def _describe_next(hop: Hop, response: httpx.Response) -> None:
-    """Say, as httpx does, which request a redirect that is not followed asks for."""
+
+def _has_stream(client: Any) -> bool:
+    return all(hasattr(client, name) for name in ("stream", "timeout", "headers"))
+
+
+def _takes_auth(send: Any) -> bool:
+    parameters = inspect.signature(send).parameters
+    return "auth" in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+
+
+def _request_of(error: BaseException) -> Any:
     try:
-        after = next_hop(hop, response, follow=True)
-    except httpx.RequestError:
-        return
-    response.next_request = httpx.Request(after.method, after.url, headers=after.headers)
+        return getattr(error, "request", None)
+    except RuntimeError:  # httpx's way to say that it has none
+        return None
+
+
+def _forget(*requests: Any) -> None:
+    """A response or an error may outlive its upload."""
+    for request in requests:
+        if request is not None:
+            request.extensions.pop(EXTENSION, None)

@@ -10,11 +10,16 @@ from rxupload._events import Progress
 
 
 class UploadResult(TypedDict):
-    """What `success` is called with, and what `UploadTask.result()` returns: the server's response."""
+    """What `success` is called with, and what `UploadTask.result()` returns: the server's response.
+
+    `url` is the address that answered, the last one after redirects; without a user, a password and a fragment, as
+    browsers have it.
+    """
 
     statusCode: int
     data: str
     headers: dict[str, str | list[str]]
+    url: str
 
 
 class ProgressUpdate(TypedDict):
@@ -44,7 +49,19 @@ def headers_update(response: httpx.Response) -> HeadersUpdate:
 
 
 def upload_result(response: httpx.Response) -> UploadResult:
-    return {"statusCode": response.status_code, "data": _text(response), "headers": _headers(response)}
+    return {
+        "statusCode": response.status_code,
+        "data": _text(response),
+        "headers": _headers(response),
+        "url": _url(response),
+    }
+
+
+def _url(response: httpx.Response) -> str:
+    try:
+        return str(response.url.copy_with(userinfo=b"", fragment=None))
+    except RuntimeError:  # it was made by hand, and has no request
+        return ""
 
 
 def _headers(response: httpx.Response) -> dict[str, str | list[str]]:

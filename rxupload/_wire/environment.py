@@ -71,7 +71,9 @@ class Environment:
 
 def _is_proxy(url: str) -> bool:
     try:
-        return bool(httpx.Proxy(url).url.host)
+        parsed = httpx.Proxy(url).url
+        host = encode_host(parsed.host)
+        return (b"%" not in host or b":" in host) and (parsed.port or 0) in range(1 << 16)
     except (ValueError, httpx.InvalidURL):
         return False
 

@@ -22,7 +22,8 @@ def raise_for_status() -> Callable[[Observable[T]], Observable[T]]:
           raise_for_status()            raise_for_status()
         ---P0---P1---X                ---P0---P1---200-|
 
-    A response of an `httpx2.Client` becomes that library's own `HTTPStatusError`. Redirects pass.
+    A response of an `httpx2.Client` becomes that library's own `HTTPStatusError`. Unlike what the libraries raise, it
+    can be pickled, and so leaves a process pool as itself. Redirects pass.
     """
 
     def operator(source: Observable[T]) -> Observable[T]:

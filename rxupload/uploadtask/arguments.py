@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 import httpx
 from reactivex import abc
@@ -43,6 +43,7 @@ class UploadFileOptions(TypedDict, total=False):
     contentType: str | None
     client: httpx.Client | HTTPClient | None
     scheduler: abc.SchedulerBase | None
+    followRedirects: bool | Literal["same-origin"] | None
 
 
 class Keywords(UploadFileObject, UploadFileOptions):
@@ -79,6 +80,7 @@ def upload_of(given: Mapping[Any, Any]) -> Upload:
         check_client(client)
     if given.get("scheduler") is not scheduler_or_none(given):
         raise wrong_type("scheduler", "a scheduler, such as AsyncIOScheduler", given["scheduler"])
+    follow = _check_follow(given.get("followRedirects"))
     return upload(
         url,
         path,
@@ -88,7 +90,7 @@ def upload_of(given: Mapping[Any, Any]) -> Upload:
         form_data=fields,
         headers=headers,
         timeout=timeout,
-        follow_redirects=True,
+        follow_redirects=follow,
         client=client or _DefaultClient(),
     )
 
@@ -186,6 +188,16 @@ def _check_timeout(timeout: Any) -> float | None:
     if math.isnan(timeout) or timeout < 0:
         raise ValueError(f"timeout: must be 0 or more milliseconds; got {timeout}")
     return timeout / 1000 if 0 < timeout < math.inf else None
+
+
+def _check_follow(follow: Any) -> bool | Literal["same-origin"]:
+    if follow is None:
+        return True
+    if not isinstance(follow, bool | str):
+        raise wrong_type("followRedirects", 'True, False or "same-origin"', follow)
+    if isinstance(follow, str) and follow != "same-origin":
+        raise ValueError(f'followRedirects: must be True, False or "same-origin", not {follow!r}')
+    return cast('bool | Literal["same-origin"]', follow)
 
 
 def _required(given: Mapping[Any, object], key: str) -> object:

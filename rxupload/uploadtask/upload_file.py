@@ -33,31 +33,36 @@ def uploadFile(OBJECT: Any = None, /, **keywords: Any) -> UploadTask:
     | header   | dict     | no  | request headers: str or numbers; the body's own Content-Type always wins |
     | formData | dict     | no  | further form fields: str, int, float, bool; None is left out |
     | timeout  | number   | no  | milliseconds for the whole transfer, from when it leaves the queue; 20000; 0: none |
-    | success  | function | no  | called with `{"statusCode": int, "data": str, "headers": dict}`, whatever the status |
+    | success  | function | no  | called with `{"statusCode": int, "data": str, "headers": dict, "url": str}` |
     | fail     | function | no  | called with `(data: str, code: int)`: what failed, as a sentence and as a code |
     | complete | function | no  | called at the end, with nothing, after success as after fail |
 
     | code | when |
     |------|------|
-    | 200  | any other failure: name not resolved, connection refused, TLS, not HTTP, too many redirects |
+    | 200  | any other failure: name not resolved, connection refused, TLS, not HTTP, redirects refused or too many |
     | 202  | wrong arguments |
     | 204  | timeout, of whatever kind |
     | 300  | the connection ended or was reset meanwhile; the file is unreadable, or shrank |
     | 301  | the file does not exist |
     | 1002 | aborted |
 
-    Exactly one of success and fail is called, then complete. The callbacks of one task never overlap, and come on
-    threads of the library, or on the loop where `scheduler` has one. One that raises is logged (the logger is
-    "rxupload") and stops nothing.
+    Any status is a success; `url` is the address that answered, the last one after redirects. Exactly one of success
+    and fail is called, then complete. The callbacks of one task never overlap, and come on threads of the library, or
+    on the loop where `scheduler` has one. One that raises is logged (the logger is "rxupload") and stops nothing.
 
     At most 5 uploads run at once, more wait, first in first out. A script that reaches its end still finishes the
-    uploads it started; Ctrl-C aborts them. Redirects are followed.
+    uploads it started; Ctrl-C aborts them.
+
+    Redirects are followed, 20 at most (or `max_redirects` of a client): 301, 307 and 308 send the body again, 302 and
+    303 become GET, one from https to http fails with 200, and to another origin no credential goes.
 
     Args:
         OBJECT: The table above. An unknown key is a warning.
         **keywords: The same names; and `fileName`, `contentType`, what the server is told of the file in place of
             what its path says; `client`, an `httpx.Client` or `httpx2.Client`, whose own time limits and redirects'
-            limit hold as well; `scheduler`, an `AsyncIOScheduler` on whose loop the callbacks are to come.
+            limit hold as well; `scheduler`, an `AsyncIOScheduler` on whose loop the callbacks are to come;
+            `followRedirects`, True, False (the redirect is then the response), or "same-origin", with which one to
+            another origin fails with 200.
     """
     given = {**(OBJECT if isinstance(OBJECT, Mapping) else {}), **keywords}
     arguments.warn_of_unknown_keys(given)

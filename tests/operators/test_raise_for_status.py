@@ -38,7 +38,7 @@ class TestRaiseForStatus:
         (failed,) = results.messages[1:]
         error = failed.value.exception
         assert failed.time == 220
-        assert type(error) is httpx.HTTPStatusError
+        assert isinstance(error, httpx.HTTPStatusError)
         assert error.response is refusal
         assert error.request is REQUEST
         assert str(status) in str(error)

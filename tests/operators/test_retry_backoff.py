@@ -195,7 +195,7 @@ class TestRetryBackoff:
         assert source.subscriptions == [subscribe(200, 202), subscribe(212, 214)]
         assert [each.time for each in results.messages] == [201, 213, 214]
         error = results.messages[-1].value.exception
-        assert type(error) is httpx.HTTPStatusError
+        assert isinstance(error, httpx.HTTPStatusError)
         assert error.response is refusal
 
     @pytest.mark.parametrize("status", [200, 302, 400, 401, 403, 404, 409, 413, 501, 505])
@@ -444,7 +444,7 @@ class TestRetryBackoff:
         scheduler.start(lambda: source.observable.pipe(operator))
         assert [(when, each.attempt, each.wait) for when, each in told] == [(201, 1, 4), (207, 2, 8)]
         assert told[0][1] == Retry(1, LOST, 4)
-        assert type(told[1][1].error) is httpx.HTTPStatusError
+        assert isinstance(told[1][1].error, httpx.HTTPStatusError)
         assert told[1][1].error.response is refusal
         assert started_at(source) == [200, 205, 215]
 

@@ -51,6 +51,8 @@ upload("https://example.org/", File(iter([b"abc"]), size=3), headers=httpx.Heade
 upload("https://example.org/", Path("a").open("rb"), client=httpx.Client())
 upload("https://example.org/", bytearray(b"a"), client=httpx2.Client())
 upload("https://example.org/", memoryview(b"a"), client=None)
+upload("https://example.org/", "a", follow_redirects="same-origin", max_response_size=None)
+upload("https://example.org/", "a", follow_redirects="no")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 upload("https://example.org/", "a", rate_limit=2e6, pause=Subject[bool]())
 upload("https://example.org/", "a", rate_limit=reactivex.of(1, 2), pause=reactivex.of(True))
 upload("https://example.org/", "a", rate_limit=Subject[float]())
@@ -65,3 +67,41 @@ upload("https://example.org/", chunks)
 upload("https://example.org/", (views, File(chunks, size=2), "a"))
 text: Observable[str] = reactivex.of("a")
 upload("https://example.org/", text)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def sign(request: httpx.Request) -> httpx.Request:
+    """An auth can be a function."""
+    return request
+
+
+client = rxupload.Client(
+    auth=("user", b"password"),
+    params={"a": 1, "b": ["c", "d"]},
+    headers={"A": "b"},
+    cookies={"a": "b"},
+    verify=False,
+    cert=("cert.pem", "key.pem"),
+    trust_env=False,
+    http1=True,
+    http2=True,
+    proxy=httpx.Proxy("http://example.org:3128"),
+    mounts={"all://": httpx.HTTPTransport(), "all://localhost": None},
+    timeout=httpx.Timeout(5),
+    follow_redirects=True,
+    limits=httpx.Limits(max_connections=5),
+    max_redirects=5,
+    event_hooks={"request": [print], "response": [print]},
+    base_url="https://example.org/",
+    default_encoding=lambda content: "utf-8",
+)
+with client as opened:
+    assert_type(opened, rxupload.Client)
+as_httpx: httpx.Client = client
+upload("photos", "a", client=client)
+rxupload.Client(
+    auth=sign, headers=[("A", "b")], cookies=httpx.Cookies(), timeout=None, proxy="socks5://localhost"
+)
+rxupload.Client(auth=httpx.DigestAuth("user", "password"), params="a=b", timeout=5, verify="ca.pem")
+rxupload.Client(params=[("a", 1)], timeout=(5, None, 5, None), transport=None)
+rxupload.Client(transport=rxupload.UploadTransport())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+rxupload.Client(no_such=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

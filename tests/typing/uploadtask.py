@@ -31,6 +31,7 @@ def on_success(res: UploadResult) -> None:
     assert_type(res["statusCode"], int)
     assert_type(res["data"], str)
     assert_type(res["headers"], dict[str, str | list[str]])
+    assert_type(res["url"], str)
 
 
 def on_progress(res: ProgressUpdate) -> None:
@@ -73,6 +74,8 @@ given: UploadFileObject = {
 uploadFile(given, fileName="b", contentType="text/plain", client=httpx.Client())
 uploadFile(url="https://example.org/", filePath="a", name="file", success=on_success, client=httpx2.Client())
 uploadFile({"url": "a", "filePath": "b", "name": "c", "success": lambda res: print(res["statusCode"] + 1)})
+uploadFile(given, followRedirects=False)
+uploadFile(url="https://example.org/", filePath="a", name="file", followRedirects="same-origin")
 configure(max_concurrent=3, internal_root="/tmp")
 
 
@@ -89,4 +92,5 @@ uploadFile({"url": "a", "filePath": "b"})  # type: ignore[call-overload]
 uploadFile(url="a", filepath="b", name="c")  # type: ignore[call-overload]
 uploadFile({"url": "a", "filePath": "b", "name": "c", "timeout": "1"})  # type: ignore[call-overload]
 uploadFile({"url": "a", "filePath": "b", "name": "c"}, filename="d")  # type: ignore[call-overload]
+uploadFile(given, followRedirects="same_origin")  # type: ignore[call-overload]
 task.onProgressUpdate(on_headers)  # type: ignore[arg-type]

@@ -6,15 +6,16 @@ import asyncio
 import json
 import threading
 
+import httpx
 import pytest
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 from support.recording_callbacks import RecordingCallbacks
 from support.recording_observer import observe
 from support.running_tasks import MIB, start, under_way
-from support.scripted_server import PATIENCE, Connection, Server, header
+from support.scripted_server import PATIENCE, Connection, Server, client_context, header
 from support.stepped_server import SteppedServer
 
-from rxupload import Progress, UploadAborted, UploadTimeout, receiver, upload, uploadtask
+from rxupload import Progress, RedirectRefused, UploadAborted, UploadTimeout, receiver, upload, uploadtask
 from rxupload.uploadtask import UploadTask, uploadFile
 
 # Rules 11 and 12
@@ -201,7 +202,7 @@ def test_rule_16_redirect(film, server):
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_rule_16_redirect_after_the_whole_body(photo, status):
-    """100 is not told twice; the response is the last one's."""
+    """100 is not told twice; the response is the last one's; 301, 307 and 308 send the body again."""
 
     def script(connection: Connection) -> None:
         head = connection.read_head()
@@ -214,7 +215,7 @@ def test_rule_16_redirect_after_the_whole_body(photo, status):
     told = RecordingCallbacks()
     with Server(script) as server:
         start(told, server.url, photo)
-        assert told.wait().res["data"] == (str(told.sent[-1]) if status in (307, 308) else "0")
+        assert told.wait().res["data"] == (str(told.sent[-1]) if status in (301, 307, 308) else "0")
     assert [res["progress"] for res in told.of("progress")].count(100) == 1
 
 
@@ -240,6 +241,62 @@ def test_rule_16_twenty_at_most(photo, count):
     else:
         assert told.code == 200
         assert "redirect" in told.of("fail")[0][0]
+
+
+@pytest.mark.parametrize("follow", [True, None, "same-origin"])
+def test_rule_16_url_is_the_address_that_answered(photo, follow):
+    """After a redirect on the same origin, with its query; without a user, a password and a fragment."""
+
+    def script(connection: Connection) -> None:
+        head = connection.read_head()
+        connection.read_body(head)
+        again = b"/again" in head
+        connection.respond(200 if again else 308, b"", "Location: /again?id=5#part", "Connection: close")
+
+    told = RecordingCallbacks()
+    with Server(script) as server:
+        url = server.url.replace("http://", "http://user:password@")
+        task = start(told, url, photo, followRedirects=follow)
+        assert told.wait().res["url"] == f"{server.url}again?id=5"
+        assert task.result()["url"] == f"{server.url}again?id=5"
+
+
+def test_rule_16_not_followed(photo):
+    """With False the redirect is the response, and the URL is the first."""
+
+    def script(connection: Connection) -> None:
+        connection.read_body(connection.read_head())
+        connection.respond(307, b"", "Location: /again")
+
+    with Server(script) as server:
+        result = uploadFile(RecordingCallbacks().object(server.url, photo), followRedirects=False).result(
+            PATIENCE
+        )
+    assert (result["statusCode"], result["url"]) == (307, server.url)
+    assert result["headers"]["Location"] == "/again"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_rule_16_refused(photo, scheme):
+    """Another origin with "same-origin", and https to http always, fail with 200 and show no secret."""
+
+    def script(connection: Connection) -> None:
+        connection.read_body(connection.read_head())
+        connection.respond(307, b"", "Location: http://user:secret@other.test/there?token=secret")
+
+    told = RecordingCallbacks()
+    with (
+        Server(script, tls=scheme == "https") as server,
+        httpx.Client(verify=client_context(), trust_env=False) as client,
+    ):
+        follow = "same-origin" if scheme == "http" else True
+        task = start(told, server.url, photo, followRedirects=follow, client=client)
+        assert told.wait().code == 200
+        with pytest.raises(RedirectRefused):
+            task.result()
+    (data, _), *_ = told.of("fail")
+    assert "http://other.test/there" in data
+    assert "secret" not in data
 
 
 def test_rule_16_start_keeps_the_uploads_own(photo):

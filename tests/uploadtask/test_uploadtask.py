@@ -62,7 +62,12 @@ def test_example_create_and_succeed(tmp_path, capsys):
         })  # fmt: skip
         task.result(PATIENCE)
     printed = capsys.readouterr().out.removeprefix("uploaded, response =")
-    assert json.loads(printed) == {"statusCode": 200, "data": "thanks", "headers": {"Content-Length": "6"}}
+    assert json.loads(printed) == {
+        "statusCode": 200,
+        "data": "thanks",
+        "headers": {"Content-Length": "6"},
+        "url": server.url,
+    }
 
 
 def test_example_two_listeners_of_which_one_is_removed(film, server):
@@ -128,6 +133,9 @@ WRONG = [
     ("contentType", "a\r\nb"),
     ("client", object()),
     ("scheduler", object()),
+    ("followRedirects", "no"),
+    ("followRedirects", "same_origin"),
+    ("followRedirects", 1),
 ]
 
 
@@ -179,6 +187,22 @@ def test_rule_1_order_of_the_checks(photo):
             uploadFile(
                 {**wrong, **{name: right[name] for name in list(wrong)[: list(wrong).index(key)]}}
             ).result(PATIENCE)
+
+
+def test_rule_1_order_of_the_other_keywords(photo):
+    """Those that the original does not have come after its own, in the order of their table."""
+    wrong = {
+        "timeout": "x",
+        "fileName": 5,
+        "contentType": 5,
+        "client": 5,
+        "scheduler": 5,
+        "followRedirects": 5,
+    }
+    for key in list(wrong):
+        with pytest.raises(TypeError, match=f"^{key}"):
+            uploadFile(RecordingCallbacks().object("http://127.0.0.1:9/", photo, **wrong)).result(PATIENCE)
+        del wrong[key]
 
 
 def test_rule_1_never_on_the_callers_stack(photo):
