@@ -40,7 +40,8 @@ class UploadTransport(httpx.BaseTransport):
     connection at once whatever it is doing; an answer of 300 or more that comes before the body is sent ends the
     sending and is the response; `Progress.sent` counts bytes that the server's system has acknowledged (Linux, macOS);
     and `httpx.WriteTimeout` means that no byte moved for that long. Requests that are no uploads go through it as
-    through httpx's own.
+    through httpx's own; but after an upgrade or a CONNECT nobody can go on, for the extension `network_stream` has no
+    more than `get_extra_info`.
 
     With `http2=True`, an origin that chooses HTTP/2 is served by httpx's own transport: uploads share a connection,
     `sent` counts what was handed over, an abort takes effect at the next piece, and an early answer is seen only when
@@ -140,12 +141,14 @@ class UploadTransport(httpx.BaseTransport):
     def _send(self, origin: Origin, request: httpx.Request) -> Response:
         transfer: Transfer | None = request.extensions.get(EXTENSION)
         target = request.extensions.get("target")
+        if isinstance(target, str):
+            target = target.encode()
         content = None if transfer is None else transfer.content
         # What has been read into memory (by an auth that signs the body) is sent from there.
         is_ours = content is not None and not isinstance(request.stream, httpx.ByteStream)
         return send(
             origin,
-            request.method.encode("ascii"),
+            request.method.encode(),
             self._route.target(origin, request.url) if target is None else target,
             self._route.headers(origin, request.headers.raw),
             content.pieces if is_ours and content is not None else lambda: _pieces(request),
@@ -167,11 +170,15 @@ class UploadTransport(httpx.BaseTransport):
         self._pool.close_idle()
 
 
-def _pieces(request: httpx.Request) -> Iterator[bytes]:
+def _pieces(request: httpx.Request) -> Iterator[bytes | memoryview]:
     stream = request.stream
     if not isinstance(stream, httpx.SyncByteStream):
         raise TypeError("An asynchronous request body cannot be sent by a synchronous transport")
-    return iter(stream)
+    return map(_checked, stream)
+
+
+def _checked(piece: Any) -> bytes | memoryview:
+    return piece if isinstance(piece, bytes) else memoryview(piece).cast("B")
 
 
 class _Context:

@@ -46,8 +46,10 @@ class Exchange:
         control: Control,
         clock: Clock,
         timeouts: Mapping[str, float | None],
+        is_last: bool = False,
     ) -> None:
         self.connection = connection
+        self._is_last = is_last  # on this connection
         self._control = control
         self._clock = clock
         self._movement = Movement(connection, control, clock, timeouts.get("write"))
@@ -262,7 +264,8 @@ class Exchange:
     @property
     def leaves_it_usable(self) -> bool:
         """Whether another request may go over the connection."""
-        return self._movement.is_whole and self._hearing.parser.is_reusable and not self.connection.pending
+        is_reusable = self._hearing.parser.is_reusable and not self._is_last
+        return self._movement.is_whole and is_reusable and not self.connection.pending
 
     @property
     def ends_with_reset(self) -> bool:

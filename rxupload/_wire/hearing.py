@@ -57,6 +57,7 @@ class Hearing:
         self.parser = ResponseParser(method, self._inform)
         self.has_continued = False
         self.is_cut_short = False
+        self._was_reset = False  # as far as sending has told
 
     # While the body is on its way
 
@@ -88,7 +89,7 @@ class Hearing:
             self.parser.feed(data)
         else:
             try:
-                self.parser.feed_eof(is_clean=not self._connection.was_cut)
+                self.parser.feed_eof(is_clean=not (self._was_reset or self._connection.was_cut))
             except httpx.ReadError as error:
                 self._control.check()
                 raise httpx.ReadError(f"{error}{self._control.so_far()}") from error
@@ -106,6 +107,8 @@ class Hearing:
     def break_off(self, error: OSError) -> NoReturn:
         """The connection is broken. The server may have said why before it closed: read what is there."""
         self._control.check()
+        # The system tells of a reset once; then receiving ends as after a close. EPIPE comes after a close in order.
+        self._was_reset = not isinstance(error, BrokenPipeError)
         cause = error
         while self.goes_on and not isinstance(cause, ssl.SSLError):
             try:

@@ -21,7 +21,10 @@ SMALL = 128 * 1024  # bytes up to which pieces are joined; beyond it the copy co
 READ = 256 * 1024  # bytes of a flow that are asked for at a time
 PATIENCE = 0.05  # seconds for which small pieces of a flow are collected
 
-_NOT_IN_A_HEAD = re.compile(rb"[\r\n\0]")
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
+_TARGET = re.compile(rb"[!-~]+")
+_NOT_IN_A_VALUE = re.compile(rb"[\r\n\0]")
+_LENGTH = re.compile(rb"[0-9]+")
 
 
 class FileRange(Protocol):
@@ -74,42 +77,69 @@ def head_of(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]
     """The head of a request.
 
     Raises:
-        httpx.LocalProtocolError: A line break or a NUL in it; the value is not quoted, for it may be a secret.
+        httpx.LocalProtocolError: It would not be read as it is meant. The target and a header's value are not
+            quoted, for they may have secrets in them.
     """
+    if not _TOKEN.fullmatch(method):
+        raise httpx.LocalProtocolError(f"The request method is not a token: {method!r}")
+    if not _TARGET.fullmatch(target):
+        raise httpx.LocalProtocolError("The request's target is empty, or is not visible ASCII")
+    lines = [b"%s %s HTTP/1.1" % (method, target)]
+    hosts = 0
     for name, value in headers:
-        if _NOT_IN_A_HEAD.search(value) or _NOT_IN_A_HEAD.search(name):
+        if not _TOKEN.fullmatch(name):
+            raise httpx.LocalProtocolError(f"The name of a header is not a token: {name!r}")
+        if _NOT_IN_A_VALUE.search(value):
             raise httpx.LocalProtocolError(
                 f"The value of the header {name!r} has a line break or a NUL in it"
             )
-    lines = [b"%s %s HTTP/1.1" % (method, target)]
-    lines += [b"%s: %s" % header for header in headers]
-    if any(_NOT_IN_A_HEAD.search(part) or b" " in part for part in (method, target)):
-        raise httpx.LocalProtocolError("The method or the target has white space in it")
+        hosts += name.lower() == b"host"
+        lines.append(b"%s: %s" % (name, value))
+    if hosts != 1:
+        raise httpx.LocalProtocolError(f"A request has one Host header, and this one has {hosts}")
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
 class Framing(NamedTuple):
-    """How a request's body is delimited (RFC 9112, section 6).
+    """How a request's body is delimited (RFC 9112, section 6), and whether its connection ends with it.
 
     Attributes:
         length: The Content-Length; None if there is none.
         is_chunked: Whether it is `Transfer-Encoding: chunked`.
+        is_last: Whether it says `Connection: close`: no other request may follow (section 9.6).
     """
 
     length: int | None
     is_chunked: bool
+    is_last: bool = False
 
     @staticmethod
     def of(headers: Iterable[tuple[bytes, bytes]]) -> Framing:
-        """As the request's headers have it."""
-        length, is_chunked = None, False
+        """As the request's headers have it.
+
+        Raises:
+            httpx.LocalProtocolError: They contradict each other, or name a coding other than chunked.
+        """
+        lengths: set[bytes] = set()
+        codings: list[bytes] = []
+        is_last = False
         for name, value in headers:
-            key = name.lower()
-            if key == b"content-length" and value.isdigit():
-                length = int(value)
-            elif key == b"transfer-encoding":
-                is_chunked = True
-        return Framing(None if is_chunked else length, is_chunked)
+            match name.lower():
+                case b"content-length":
+                    lengths.add(value.strip(b" \t"))
+                case b"transfer-encoding":
+                    codings.append(value.strip(b" \t").lower())
+                case b"connection":
+                    options = value.lower().split(b",")
+                    is_last = is_last or b"close" in [option.strip(b" \t") for option in options]
+        if codings and (lengths or codings != [b"chunked"]):
+            raise httpx.LocalProtocolError(
+                "A request's Transfer-Encoding is chunked, and stands in place of a Content-Length"
+            )
+        length = lengths.pop() if lengths else None
+        if length is not None and (lengths or not _LENGTH.fullmatch(length)):
+            raise httpx.LocalProtocolError(f"The request has a wrong Content-Length: {length!r}")
+        return Framing(None if length is None else int(length), bool(codings), is_last)
 
 
 class Units:

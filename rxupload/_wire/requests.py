@@ -98,7 +98,14 @@ def send(
         try:
             if connection.speaks_http2:
                 raise Multiplexed  # noqa: TRY301
-            return Exchange(connection, method.decode(), control=control, clock=clock, timeouts=timeouts)
+            return Exchange(
+                connection,
+                method.decode(),
+                control=control,
+                clock=clock,
+                timeouts=timeouts,
+                is_last=framing.is_last or method == b"CONNECT",  # what follows that is a tunnel
+            )
         except BaseException:
             pool.drop(connection)
             raise

@@ -156,6 +156,35 @@ class TestBroken:
         ):
             upload(server.url, b"x", client=client).run()
 
+    def test_reset_that_the_sending_meets(self, client):
+        """A reset ends no body of unknown length as whole, also where sending has taken note of it."""
+
+        def script(connection: Connection) -> None:
+            connection.read_head()
+            connection.read(1)
+            connection.send(b"HTTP/1.1 200 Status\r\n\r\nhalf")
+            time.sleep(0.05)  # the client is in the midst of a send
+            connection.reset()
+
+        with Server(script) as server, pytest.raises(httpx.ReadError, match="The response was cut off"):
+            upload(server.url, bytes(8 << 20), client=client).run()
+
+    def test_close_that_the_sending_meets(self, client):
+        """A close in order ends it, also where the rest of the body is then refused."""
+
+        def script(connection: Connection) -> None:
+            connection.read_head()
+            connection.read(1)
+            connection.send(b"HTTP/1.1 200 Status\r\n\r\nall of it")
+            connection.sock.shutdown(socket.SHUT_WR)
+            time.sleep(0.05)
+            connection.read(1 << 20)
+            connection.reset()
+
+        with Server(script) as server:
+            response = upload(server.url, bytes(8 << 20), client=client).run()
+        assert response.content == b"all of it"
+
     @pytest.mark.parametrize("file", [b"x", LARGE], ids=["small", "large"])
     @pytest.mark.parametrize("garbage", GARBAGE)
     def test_garbage(self, client, file, garbage):
