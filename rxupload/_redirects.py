@@ -97,6 +97,17 @@ def next_hop(hop: Hop, response: Any, follow: FollowRedirects) -> Hop:
     return after
 
 
+def is_of_the_location(error: Exception) -> bool:
+    """Whether a client fails because the Location cannot be: httpx reads it also where it is not to follow it."""
+    return type(error).__name__ == "InvalidURL" or str(error).startswith("Invalid URL in location header")
+
+
+def wrong_location(hop: Hop | None = None) -> httpx.RemoteProtocolError:
+    """The error for an address that cannot be, with nothing of the address, for it may hold secrets."""
+    request = None if hop is None else httpx.Request(hop.method, hop.url)
+    return httpx.RemoteProtocolError("The server redirects to an address that cannot be", request=request)
+
+
 def next_request(hop: Hop, response: Any) -> Any:
     """The request that a redirect asks for which is not followed, without its body; None where there can be none."""
     here = httpx.URL(str(response.request.url))
@@ -142,8 +153,8 @@ def _target(here: httpx.URL, location: str) -> httpx.URL:
             check_host(there.host)
             if there.port is not None and not 0 < there.port < 1 << 16:
                 raise ValueError("there is no such port")  # noqa: TRY301
-    except (httpx.InvalidURL, ValueError):  # no text of theirs: the Location may hold secrets
-        raise httpx.RemoteProtocolError("The server redirects to an address that cannot be") from None
+    except (httpx.InvalidURL, ValueError):
+        raise wrong_location() from None
     if here.fragment and not there.fragment:
         there = there.copy_with(fragment=here.fragment)
     if there.scheme in _PORTS and not there.userinfo and _is_same_origin(here, there):

@@ -16,7 +16,16 @@ from ._delivery import Delivery
 from ._meter import Meter
 from ._plan import Plan
 from ._reading import read
-from ._redirects import Hop, is_prepared_by, is_redirect, next_hop, next_request, prepare
+from ._redirects import (
+    Hop,
+    is_of_the_location,
+    is_prepared_by,
+    is_redirect,
+    next_hop,
+    next_request,
+    prepare,
+    wrong_location,
+)
 from ._throttle import Throttling
 from ._transfer import EXTENSION, Abandoned, Disposed, Transfer
 
@@ -78,10 +87,7 @@ class _Exchange:
             try:
                 response = self._follow(Hop(plan.url, plan.method, plan.headers))
             except BaseException as error:
-                request = _request_of(error)
-                if isinstance(error, httpx.RequestError) and request is None and transfer.request is not None:
-                    error.request = transfer.request
-                _forget(transfer.request, request)
+                _let_go(error, transfer.request)
                 raise
             _forget(*(each.request for each in (*response.history, response)))
             return response
@@ -112,7 +118,12 @@ class _Exchange:
 
     def _send_and_read(self, hop: Hop) -> httpx.Response:
         with ExitStack() as stack:
-            response = self._send(hop, stack)
+            try:
+                response = self._send(hop, stack)
+            except Exception as error:
+                if is_of_the_location(error):
+                    raise wrong_location(hop) from None
+                raise
             if self._transfer.asks_first and response.status_code == httpx.codes.EXPECTATION_FAILED:
                 stack.close()
                 self._transfer.asks_first = False
@@ -190,11 +201,15 @@ def _takes_auth(send: Any) -> bool:
     return "auth" in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
 
 
-def _request_of(error: BaseException) -> Any:
+def _let_go(error: BaseException, request: Any) -> None:
+    """Give the error its request, if it has none, and take the upload out of that."""
     try:
-        return getattr(error, "request", None)
+        own = getattr(error, "request", None)
     except RuntimeError:  # httpx's way to say that it has none
-        return None
+        own = None
+    if isinstance(error, httpx.RequestError) and own is None and request is not None:
+        error.request = request
+    _forget(request, own)
 
 
 def _forget(*requests: Any) -> None:

@@ -352,16 +352,26 @@ def test_address_that_cannot_be(location):
     assert caught.value.__cause__ is None
 
 
-def test_errors_over_a_socket(client):
-    """Those errors arrive as the upload's, with the request whose response it was."""
-    table = {"/ftp": (307, "ftp://other.test/"), "/bad": (307, "http://other.test:99999999/")}
-    with Redirecting(table) as server:
-        for path, kind in (("ftp", "UnsupportedProtocol"), ("bad", "RemoteProtocolError")):
-            observed, _ = observe(upload(server.url + path, b"data", client=client, follow_redirects=True))
-            error: Any = observed.wait().error
-            assert type(error).__name__ == kind
-            assert str(error.request.url) == server.url + path
-            assert "rxupload" not in error.request.extensions
+@pytest.mark.parametrize(
+    ("location", "kinds"),
+    [
+        ("ftp://other.test/secret", {"UnsupportedProtocol"}),
+        ("file:///secret", {"UnsupportedProtocol"}),
+        ("mailto:secret@other.test", {"UnsupportedProtocol", "RemoteProtocolError"}),  # httpx cannot read it
+        ("http://other.test:99999999/secret", {"RemoteProtocolError"}),
+        ("http://a:secret@other.test:secret/", {"RemoteProtocolError"}),
+    ],
+)
+def test_errors_over_a_socket(client, location, kinds):
+    """Those errors arrive as the upload's, with its request, whichever client has read the Location."""
+    with Redirecting({"/": (307, location)}) as server:
+        observed, _ = observe(upload(server.url, b"data", client=client, follow_redirects=True))
+        error: Any = observed.wait().error
+    assert type(error).__name__ in kinds
+    assert isinstance(error, httpx.TransportError)
+    assert "secret" not in str(error)
+    assert str(error.request.url) == server.url
+    assert "rxupload" not in error.request.extensions
 
 
 # What stays behind
