@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from types import FrameType
 from typing import TypeVar
 
 from reactivex import Observable, abc
@@ -11,7 +15,7 @@ from reactivex.internal import SequenceContainsNoElementsError
 from reactivex.scheduler import NewThreadScheduler
 
 from ._arguments import check_scheduler
-from ._schedulers import is_loop_of_this_thread
+from ._schedulers import is_loop_of_this_thread, works_in_place
 from ._wait import wait_for_event
 
 T = TypeVar("T")
@@ -49,9 +53,10 @@ def run(source: Observable[T], scheduler: abc.SchedulerBase | None = None) -> T:
 
     subscription: abc.DisposableBase = Disposable()
     try:
-        subscription = source.subscribe(
-            on_next, on_error, ended.set, scheduler=scheduler or NewThreadScheduler()
-        )
+        with nullcontext() if scheduler is not None and works_in_place(scheduler) else _holding_ctrl_c():
+            subscription = source.subscribe(
+                on_next, on_error, ended.set, scheduler=scheduler or NewThreadScheduler()
+            )
         wait_for_event(ended)
     except BaseException:
         subscription.dispose()
@@ -61,3 +66,27 @@ def run(source: Observable[T], scheduler: abc.SchedulerBase | None = None) -> T:
     if not items:
         raise SequenceContainsNoElementsError
     return items[0]
+
+
+@contextmanager
+def _holding_ctrl_c() -> Iterator[None]:
+    """Hold Ctrl-C back until there is a subscription to dispose; a second one is not held."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    is_held = False
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        nonlocal is_held
+        if is_held:
+            handler(number, frame)
+        is_held = True
+
+    signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if is_held:
+        handler(signal.SIGINT, None)

@@ -53,6 +53,7 @@ class Connection:
     Attributes:
         socket: The socket, or the TLS over it.
         is_used: A request has been answered on it.
+        is_interrupted: It was ended by `interrupt`.
         expires: When it is too old to be used again; of one that is idle.
     """
 
@@ -60,6 +61,7 @@ class Connection:
         self.socket = sock
         self.key = key
         self.is_used = False
+        self.is_interrupted = False
         self.expires = float("inf")
         self.can_sendfile = isinstance(sock, socket.socket) and hasattr(os, "sendfile")
         # A Unix socket answers too, but counts its buffers' overhead.
@@ -140,6 +142,7 @@ class Connection:
         observer, and closing its descriptor's number under it would be a race: so the number gets another, blank
         socket.
         """
+        self.is_interrupted = True
         with suppress(OSError):
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         with suppress(OSError):

@@ -330,7 +330,9 @@ class Uploads(RuleBasedStateMachine):
         return [(len(model.told.calls), len(model.events)) for model in self.all]
 
 
-logging.getLogger("rxupload").addFilter(lambda record: record.exc_info[0] is not Misbehaved)
+logging.getLogger("rxupload").addFilter(
+    lambda record: not record.exc_info or record.exc_info[0] is not Misbehaved
+)
 
 TestUploads = Uploads.TestCase
 TestUploads.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)

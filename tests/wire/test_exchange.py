@@ -1048,6 +1048,16 @@ class TestReuse:
         assert exchange.leaves_it_usable is is_usable
         assert not exchange.ends_with_reset
 
+    def test_after_an_abort_that_came_late(self, clock, control):
+        """A connection that was ended when the response had come, and before it was detached, is not used again."""
+        connection = FakeConnection(clock, when_sent(len(HEAD) + SIZE), says(OK))
+        exchange = begin(connection, control)
+        run(exchange, DATA)
+        assert exchange.leaves_it_usable
+        connection.interrupt()
+        exchange.detach()
+        assert not exchange.leaves_it_usable
+
     def test_until_the_body_was_read(self, clock, control):
         """A response whose body was not read to its end leaves nothing to reuse."""
         connection = FakeConnection(
