@@ -34,6 +34,7 @@ class Asker(Protocol):
     @property
     def wake(self) -> Wake:
         """Ends its wait, so that it asks again."""
+        ...
 
 
 class Throttle:

@@ -36,6 +36,7 @@ class Body(Protocol):
 
     def pieces(self) -> Iterator[Any]:
         """Begin a pass over it."""
+        ...
 
 
 class Disposed(Exception):  # noqa: N818
@@ -66,9 +67,9 @@ class Transfer:
         *,
         is_abandoned: Callable[[], bool] | None = None,
         is_on_loop: Callable[[], bool] | None = None,
-        clock: Clock = SystemClock,
+        clock: Clock | None = None,
     ) -> None:
-        self.clock = clock
+        self.clock: Clock = SystemClock() if clock is None else clock
         self.wake = Wake()
         self._timeout = timeout
         self._deadline = math.inf

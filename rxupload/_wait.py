@@ -34,6 +34,7 @@ class Watched(Protocol):
 
     def fileno(self) -> int:
         """The descriptor's number; negative, if it is closed."""
+        ...
 
 
 class Wake:
@@ -119,11 +120,13 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """The time."""
+        ...
 
     def wait(
         self, until: float, watched: Sequence[tuple[Watched, int]] = (), wake: Wake | None = None
     ) -> Sequence[Watched]:
         """Wait; see `SystemClock.wait`."""
+        ...
 
 
 class SystemClock:

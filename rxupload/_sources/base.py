@@ -90,6 +90,7 @@ class Owner(Protocol):
     @property
     def wake(self) -> Wake:
         """Ends the worker's wait: more has come."""
+        ...
 
     def wait(self) -> None:
         """Wait until `wake` is set or it is time to look; raises the reason to stop. On the worker's thread."""
@@ -99,6 +100,7 @@ class Owner(Protocol):
 
     def is_on_loop(self) -> bool:
         """Whether the calling thread runs the loop on which the upload notifies."""
+        ...
 
 
 class Source(ABC):

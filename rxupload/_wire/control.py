@@ -33,6 +33,7 @@ class Control(Protocol):
 
     def check(self) -> float:
         """Return the time at which to ask again, on the monotonic clock; raise the reason to stop, if there is one."""
+        ...
 
     def attach(self, interrupt: Callable[[], None]) -> None:
         """From now on, end the connection with this to stop; raise the reason, if there is one by now."""
@@ -42,6 +43,7 @@ class Control(Protocol):
 
     def grant(self, wanted: int) -> tuple[int, float]:
         """How many bytes of the body may go now; and, if none, when to ask again, unless `wake` is set before."""
+        ...
 
     def step_aside(self) -> None:
         """Something else comes before the next `grant`: others need not wait for it."""
@@ -51,9 +53,11 @@ class Control(Protocol):
 
     def is_paused(self) -> bool:
         """Whether the body is held altogether: then it is not the server that stands still."""
+        ...
 
     def is_due(self) -> bool:
         """Whether it is time to say how much has arrived."""
+        ...
 
     def arrived(self, count: int) -> None:
         """So many bytes of the body have, in all."""
@@ -66,6 +70,7 @@ class Control(Protocol):
 
     def so_far(self) -> str:
         """How much has gone, for the end of an error's text."""
+        ...
 
 
 class Plain:

@@ -263,9 +263,10 @@ class Exchange:
 
     @property
     def leaves_it_usable(self) -> bool:
-        """Whether another request may go over the connection."""
-        is_reusable = self._hearing.parser.is_reusable and not self._is_last
-        return self._movement.is_whole and is_reusable and not self.connection.pending
+        """Whether another request may go over the connection; to be asked once it is detached."""
+        if self.connection.is_interrupted or self.connection.pending:
+            return False
+        return self._movement.is_whole and self._hearing.parser.is_reusable and not self._is_last
 
     @property
     def ends_with_reset(self) -> bool:

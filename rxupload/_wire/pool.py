@@ -63,21 +63,22 @@ class Pool:
         Raises:
             httpx.PoolTimeout: There was no room in time.
         """
-        connection = None if is_new else self._take(key)
-        if connection is None:
-            connection = self._await_room(None if is_new else key, control, timeout)
-        if connection is not None:
-            return connection
+        idle = None if is_new else self._take(key)
+        if idle is None:
+            idle = self._await_room(None if is_new else key, control, timeout)
+        if idle is not None:
+            return idle
         try:
             connection = dial()
-        finally:
+        except BaseException:
             with self._lock:
                 self._room -= 1
-                if connection is not None:
-                    connection.key = key
-                    self._active.add(connection)
-            if connection is None:
-                self._wake_next()
+            self._wake_next()
+            raise
+        with self._lock:
+            self._room -= 1
+            connection.key = key
+            self._active.add(connection)
         return connection
 
     def _take(self, key: Hashable) -> Connection | None:

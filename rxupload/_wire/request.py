@@ -35,12 +35,15 @@ class FileRange(Protocol):
 
     def fileno(self) -> int:
         """The file's descriptor."""
+        ...
 
     def read(self, offset: int, count: int) -> bytes:
         """So many bytes, or fewer, from an offset in the range; raises if the file ends before."""
+        ...
 
     def ends_at(self, offset: int) -> Exception:
         """The error of a file that ends at an offset in the range."""
+        ...
 
 
 class Flow(Protocol):
@@ -48,9 +51,11 @@ class Flow(Protocol):
 
     def read(self, count: int) -> bytes | memoryview | None:
         """About so many bytes; an empty one at the end; None where there is nothing for now."""
+        ...
 
     def watched(self) -> tuple[Watched, int] | None:
         """What to wait for where there is nothing for now; None: for the control's `wake`."""
+        ...
 
 
 Piece: TypeAlias = bytes | memoryview | FileRange | Flow

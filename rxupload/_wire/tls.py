@@ -103,6 +103,7 @@ class TLS:
         count = 0
         self.wants_input = False
         with self._lock:
+            before = self._taken
             try:
                 self._flush()
                 before = self._taken
