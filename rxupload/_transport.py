@@ -286,14 +286,16 @@ class RoutingTransport(httpx.BaseTransport):
                 transport = self._transports[via]
         return transport
 
+    def _all(self) -> list[UploadTransport]:
+        with self._lock:
+            return [self.direct, *self._transports.values()]
+
     def close(self) -> None:
         """Close the connections; requests that are under way fail."""
-        with self._lock:
-            for transport in (self.direct, *self._transports.values()):
-                transport.close()
+        for transport in self._all():
+            transport.close()
 
     def close_idle(self) -> None:
         """Close the connections that no request uses."""
-        with self._lock:
-            for transport in self._transports.values():
-                transport.close_idle()
+        for transport in self._all():
+            transport.close_idle()

@@ -9,6 +9,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import httpx
@@ -479,6 +480,24 @@ def test_default_client_shows_no_secret_in_its_log(caplog):
         upload(f"{url}photos?token=secret", b"data").run()
     (line,) = [each.getMessage() for each in caplog.records if each.name == "rxupload"]
     assert line == f"POST {server.url}photos: 200 Status"
+
+
+def test_idle_connections_are_closed_at_exit(environ):
+    """What the default client keeps, directly and by a proxy, is closed when the process ends."""
+    ended: SimpleQueue[str] = SimpleQueue()
+
+    def serve(connection: Connection) -> None:
+        connection.serve()
+        connection.wait_for_end()
+        ended.put("end")
+
+    with Server(serve) as server, Server(serve) as proxy:
+        environ.setenv("HTTP_PROXY", proxy.url)
+        environ.setenv("NO_PROXY", "127.0.0.1")
+        assert upload(server.url, b"data").run().status_code == 200
+        assert upload("http://other.test/", b"data").run().status_code == 200
+        client_module._close_idle()
+        assert [ended.get(timeout=PATIENCE) for _ in range(2)] == ["end"] * 2
 
 
 def test_is_public():
