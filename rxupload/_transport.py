@@ -19,10 +19,10 @@ from ._wire.names import check_host as check_host  # noqa: PLC0414 - for those t
 from ._wire.pool import Limits, Pool
 from ._wire.requests import Multiplexed, Response, send
 from ._wire.route import PORTS, SOCKS, Origin, Route
+from ._wire.stream import Stream
 
 if TYPE_CHECKING:
     from ._transfer import Transfer
-    from ._wire.tls import Socket
 
 DEFAULT_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)  # httpx's own
 _NO_LIMITS = {"connect": None, "read": None, "write": None, "pool": None}
@@ -40,8 +40,7 @@ class UploadTransport(httpx.BaseTransport):
     connection at once whatever it is doing; an answer of 300 or more that comes before the body is sent ends the
     sending and is the response; `Progress.sent` counts bytes that the server's system has acknowledged (Linux, macOS);
     and `httpx.WriteTimeout` means that no byte moved for that long. Requests that are no uploads go through it as
-    through httpx's own; but after an upgrade or a CONNECT nobody can go on, for the extension `network_stream` has no
-    more than `get_extra_info`.
+    through httpx's own.
 
     With `http2=True`, an origin that chooses HTTP/2 is served by httpx's own transport: uploads share a connection,
     `sent` counts what was handed over, an abort takes effect at the next piece, and an early answer is seen only when
@@ -134,7 +133,7 @@ class UploadTransport(httpx.BaseTransport):
             extensions={
                 "http_version": head.version,
                 "reason_phrase": head.reason,
-                "network_stream": _NetworkStream(response.connection.socket),
+                "network_stream": Stream(response.connection, self._clock, response.after),
             },
         )
 
@@ -233,27 +232,6 @@ class _Body(httpx.SyncByteStream):
 
     def close(self) -> None:
         self._response.close()
-
-
-class _NetworkStream:
-    """The connection, as httpx's extension `network_stream` has it."""
-
-    def __init__(self, sock: Socket) -> None:
-        self._sock = sock
-
-    def get_extra_info(self, info: str) -> Any:
-        """What is known of the connection: `ssl_object`, `client_addr`, `server_addr` or `socket`."""
-        match info:
-            case "ssl_object":
-                return getattr(self._sock, "object", None)
-            case "client_addr":
-                return self._sock.getsockname()
-            case "server_addr":
-                return self._sock.getpeername()
-            case "socket":
-                return self._sock
-            case _:
-                return None
 
 
 class RoutingTransport(httpx.BaseTransport):

@@ -24,6 +24,7 @@ class Response:
     def __init__(self, head: Head, exchange: Exchange, pool: Pool) -> None:
         self.head = head
         self.connection = exchange.connection
+        self.after = exchange.parser.after
         self._exchange = exchange
         self._pool = pool
         self._is_closed = False

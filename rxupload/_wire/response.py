@@ -71,6 +71,7 @@ class ResponseParser:
         has_begun: Whether any byte of a head has come, final or informational.
         has_ended: Whether `feed_eof` was called.
         kept: How many bytes `take` would return.
+        after: What came with the end of a head that hands the connection over (101, or 2xx to CONNECT).
     """
 
     def __init__(self, method: str, on_informational: Callable[[Head], None] | None = None) -> None:
@@ -87,6 +88,7 @@ class ResponseParser:
         self.has_begun = False
         self.has_ended = False
         self.kept = 0
+        self.after = bytearray()
         self._method = method
         self._on_informational = on_informational
         self._keeps_alive = False
@@ -122,6 +124,8 @@ class ResponseParser:
             return
         if self.is_complete:
             self._has_extra = True
+            if self.status == _SWITCHING_PROTOCOLS or self._method == "CONNECT":
+                self.after += data
         elif self.head is None:
             self._feed_head(data)
         else:

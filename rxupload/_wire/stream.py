@@ -1,0 +1,86 @@
+"""The connection as it is after an upgrade (101) or a CONNECT: bytes both ways, in whatever protocol."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import httpx
+
+from rxupload._wait import READ, WRITE, Clock
+
+from . import tls
+from .connection import Connection
+
+
+class Stream:
+    """What httpx's extension `network_stream` offers, in httpcore's terms. From one thread at a time."""
+
+    def __init__(self, connection: Connection, clock: Clock, first: bytearray) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._first = first  # what came together with the head
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Receive what there is; b"" at the end.
+
+        Raises:
+            httpx.ReadTimeout: Nothing came for `timeout` seconds.
+            httpx.ReadError: The connection broke.
+        """
+        if self._first:
+            data = bytes(self._first[:max_bytes])
+            del self._first[:max_bytes]
+            return data
+        by = self._deadline(timeout)
+        while True:
+            try:
+                return self._connection.recv(max_bytes)
+            except tls.WOULD_BLOCK:
+                if self._clock.now() >= by:
+                    raise httpx.ReadTimeout(f"Nothing came for {timeout:g} s") from None
+                self._clock.wait(by, [(self._connection, READ)])
+            except OSError as error:
+                raise httpx.ReadError(str(error)) from error
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Send all of it.
+
+        Raises:
+            httpx.WriteTimeout: The server took nothing for `timeout` seconds.
+            httpx.WriteError: The connection broke.
+        """
+        by = self._deadline(timeout)
+        done = 0
+        while done < len(buffer) or self._connection.pending:
+            try:
+                done += self._connection.send(buffer[done:])
+                by = self._deadline(timeout)
+            except tls.WOULD_BLOCK:
+                if self._clock.now() >= by:
+                    raise httpx.WriteTimeout(f"The server took no data for {timeout:g} s") from None
+                self._clock.wait(by, [(self._connection, READ if self._connection.wants_input else WRITE)])
+            except OSError as error:
+                raise httpx.WriteError(str(error)) from error
+
+    def close(self) -> None:
+        """End the connection; the response closes it."""
+        self._connection.interrupt()
+
+    def get_extra_info(self, info: str) -> Any:
+        """What is known of the connection: `ssl_object`, `client_addr`, `server_addr` or `socket`."""
+        sock = self._connection.socket
+        match info:
+            case "ssl_object":
+                return getattr(sock, "object", None)
+            case "client_addr":
+                return sock.getsockname()
+            case "server_addr":
+                return sock.getpeername()
+            case "socket":
+                return sock
+            case _:
+                return None
+
+    def _deadline(self, timeout: float | None) -> float:
+        return math.inf if timeout is None else self._clock.now() + timeout
