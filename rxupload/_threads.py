@@ -12,7 +12,10 @@ from collections.abc import Callable
 from ._wait import wait_for
 
 IDLE_SECONDS = 5.0  # for which a thread waits for something to do
-MOST_IDLE = 8
+MOST_IDLE = 8  # threads that do so
+SURPLUS_SECONDS = (
+    0.05  # for which more than those wait: a batch ends and begins many uploads at about the same time
+)
 
 _Work = Callable[[], None]
 
@@ -67,11 +70,13 @@ class Threads:
             return bool(self._work) or generation != self._generation
 
         with self._changed:
-            if self._idle - len(self._work) >= MOST_IDLE or generation != self._generation:
+            if generation != self._generation:
                 return None
+            is_surplus = self._idle - len(self._work) >= MOST_IDLE
             self._idle += 1
             try:
-                wait_for(self._changed, is_needed, time.monotonic() + IDLE_SECONDS)
+                seconds = SURPLUS_SECONDS if is_surplus else IDLE_SECONDS
+                wait_for(self._changed, is_needed, time.monotonic() + seconds)
                 return self._work.popleft() if self._work else None
             finally:
                 self._idle -= 1

@@ -29,7 +29,7 @@ FOREIGN_METHODS = {"_subscribe_core", "_init_transport", "_init_proxy_transport"
 # These end by a deadline of their own.
 DEADLINES = {
     "_task/queue.py: wait([task._future for task in tasks], 0.5)",  # the end of the process
-    "_threads.py: wait_for(self._changed, is_needed, time.monotonic() + IDLE_SECONDS)",  # that of an idle thread
+    "_threads.py: wait_for(self._changed, is_needed, time.monotonic() + seconds)",  # that of an idle thread
 }
 
 # A lookup blocks, and so has a thread of its own; who ends a connection gives its number another, blank socket.

@@ -280,11 +280,11 @@ class Batch:
     # What the uploads tell
 
     def _on_next(self, running: _Running, item: UploadEvent) -> None:
+        if not isinstance(item, Progress):
+            running.last = item
+            return
         with self._telling():
             if self._stopped or running.index not in self._running:
-                return
-            if not isinstance(item, Progress):
-                running.last = item
                 return
             running.progress = item
             self._tell.next(ItemProgress(running.index, running.upload, item))
