@@ -11,7 +11,6 @@ from .base import FileSource, Source, is_buffer, type_name
 from .file_object import file_source
 from .iterable import FreshSource, OnceSource
 from .memory import BytesSource
-from .observable import ObservableSource
 from .path import PathSource
 from .reading import check_binary
 
@@ -38,6 +37,8 @@ def make_source(  # noqa: PLR0911 - one for each kind
             raise ValueError(f"{argument} must be contiguous in memory; upload bytes({argument}) instead")
         return BytesSource("the data", size, file)
     if isinstance(file, abc.ObservableBase):
+        from .observable import ObservableSource  # noqa: PLC0415 - few uploads are of one
+
         return ObservableSource("the Observable", size, file)
     if hasattr(file, "read") and not isinstance(file, type):
         check_binary(file, argument)
