@@ -1,4 +1,4 @@
-"""`make_source` recognises what is to be uploaded by its type, without opening or reading it."""
+"""`make_source` chooses the kind of source by the type of the argument, without opening or reading it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .reading import check_binary
 def make_source(  # noqa: PLR0911 - one for each kind
     file: FileSource, *, size: int | None = None, argument: str = "file"
 ) -> Source:
-    """Recognise what is to be uploaded, without opening or reading it.
+    """Choose the kind of source, without opening or reading it.
 
     Args:
-        file: What to upload; a `File` is unwrapped by the caller.
+        file: What to upload. The caller unwraps a `File`.
         size: The declared size in bytes, if any.
-        argument: What the caller calls the file, for the text of an error.
+        argument: The name of the caller's argument, for the text of an error.
 
     Raises:
-        TypeError: It is text, or nothing that can be uploaded.
+        TypeError: A file object in text mode, or a value that cannot be uploaded at all.
         ValueError: An empty path, a closed or unreadable file object, a negative size.
     """
     _check_size(size, argument)

@@ -1,4 +1,4 @@
-"""How an origin is reached: directly, over a Unix socket, or through a proxy; and the connections that lead there."""
+"""Reaches an origin directly, over a Unix socket, or through a proxy, and makes the connections for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PORTS = {"http": 80, "https": 443}
 
 
 class Origin(NamedTuple):
-    """Where a request goes."""
+    """The server of a request: scheme, host and port (RFC 6454)."""
 
     scheme: str
     host: str
@@ -28,12 +28,12 @@ class Origin(NamedTuple):
 
     @staticmethod
     def of(url: httpx.URL) -> Origin:
-        """The origin of an address."""
+        """Return the origin of a URL."""
         return Origin(url.scheme, url.host, url.port or PORTS[url.scheme])
 
 
 class Route:
-    """Dials what leads to an origin."""
+    """Dials connections to an origin."""
 
     def __init__(
         self,
@@ -59,19 +59,19 @@ class Route:
             proxy.check_socks()
 
     def is_forwarded(self, origin: Origin) -> bool:
-        """Whether a proxy is told the whole address, and forwards the request."""
+        """Whether an HTTP proxy forwards the request, so that the request needs the whole URL as its target."""
         return self._via is not None and origin.scheme == "http" and self._via.url.scheme not in SOCKS
 
     def key(self, origin: Origin, sni_hostname: str | None) -> object:
-        """What connections have in common that can be used for one another."""
+        """Return the pool's key: requests with the same key may share a connection."""
         return "forwarded" if self.is_forwarded(origin) else (origin, sni_hostname)
 
     def target(self, origin: Origin, url: httpx.URL) -> bytes:
-        """The request's target (RFC 9112, section 3.2)."""
+        """Return the request's target (RFC 9112, section 3.2)."""
         return proxy.forward_target(url) if self.is_forwarded(origin) else url.raw_path or b"/"
 
     def headers(self, origin: Origin, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        """The request's headers, with those for a proxy that forwards it."""
+        """Return the request's headers, with those for a proxy that forwards it."""
         if self._via is None or not self.is_forwarded(origin):
             return list(headers)
         named = {name.lower() for name, _ in headers}
@@ -86,11 +86,11 @@ class Route:
         timeouts: Mapping[str, float | None],
         sni_hostname: str | None = None,
     ) -> Connection:
-        """Connect, with as many retries as there may be.
+        """Connect, and retry as often as this route allows.
 
         Raises:
-            httpx.ConnectError: It failed.
-            httpx.ConnectTimeout: It took longer than the connect limit.
+            httpx.ConnectError: The last attempt failed.
+            httpx.ConnectTimeout: The last attempt took longer than the connect limit.
             httpx.ProxyError: The proxy refused.
         """
         return dial.attempts(
