@@ -179,7 +179,11 @@ class Transfer:
         with self._lock:
             if self._reason is None:
                 self._interrupt = interrupt
-        self.check()
+        try:
+            self.check()
+        except BaseException:
+            self.detach(interrupt)  # which waits for a `stop` that is just calling it
+            raise
 
     def detach(self, interrupt: Callable[[], None]) -> None:
         """Forget the connection: a late dispose must not end it after its return to the pool."""

@@ -120,6 +120,8 @@ class CallbackQueue:
 
     def _run_one(self) -> None:
         with self._changed:
+            # A loop that is closed may still be in a callback when a thread goes on in its place.
+            wait_for(self._changed, lambda: self._running is None or self.is_current)
             if not self._actions:
                 return
             action = self._actions.popleft()

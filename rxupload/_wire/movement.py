@@ -64,7 +64,7 @@ class Movement:
     def report(self) -> int:
         """Report how much has arrived. Return how many bytes are still unacknowledged."""
         unacknowledged = self._connection.unacknowledged()
-        if self.has_body:
+        if self.has_body and not self._connection.is_interrupted:  # else a blank socket may be in its place
             self._control.arrived(self.count.arrived(self.written - unacknowledged))
             if self.is_whole and not unacknowledged:
                 self._control.settled(self.count.content)

@@ -583,6 +583,15 @@ class TestProgress:
         assert len({count for count, _ in seen}) > 20
         assert control.told("settled")[-1] == SIZE
 
+    def test_not_of_a_connection_that_was_ended(self, clock, control):
+        """That a connection holds nothing any more once another thread has ended it does not say that all has arrived."""
+        connection = FakeConnection(clock, acknowledges=False, room=len(HEAD) + SIZE // 2)
+        clock.at(0.5, lambda: control.stop(StopError()))
+        with pytest.raises(StopError):
+            run(begin(connection, control), DATA)
+        assert set(control.told("arrived")) == {0}
+        assert not control.told("settled")
+
     def test_settled_once_all_is_acknowledged(self, clock, control):
         """That all has arrived is told when it has, before the response comes."""
         connection = FakeConnection(
