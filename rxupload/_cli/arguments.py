@@ -87,7 +87,7 @@ def _demo_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("file", nargs="?", metavar="FILE", help="what to upload; without it, random bytes")
     add("--size", type=_size, default="256MiB", help="how many of them: 4096, 10MB, 1GiB ... (%(default)s)")
-    parser.set_defaults(run=demo)
+    parser.set_defaults(run=demo, parser=parser)
 
 
 def _send_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,7 +111,7 @@ def _send_arguments(parser: argparse.ArgumentParser) -> None:
     add("--timeout", type=_seconds, metavar="SECONDS", help="limit for each upload as a whole (none)")
     add("--insecure", action="store_true", help="accept any TLS certificate")
     add("--json", action="store_true", help="report in JSON lines, see below")
-    parser.set_defaults(run=send)
+    parser.set_defaults(run=send, parser=parser)
 
 
 def _receive_arguments(parser: argparse.ArgumentParser) -> None:
@@ -123,7 +123,7 @@ def _receive_arguments(parser: argparse.ArgumentParser) -> None:
     add("--port", type=_whole(0, 65535), default=8000, help="port to listen on (%(default)s)")
     add("--directory", default=".", metavar="DIR", help="where to store the files (the current directory)")
     add("--max-size", type=_size, metavar="SIZE", help="largest body that is accepted: 10MB, 1GiB ... (any)")
-    parser.set_defaults(run=receive)
+    parser.set_defaults(run=receive, parser=parser)
 
 
 def _url(text: str) -> str:
