@@ -31,8 +31,9 @@ class UploadTimeout(httpx.TimeoutException):
 class SourceChanged(OSError):  # noqa: N818 (named as the event is)
     """What was read is not as long as its size said.
 
-    Raised when a file shrinks while it is read, and when a source gives more or fewer bytes than the size
-    declared for it. The server may have received a part of the body.
+    Raised when a file shrinks while it is read, when one of several files is another one by the time its turn comes,
+    and when a source gives more or fewer bytes than the size declared for it. What is written over in place, or is
+    appended, is not noticed. The server may have received a part of the body.
     """
 
 

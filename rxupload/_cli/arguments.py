@@ -31,7 +31,7 @@ rxupload COMMAND --help explains each of them.
 
 SEND_NOTES = """\
 exit status:
-  0    every FILE was answered with a status below 400
+  0    every FILE was answered with a status below 400 (a redirect is one, and is not followed)
   1    a FILE failed, or was answered with 400 or more
   2    wrong usage; nothing was sent
   130  Ctrl-C; the uploads were aborted
