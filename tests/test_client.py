@@ -234,6 +234,29 @@ def test_proxy(kind, tls):
         assert proxy.connections == 1
 
 
+@pytest.mark.parametrize(
+    "proxy", [NOBODY, NOBODY.replace("http:", "https:"), NOBODY.replace("http:", "socks5:")]
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_is_not_there_is_named(proxy, scheme):
+    """The error says that it was the proxy: its address may have come from the environment."""
+    with Client(proxy=proxy) as client, pytest.raises(httpx.ConnectError) as raised:
+        upload(f"{scheme}://host.invalid/", b"hello", client=client).run()
+    assert str(raised.value) == "The proxy: 127.0.0.1:9: Connection refused"
+    assert raised.value.request.url.host == "host.invalid"
+    assert isinstance(raised.value.__cause__, ConnectionRefusedError)
+
+
+def test_no_tls_with_the_proxy():
+    """A proxy with which there can be no TLS is named too."""
+    with (
+        Server(Connection.serve, tls=True) as proxy,
+        Client(proxy=proxy.url) as client,
+        pytest.raises(httpx.ConnectError, match=r"The proxy: TLS with .*certificate"),
+    ):
+        upload("http://host.invalid/", b"hello", client=client).run()
+
+
 def test_proxy_goes_before_the_environment(environ):
     """Neither a variable nor NO_PROXY says anything then, as in httpx."""
     environ.setenv("HTTP_PROXY", NOBODY)

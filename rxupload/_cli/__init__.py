@@ -25,11 +25,11 @@ def main(argv: list[str] | None = None) -> int:
         SystemExit: After `--help` and `--version` (status 0), and after wrong usage (status 2).
     """
     _prepare_output()
-    parser = make_parser()
-    args = parser.parse_args(argv)
+    args = make_parser().parse_args(argv)
     try:
         status: int = args.run(args)
     except argparse.ArgumentError as error:
+        parser: argparse.ArgumentParser = args.parser
         parser.error(str(error))
     except KeyboardInterrupt:
         print("aborted", file=sys.stderr)

@@ -31,7 +31,7 @@ rxupload COMMAND --help explains a command.
 
 SEND_NOTES = """\
 exit status:
-  0    every FILE got a response with a status below 400
+  0    every FILE got a response with a status below 400 (a redirect is one, and is not followed)
   1    a FILE failed, or got a status of 400 or more
   2    wrong usage; nothing was sent
   130  Ctrl-C; the uploads were aborted
@@ -94,7 +94,7 @@ def _demo_arguments(parser: argparse.ArgumentParser) -> None:
         default="256MiB",
         help="how many random bytes: 4096, 10MB, 1GiB ... (%(default)s)",
     )
-    parser.set_defaults(run=demo)
+    parser.set_defaults(run=demo, parser=parser)
 
 
 def _send_arguments(parser: argparse.ArgumentParser) -> None:
@@ -130,7 +130,7 @@ def _send_arguments(parser: argparse.ArgumentParser) -> None:
     add("--timeout", type=_seconds, metavar="SECONDS", help="time limit for each whole upload (no limit)")
     add("--insecure", action="store_true", help="accept any TLS certificate")
     add("--json", action="store_true", help="print each event as a JSON line, see below")
-    parser.set_defaults(run=send)
+    parser.set_defaults(run=send, parser=parser)
 
 
 def _receive_arguments(parser: argparse.ArgumentParser) -> None:
@@ -147,7 +147,7 @@ def _receive_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="largest request body to accept: 10MB, 1GiB ... (no limit)",
     )
-    parser.set_defaults(run=receive)
+    parser.set_defaults(run=receive, parser=parser)
 
 
 def _url(text: str) -> str:

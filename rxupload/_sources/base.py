@@ -188,6 +188,14 @@ class Once:
             self._used = True
 
 
+def asynchronous(label: str) -> TypeError:
+    """The error for an asynchronous iterable, which a thread that uploads could not read."""
+    return TypeError(
+        f"{label} is an asynchronous iterable; give a Subject, and feed it, from the first Progress on, from a "
+        "task with `await asyncio.to_thread(subject.on_next, data)`"
+    )
+
+
 def used_up(label: str, instead: str = "a function that returns a fresh iterable") -> RuntimeError:
     return RuntimeError(
         f"{label} was read before, and can be read only once; for a retry, a redirect or another upload, "

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+import os
+from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ from threading import Lock
 from types import GeneratorType
 from typing import Any
 
-from .base import Buffer, Content, Once, Owner, Reader, Source, is_buffer, type_name, used_up
+from .base import Buffer, Content, Once, Owner, Reader, Source, asynchronous, is_buffer, type_name, used_up
 from .pieces import Flow, Piece
 from .reading import bounded, bytes_after, check_binary, position, read
 
@@ -108,6 +109,8 @@ class _Begun:
 
 
 def _iterate(content: Any, label: str) -> Iterator[object]:
+    if isinstance(content, AsyncIterable) and not isinstance(content, Iterable):
+        raise asynchronous(label)
     if not isinstance(content, Iterable) or isinstance(content, str | Mapping) or is_buffer(content):
         raise TypeError(
             f"{label} must be an iterable of bytes or a binary file object, not {type_name(content)}"
@@ -133,7 +136,9 @@ def _check_unread(iterator: Iterator[object], label: str) -> None:
 
 
 def _hint(item: object) -> str:
-    return "; encode it: text.encode()" if isinstance(item, str) else ""
+    if isinstance(item, str):
+        return "; encode it: text.encode()"
+    return "; several files are a list or a tuple" if isinstance(item, os.PathLike) else ""
 
 
 def _nothing() -> None: ...

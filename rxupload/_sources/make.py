@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
 
 from reactivex import abc
 
-from .base import FileSource, Source, is_buffer, type_name
+from .base import FileSource, Source, asynchronous, is_buffer, type_name
 from .file_object import file_source
 from .iterable import FreshSource, OnceSource
 from .memory import BytesSource
@@ -50,10 +50,7 @@ def make_source(  # noqa: PLR0911 - one for each kind
     if isinstance(file, Iterable) and not isinstance(file, Mapping | AsyncIterable):
         return FreshSource("the iterable", size, lambda: file)
     if isinstance(file, AsyncIterable):
-        raise TypeError(
-            f"{argument} is an asynchronous iterable; give a Subject, and feed it, from the first Progress on, from a "
-            "task with `await asyncio.to_thread(subject.on_next, data)`"
-        )
+        raise asynchronous(argument)
     raise TypeError(
         f"{argument} must be a path (str or os.PathLike), bytes, an Observable of bytes, a binary file object, "
         f"an iterable of bytes, or a function that returns one of the last two, not {type_name(file)}"

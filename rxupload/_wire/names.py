@@ -63,8 +63,8 @@ def encode_host(host: str) -> bytes:
             encoded = httpx.URL(scheme="http", host=host).raw_host
         except httpx.InvalidURL as error:
             raise ValueError(str(error)) from None
-    if any(octet <= 0x20 or octet == 0x7F for octet in encoded):  # noqa: PLR2004 (a space, DEL)
-        raise ValueError("a space or a control character is in it")
+    if any(octet <= 0x20 or octet in b"%\x7f" for octet in encoded):  # noqa: PLR2004 (httpx makes %20 of a space)
+        raise ValueError("a space, a percent sign or a control character is in it")
     name = encoded.removesuffix(b".")  # the root
     if not all(name.split(b".")):
         raise ValueError("a label is empty")

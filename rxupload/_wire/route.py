@@ -129,15 +129,20 @@ class Route:
         if self._via is not None:
             host = self._via.url.host
             port = self._via.url.port or PORTS.get(self._via.url.scheme, 1080)
-        return dial.connect(
-            host,
-            port,
-            clock=self._clock,
-            control=control,
-            timeout=timeout,
-            local_address=self._local_address,
-            socket_options=self._socket_options,
-        )
+        try:
+            return dial.connect(
+                host,
+                port,
+                clock=self._clock,
+                control=control,
+                timeout=timeout,
+                local_address=self._local_address,
+                socket_options=self._socket_options,
+            )
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            if self._via is None:
+                raise
+            raise _of_the_proxy(error) from error.__cause__
 
     def _through_proxy(self, sock: Socket, origin: Origin, control: Control, timeout: float | None) -> Socket:
         assert self._via is not None
@@ -146,7 +151,10 @@ class Route:
         if via.url.scheme == "https":
             context = via.ssl_context or ssl.create_default_context()
             context.set_alpn_protocols(["http/1.1"])
-            sock = self._tls(sock, context, via.url.host, control, timeout)
+            try:
+                sock = self._tls(sock, context, via.url.host, control, timeout)
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                raise _of_the_proxy(error) from error.__cause__
         if via.url.scheme in SOCKS:
             proxy.socks5(
                 sock, origin.host, origin.port, via.raw_auth, clock=self._clock, control=control, until=until
@@ -168,3 +176,8 @@ class Route:
         self, sock: Socket, context: ssl.SSLContext, hostname: str, control: Control, timeout: float | None
     ) -> Socket:
         return start_tls(sock, context, hostname, clock=self._clock, control=control, timeout=timeout)
+
+
+def _of_the_proxy(error: httpx.TransportError) -> httpx.TransportError:
+    """The error that says whose it is: the address of a proxy may come from the environment, unseen."""
+    return type(error)(f"The proxy: {error}")

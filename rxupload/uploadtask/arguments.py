@@ -54,11 +54,12 @@ _KEYS = sorted(Keywords.__required_keys__ | Keywords.__optional_keys__)
 
 
 def warn_of_unknown_keys(given: Mapping[Any, object]) -> None:
-    """Warn about each unknown key, and name the most similar known one."""
+    """Warn about each unknown key, and name a similar known one, if there is one."""
     for key in given:
         if key not in _KEYS:
-            near = difflib.get_close_matches(str(key), _KEYS, n=1, cutoff=0)[0]
-            warnings.warn(f"uploadFile: unknown key {key!r}; did you mean {near!r}?", stacklevel=3)
+            near = difflib.get_close_matches(str(key), _KEYS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            warnings.warn(f"uploadFile: unknown key {key!r}{hint}", stacklevel=3)
 
 
 def upload_of(given: Mapping[Any, Any]) -> Upload:

@@ -231,12 +231,18 @@ def test_rule_1_abort_of_a_wrong_call_does_nothing(photo):
 
 
 def test_unknown_keys(photo):
-    """An unknown key is a warning that names the nearest known one, and points to the call."""
+    """An unknown key is a warning that names the known one that is like it, and points to the call."""
     with pytest.warns(UserWarning, match="'filepath'; did you mean 'filePath'") as warned:
         task = uploadFile({"url": "http://127.0.0.1:9/", "filepath": str(photo), "name": "photo"})
     assert warned[0].filename == __file__
     with pytest.raises(TypeError, match=r"^filePath"):
         task.result(PATIENCE)
+
+
+def test_unknown_key_that_is_like_none(photo):
+    """A key that is like none of the known ones is no slip of the pen, and the warning guesses at none."""
+    with pytest.warns(UserWarning, match="unknown key 'method'$"):
+        uploadFile(url="", filePath=str(photo), name="photo", method="PUT")
 
 
 def test_keywords_in_place_of_the_dict(photo):
