@@ -31,9 +31,9 @@ class UploadTimeout(httpx.TimeoutException):
 class SourceChanged(OSError):  # noqa: N818 (named as the event is)
     """A source has another length than expected.
 
-    Raised when a file shrinks while it is read, when another file has replaced one of several before its turn, and when a
-    source gives more or fewer bytes than its declared size. A change in place, or what is appended, is not noticed. The
-    server may have received a part of the body.
+    Raised when a file shrinks while it is read, when another file has replaced one of several before its turn, and when
+    a source gives more or fewer bytes than its declared size. A change in place is not noticed, nor are appended bytes.
+    The server may have received a part of the body.
     """
 
 

@@ -1,4 +1,4 @@
-"""upload_all: what it emits, how far ahead it draws, and that one upload never harms another."""
+"""upload_all: its events, how far ahead it reads the iterable, and the isolation of uploads."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def scripted(*scripts: Any, file: Any = b"data") -> rxupload.Upload:
     return upload(URL, file, client=ScriptedClient(*scripts))
 
 
-class Drawn:
-    """An iterable that counts what was drawn from it, and notes the threads that drew."""
+class CountingIterable:
+    """An iterable that counts the items that were read, and notes the threads that read them."""
 
     def __init__(self, uploads: Any) -> None:
         self._uploads = uploads
@@ -92,7 +92,7 @@ class Drawn:
 
 class TestVirtualTime:
     def test_events(self):
-        """Progress, the response, the batch's own progress after each end and else every 50 ms, and the summary."""
+        """Events are progress, responses, the batch's progress after each end and every 50 ms, and the summary."""
         scheduler = TestScheduler()
         first = scheduler.create_cold_observable(
             on_next(10, Progress(0, 100)),
@@ -122,14 +122,14 @@ class TestVirtualTime:
         assert first.subscriptions == [subscribe(200, 221)]
         assert second.subscriptions == [subscribe(200, 240)]
 
-    def test_concurrency_and_order(self):
-        """Uploads start in order, one at each end, never more than `concurrency` at once."""
+    def test_uploads_start_in_order_up_to_the_concurrency(self):
+        """Uploads start in order, one at each end, at most `concurrency` at once."""
         scheduler = TestScheduler()
         lengths = [30, 10, 20, 5, 5]
         colds = [
             scheduler.create_cold_observable(on_next(length, OK), on_completed(length)) for length in lengths
         ]
-        drawn = Drawn(colds)
+        drawn = CountingIterable(colds)
         ahead = []
         results = scheduler.start(
             lambda: upload_all(drawn, concurrency=2).pipe(
@@ -146,11 +146,11 @@ class TestVirtualTime:
         assert ahead[0] == 2
         assert results.messages[-1] == on_completed(235)
 
-    def test_dispose(self):
-        """Disposing disposes all that run, and draws no more."""
+    def test_dispose_ends_all_uploads(self):
+        """Disposing disposes all running uploads, and reads no more."""
         scheduler = TestScheduler()
         colds = [scheduler.create_cold_observable(on_completed(50)) for _ in range(5)]
-        drawn = Drawn(colds)
+        drawn = CountingIterable(colds)
         results = scheduler.start(lambda: upload_all(drawn, concurrency=2), disposed=270)
         assert [each.time for each in results.messages] == [250] * 4
         assert [cold.subscriptions for cold in colds] == [
@@ -162,8 +162,8 @@ class TestVirtualTime:
         ]
         assert drawn.count == 4
 
-    def test_retry_takes_back_its_bytes(self):
-        """A new attempt of an upload takes back the bytes of the one before, so the total stays right."""
+    def test_a_retry_takes_back_its_bytes(self):
+        """A new attempt takes back the bytes of the attempt before, so the total stays right."""
         scheduler = TestScheduler()
         cold = scheduler.create_cold_observable(
             on_next(1, Progress(0, 100)),
@@ -181,8 +181,8 @@ class TestVirtualTime:
         assert {each.total for each in progress} == {100}
         assert results.messages[-2].value.value.sent == 100
 
-    def test_total(self):
-        """The total is None until all are drawn and each has one; an upload that ends without counts as it sent."""
+    def test_the_total_is_none_until_it_is_known(self):
+        """The total is None until every upload has been read and has a total; after its end, sent bytes count."""
         scheduler = TestScheduler()
         colds = [
             scheduler.create_cold_observable(on_next(10, Progress(0, 100)), on_error(50, LOST)),
@@ -200,13 +200,13 @@ class TestVirtualTime:
         assert progress == [
             (210, 0, None),
             (220, 7, None),
-            (230, 7, None),  # the third has not been drawn
-            (231, 7, None),  # nor is it known that there is no fourth
+            (230, 7, None),  # the third has not been read
+            (231, 7, None),  # the batch does not know yet that there is no fourth
             (250, 7, 107),
         ]
 
-    def test_subscriptions_are_batches_of_their_own(self):
-        """Subscribing again to a batch of a list uploads everything again."""
+    def test_each_subscription_is_a_batch(self):
+        """A second subscription to a batch of a list uploads everything again."""
         scheduler = TestScheduler()
         cold = scheduler.create_cold_observable(on_next(1, OK), on_completed(2))
         batch = upload_all([cold, cold])
@@ -216,14 +216,14 @@ class TestVirtualTime:
 
 
 class TestContract:
-    def test_cold(self):
-        """Nothing is drawn before subscribe."""
-        drawn = Drawn([scripted(answer())])
+    def test_nothing_is_read_before_subscribe(self):
+        """Nothing is read before subscribe."""
+        drawn = CountingIterable([scripted(answer())])
         batch = upload_all(drawn)
         assert drawn.count == 0
         assert batch.run().done == 1
 
-    def test_nothing_to_upload(self):
+    def test_an_empty_iterable_gives_an_empty_summary(self):
         """An empty iterable is a summary of nothing."""
         observed, _ = observe(upload_all([]))
         last = summary(observed.wait())
@@ -231,7 +231,7 @@ class TestContract:
         assert (last.done, last.failed, last.sent, last.errors) == (0, 0, 0, [])
 
     def test_failures_are_isolated(self):
-        """One failed upload does not end the others; each has its own outcome, with the upload it is of."""
+        """One failed upload does not end the others; each outcome names its upload."""
         uploads = [scripted(answer(201)), scripted(refuse()), scripted(answer(404)), scripted(answer(201))]
         observed, _ = observe(upload_all(uploads, concurrency=2))
         last = summary(observed.wait())
@@ -248,8 +248,8 @@ class TestContract:
         assert isinstance(failed.error, httpx.ReadError)
         assert all(item.upload is uploads[item.index] for item in of(observed, ItemProgress))
 
-    def test_uploads_with_operators(self):
-        """An item is any pipeline of an upload: retries and raise_for_status are the item's own."""
+    def test_an_item_may_have_operators(self):
+        """An item may be any pipeline of an upload, with its own retries and raise_for_status."""
         uploads = [
             scripted(refuse(), answer(503), answer(200)).pipe(retry_backoff(wait_initial=0, wait_jitter=0)),
             scripted(answer(404)).pipe(raise_for_status()),
@@ -258,15 +258,15 @@ class TestContract:
         assert (last.done, last.failed) == (1, 1)
         assert isinstance(last.errors[0].error, httpx.HTTPStatusError)
 
-    def test_upload_without_a_response(self):
+    def test_an_upload_without_a_response_has_failed(self):
         """An item that completes without a response has failed."""
         last = upload_all([scripted(answer()).progress, reactivex.empty()]).run()
         assert last.failed == 2
         assert all("response" in str(each.error) for each in last.errors)
 
     @pytest.mark.parametrize("scheduler", [None, "loop", "in place"])
-    def test_upload_that_ends_with_something_else(self, scheduler):
-        """An item whose last item is no response has failed, a batch among them, and the others go on."""
+    def test_an_upload_that_ends_with_something_else_has_failed(self, scheduler):
+        """An item that does not end with a response has failed, even a batch, and the others continue."""
         scheduler = {"loop": EventLoopScheduler(), "in place": ImmediateScheduler()}.get(scheduler)
         inner = upload_all([scripted(answer())])
         items = [scripted(answer()).pipe(ops.map(str)), inner, scripted(answer())]
@@ -278,8 +278,8 @@ class TestContract:
             "uploads: [1] ended with a BatchSummary, and not with its response",
         ]
 
-    def test_iterable_that_raises(self):
-        """When the iterable raises, what runs finishes, and then that is the error; no summary."""
+    def test_an_iterable_that_raises_ends_the_batch(self):
+        """If the iterable raises, the running uploads finish; then comes the error, without a summary."""
         client = HandCrankedClient()
         error = OSError("the folder is gone")
 
@@ -297,8 +297,8 @@ class TestContract:
         assert of(observed, BatchSummary) == []
 
     @pytest.mark.parametrize("scheduler", [None, "loop", "in place"])
-    def test_something_else_in_the_iterable(self, scheduler):
-        """What is no Observable ends the batch with a TypeError that says where it is."""
+    def test_an_item_that_is_no_observable_ends_the_batch(self, scheduler):
+        """An item that is not an Observable ends the batch with a TypeError that gives its position."""
         scheduler = {"loop": EventLoopScheduler(), "in place": ImmediateScheduler()}.get(scheduler)
         observed, _ = observe(upload_all(iter([scripted(answer()), "beach.jpg"])), scheduler=scheduler)
         assert isinstance(observed.wait().error, TypeError)
@@ -306,8 +306,8 @@ class TestContract:
         assert "[1]" in str(observed.error)
         assert len(of(observed, ItemDone)) == 1
 
-    def test_subscribe_that_raises(self):
-        """An item whose subscribe raises has failed, and the others go on; so has one that raises after its end."""
+    def test_an_exception_of_subscribe_fails_the_item(self):
+        """An item with a subscribe that raises has failed, even after its end, and the others continue."""
 
         def raising(observer: Any, scheduler: Any) -> Any:
             raise ZeroDivisionError
@@ -321,8 +321,8 @@ class TestContract:
         last = upload_all(items, concurrency=1).run()
         assert (last.done, last.failed) == (2, 1)
 
-    def test_exit_of_a_subscribe(self):
-        """What is no Exception makes an item fail as well, and the others go on; in place it ends the batch."""
+    def test_an_exit_in_subscribe_fails_the_item(self):
+        """A BaseException fails its item and the others continue; on the current thread it ends the batch."""
 
         def exiting(*_: Any) -> Any:
             raise SystemExit
@@ -338,8 +338,8 @@ class TestContract:
         assert not setting.observers
 
     @pytest.mark.parametrize("end", ["dispose", "setting"])
-    def test_item_that_raises_when_disposed(self, caplog, end):
-        """It is logged, and keeps neither the other uploads nor the settings nor the error of one from their end."""
+    def test_an_item_that_raises_when_disposed_is_logged(self, caplog, end):
+        """The exception is logged; all uploads, the settings and the first error still come to their end."""
         setting, started, disposed = Subject[Any](), threading.Event(), []
         bad, good = Disposable([].pop), Disposable(lambda: disposed.append(True))
         items = [reactivex.create(lambda *_, each=each: each) for each in (bad, good)]
@@ -355,8 +355,8 @@ class TestContract:
         assert not setting.observers
         assert len(caplog.records) == 1
 
-    def test_interrupt_in_place(self):
-        """Ctrl-C while the iterable is drawn from in place propagates."""
+    def test_ctrl_c_in_the_iterable_propagates(self):
+        """Ctrl-C propagates while the iterable is read on the current thread."""
 
         def uploads() -> Iterator[Any]:
             yield scripted(answer())
@@ -366,14 +366,14 @@ class TestContract:
             observe(upload_all(uploads()), scheduler=ImmediateScheduler())
 
     @pytest.mark.parametrize("scheduler", [ImmediateScheduler(), CurrentThreadScheduler()])
-    def test_interrupt_of_an_upload_in_place(self, scheduler):
-        """Ctrl-C while an upload runs in place ends the batch: nothing more is drawn, and the settings are let go."""
+    def test_ctrl_c_in_an_upload_ends_the_batch(self, scheduler):
+        """Ctrl-C during an upload on the current thread ends the batch: no more is read, the settings are released."""
 
         def interrupted(_: httpx.Request) -> httpx.Response:
             raise KeyboardInterrupt
 
         setting = Subject[Any]()
-        drawn = Drawn(scripted(interrupted) for _ in range(3))
+        drawn = CountingIterable(scripted(interrupted) for _ in range(3))
         observed = RecordingObserver()
         with pytest.raises(KeyboardInterrupt):
             upload_all(drawn, concurrency=1, pause=setting).subscribe(observed, scheduler=scheduler)
@@ -382,8 +382,8 @@ class TestContract:
         assert not of(observed, ItemFailed)
         assert not setting.observers
 
-    def test_iterable_that_exits(self):
-        """Whatever the iterable raises is the end of the batch, which never waits for ever."""
+    def test_an_iterable_that_exits_ends_the_batch(self):
+        """Any exception of the iterable ends the batch, which never waits for ever."""
 
         def uploads() -> Iterator[Any]:
             yield scripted(answer())
@@ -393,15 +393,15 @@ class TestContract:
         assert "SystemExit" in repr(observed.wait().error)
 
     def test_an_iterator_makes_one_batch(self):
-        """A second subscription to a batch of an iterator is a clear error, not a batch of nothing."""
+        """A second subscription to a batch of an iterator is an error, not an empty batch."""
         batch = upload_all(iter([scripted(answer())]))
         assert batch.run().done == 1
         with pytest.raises(RuntimeError, match="once"):
             batch.run()
 
     @pytest.mark.parametrize("scheduler", [None, "loop"])
-    def test_observer_that_raises(self, scheduler):
-        """An observer that raises aborts all that run, and gets its exception."""
+    def test_an_observer_that_raises_aborts_the_uploads(self, scheduler):
+        """An observer that raises aborts all running uploads, and gets its exception."""
         scheduler = EventLoopScheduler() if scheduler else None
         client = HandCrankedClient()
         error = ZeroDivisionError("in on_next")
@@ -409,7 +409,7 @@ class TestContract:
         def raising(item: Any) -> None:
             raise error
 
-        drawn = Drawn(upload(URL, b"data", client=client) for _ in range(3))
+        drawn = CountingIterable(upload(URL, b"data", client=client) for _ in range(3))
         observed, _ = observe(upload_all(drawn, concurrency=2), raising, scheduler=scheduler)
         exchanges = [client.next_request() for _ in range(2)]
         with pytest.raises(Disposed):
@@ -419,15 +419,15 @@ class TestContract:
         assert isinstance(exchanges[0].end(), Disposed)
         assert drawn.count == 2
 
-    def test_observer_that_raises_in_place(self):
-        """In place, too, an observer that raises gets its exception, and nothing further is drawn."""
+    def test_an_observer_that_raises_in_place_reads_no_more(self):
+        """On the current thread too, such an observer gets its exception, and no more is read."""
         error = ZeroDivisionError("in on_next")
 
         def raising(item: Any) -> None:
             if isinstance(item, ItemDone):
                 raise error
 
-        drawn = Drawn(scripted(answer()) for _ in range(3))
+        drawn = CountingIterable(scripted(answer()) for _ in range(3))
         observed, _ = observe(upload_all(drawn), raising, scheduler=ImmediateScheduler())
         assert observed.wait().error is error
         assert drawn.count == 1
@@ -448,17 +448,17 @@ class TestContract:
         ],
         ids=str,
     )
-    def test_wrong_arguments(self, kwargs, error, text):
+    def test_a_wrong_argument_raises_at_the_call(self, kwargs, error, text):
         """A wrong argument raises at the call, with its name."""
         with pytest.raises(error, match=text):
             upload_all(**{"uploads": []} | kwargs)
 
 
 class TestDrawing:
-    def test_never_further_ahead_than_what_runs(self):
-        """An upload is drawn only when there is room for it to run."""
+    def test_an_upload_is_read_when_it_can_run(self):
+        """An upload is read from the iterable only when it can run."""
         client = HandCrankedClient()
-        drawn = Drawn(upload(URL, b"data", client=client) for _ in range(6))
+        drawn = CountingIterable(upload(URL, b"data", client=client) for _ in range(6))
         ends: SimpleQueue[int] = SimpleQueue()
         observed, _ = observe(
             upload_all(drawn, concurrency=2),
@@ -476,8 +476,8 @@ class TestDrawing:
                 exchanges.append(client.next_request())
         assert summary(observed.wait()).done == 6
 
-    def test_iterable_that_blocks(self):
-        """An iterable that blocks holds up neither the uploads that run nor their events."""
+    def test_an_iterable_that_blocks_delays_no_upload(self):
+        """An iterable that blocks delays neither the running uploads nor their events."""
         client = HandCrankedClient()
         go_on = threading.Event()
 
@@ -500,8 +500,8 @@ class TestDrawing:
         exchange.respond()
         assert summary(observed.wait()).done == 2
 
-    def test_dispose_while_the_iterable_blocks(self):
-        """Disposing returns while the iterable blocks, and what it yields then is not started."""
+    def test_dispose_returns_while_the_iterable_blocks(self):
+        """Disposing returns while the iterable blocks, and a later item is not started."""
         client = HandCrankedClient()
         drawing, go_on = threading.Event(), threading.Event()
         thread: list[threading.Thread] = []
@@ -523,10 +523,10 @@ class TestDrawing:
         assert observed.items == []
 
     @pytest.mark.parametrize("make", [lambda: None, EventLoopScheduler], ids=["threads", "loop"])
-    def test_one_thread_draws(self, make):
-        """The iterable is drawn from on one thread, which is not the subscriber's, and never the loop's."""
+    def test_one_thread_reads(self, make):
+        """One thread reads the iterable; it is neither the subscriber's nor the loop's."""
         scheduler = make()
-        drawn = Drawn(scripted(answer()) for _ in range(20))
+        drawn = CountingIterable(scripted(answer()) for _ in range(20))
         observed, _ = observe(upload_all(drawn), scheduler=scheduler)
         summary(observed.wait())
         assert len(drawn.threads) == 1
@@ -535,8 +535,8 @@ class TestDrawing:
             assert drawn.threads.isdisjoint(observed.threads)
             scheduler.dispose()
 
-    def test_dispose_ends_the_drawing_thread(self):
-        """After a dispose no thread of the batch is left waiting for room."""
+    def test_dispose_ends_the_reading_thread(self):
+        """After a dispose, no thread of the batch waits for room."""
         client = HandCrankedClient()
         with no_thread_left():
             _, subscription = observe(upload_all([upload(URL, b"data", client=client)] * 3, concurrency=1))
@@ -546,10 +546,10 @@ class TestDrawing:
 
 
 class TestDispose:
-    def test_aborts_all_that_run(self):
-        """Disposing aborts every upload that runs, returns at once, and nothing follows."""
+    def test_it_aborts_all_running_uploads(self):
+        """Disposing aborts every running upload, returns at once, and nothing follows."""
         client = HandCrankedClient()
-        drawn = Drawn(upload(URL, b"data", client=client) for _ in range(9))
+        drawn = CountingIterable(upload(URL, b"data", client=client) for _ in range(9))
         observed, subscription = observe(upload_all(drawn, concurrency=3))
         exchanges = [client.next_request() for _ in range(3)]
         subscription.dispose()
@@ -560,7 +560,7 @@ class TestDispose:
         assert observed.items == seen
         assert not observed.ended
 
-    def test_from_the_observer(self):
+    def test_it_works_from_the_observer(self):
         """Disposing inside on_next, as take() does, aborts the rest, and nothing follows."""
         client = HandCrankedClient()
         batch = upload_all([upload(URL, b"data", client=client)] * 5, concurrency=2)
@@ -572,8 +572,8 @@ class TestDispose:
         assert isinstance(second.end(), Disposed)
         assert len(observed.items) == 1
 
-    def test_while_the_observer_is_slow(self):
-        """Disposing from another thread returns while the observer is at an item."""
+    def test_it_returns_while_the_observer_is_slow(self):
+        """Disposing from another thread returns while the observer handles an item."""
         client = HandCrankedClient()
         there, go_on = threading.Event(), threading.Event()
 
@@ -592,8 +592,8 @@ class TestDispose:
         assert isinstance(exchanges[0].end(), Disposed)
         assert len(observed.items) == 1
 
-    def test_race_with_the_ends(self):
-        """Whoever wins, dispose or the uploads: at most one terminal notification, and no overlap."""
+    def test_a_race_with_the_ends_gives_one_end_at_most(self):
+        """If dispose and the ends race, there is at most one terminal notification, and no overlap."""
         for n in range(100):
             observed, subscription = observe(upload_all([scripted(answer()) for _ in range(n % 7)]))
             subscription.dispose()
@@ -607,7 +607,7 @@ class TestSchedulers:
         [lambda: None, NewThreadScheduler, lambda: ThreadPoolScheduler(1), lambda: ThreadPoolScheduler(3)],
         ids=["none", "new thread", "pool of one", "pool of three"],
     )
-    def test_threads(self, make):
+    def test_notifications_on_threads_never_overlap(self, make):
         """On threads, notifications come on the uploads' threads, and never overlap."""
         scheduler = make()
         uploads = [scripted(answer(), file=bytes(3 << 20)) for _ in range(12)]
@@ -617,8 +617,8 @@ class TestSchedulers:
         if isinstance(scheduler, ThreadPoolScheduler):
             scheduler.executor.shutdown()
 
-    def test_slow_observer(self):
-        """A slow observer on threads holds up the uploads, so that nothing piles up for it."""
+    def test_a_slow_observer_slows_the_uploads(self):
+        """On threads, a slow observer slows the uploads, so that no events pile up."""
         go_on = threading.Event()
         client = HandCrankedClient()
         observed, _ = observe(
@@ -633,8 +633,8 @@ class TestSchedulers:
         go_on.set()
         assert summary(observed.wait()).done == 2
 
-    def test_event_loop(self):
-        """On a loop everything is delivered on it, whatever thread an upload tells it on, and it is never blocked."""
+    def test_a_loop_gets_every_notification(self):
+        """Every notification comes on the loop, whichever thread the upload uses, and the loop never blocks."""
         scheduler = EventLoopScheduler()
         here: list[int] = []
         scheduler.schedule(lambda *_: here.append(threading.get_ident()))
@@ -646,13 +646,13 @@ class TestSchedulers:
         assert observed.threads == set(here)
         scheduler.dispose()
 
-    def test_await(self):
-        """In asyncio it awaits to the summary; uploads are subscribed to and notify on the loop."""
+    def test_await_gives_the_summary(self):
+        """In asyncio a batch is awaitable; uploads are subscribed to and notify on the loop."""
 
         async def main() -> BatchSummary:
             threads = set()
             note = ops.do_action(lambda item: threads.add(threading.get_ident()))
-            drawn = Drawn(scripted(answer(201)).pipe(note) for _ in range(10))
+            drawn = CountingIterable(scripted(answer(201)).pipe(note) for _ in range(10))
             result = await upload_all(drawn)
             assert threads == {threading.get_ident()}
             assert threading.get_ident() not in drawn.threads
@@ -660,8 +660,8 @@ class TestSchedulers:
 
         assert asyncio.run(main()).statuses == Counter({201: 10})
 
-    def test_cancel(self):
-        """Cancelling what awaits it aborts all that run."""
+    def test_cancelling_the_await_aborts_the_uploads(self):
+        """Cancelling the await aborts all running uploads."""
         client = HandCrankedClient()
 
         async def main() -> list[Exchange]:
@@ -676,8 +676,8 @@ class TestSchedulers:
             assert isinstance(exchange.end(), Disposed)
         assert client.no_request()
 
-    def test_loop_that_closes(self):
-        """A loop that closes meanwhile aborts the batch quietly, and no thread of it is left."""
+    def test_a_loop_that_closes_aborts_the_batch(self):
+        """A loop that closes aborts the batch quietly, and no thread of it is left."""
         client = HandCrankedClient()
 
         async def main() -> Exchange:
@@ -694,16 +694,16 @@ class TestSchedulers:
     @pytest.mark.parametrize(
         "scheduler", [ImmediateScheduler(), CurrentThreadScheduler()], ids=lambda s: type(s).__name__
     )
-    def test_in_place(self, scheduler):
-        """In place, subscribe returns when all is done, one upload after the other, in no deeper stack for more."""
-        drawn = Drawn(scripted(answer()) for _ in range(sys.getrecursionlimit()))
+    def test_in_place_uploads_run_one_after_the_other(self, scheduler):
+        """On the current thread, subscribe returns when all is done, with a stack of constant depth."""
+        drawn = CountingIterable(scripted(answer()) for _ in range(sys.getrecursionlimit()))
         observed, _ = observe(upload_all(drawn), scheduler=scheduler)
         assert observed.is_completed
         assert summary(observed).done == sys.getrecursionlimit()
         assert observed.threads == drawn.threads == {threading.get_ident()}
 
-    def test_in_place_with_retries(self):
-        """In place, an upload that waits for its next attempt leaves its place to the next."""
+    def test_in_place_a_retry_lets_the_next_upload_run(self):
+        """On the current thread, an upload that waits for its next attempt lets the next upload run."""
         waiting = scripted(refuse(), answer()).pipe(retry_backoff(wait_initial=0.01, wait_jitter=0))
         observed, _ = observe(
             upload_all([waiting, scripted(answer()), scripted(answer())], concurrency=2),
@@ -711,8 +711,8 @@ class TestSchedulers:
         )
         assert summary(observed.wait()).done == 3
 
-    def test_observer_that_makes_an_upload_tell(self):
-        """What an upload tells from within the observer is delivered when the observer has returned."""
+    def test_an_event_from_within_the_observer_comes_later(self):
+        """An event that an upload emits from within the observer is delivered when the observer has returned."""
         subject = Subject()
 
         def on_item(item: Any) -> None:
@@ -726,8 +726,8 @@ class TestSchedulers:
         assert summary(observed.wait()).done == 2
 
 
-def test_memory_of_what_succeeded():
-    """An upload that has succeeded is let go of."""
+def test_a_successful_upload_is_released():
+    """The batch keeps no reference to an upload that has succeeded."""
     import gc
     import weakref
 
@@ -748,14 +748,14 @@ def test_memory_of_what_succeeded():
             gc.collect()
             alive.append(sum(ref() is not None for ref in made))
 
-    # Nothing may be kept by the observer, so not RecordingObserver.
+    # The observer must keep nothing, so this is not a RecordingObserver.
     upload_all(uploads(), concurrency=2).subscribe(on_item, scheduler=ImmediateScheduler())
     assert alive[0] <= 4
 
 
 @st.composite
 def items(draw: Any) -> tuple[list[Progress], str | int]:
-    """An upload's Progress, and its end: a status, or the way it fails."""
+    """An upload's Progress items, and its end: a status, or how it fails."""
     total = draw(st.none() | st.integers(0, 1000))
     progress: list[Progress] = []
     for attempt in range(1, draw(st.integers(0, 3)) + 1):
@@ -764,8 +764,8 @@ def items(draw: Any) -> tuple[list[Progress], str | int]:
     return progress, draw(st.sampled_from([200, 201, 404, 503, "error", "empty", "raise"]))
 
 
-class Gauge:
-    """How many of the uploads it makes run at once, at most."""
+class ConcurrencyGauge:
+    """Measures how many of its uploads run at once, at most."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -821,9 +821,9 @@ def scheduler_of(kind: str) -> Iterator[Any]:
 @pytest.mark.parametrize("kind", ["none", "new thread", "pool", "loop", "in place", "virtual"])
 @given(batch=st.lists(items(), max_size=12), concurrency=st.integers(1, 5))
 @settings(max_examples=60, deadline=None)
-def test_any_batch(kind, batch, concurrency):
-    """Whatever the uploads, their outcomes and the concurrency: the right events, a summary, one end."""
-    gauge = Gauge()
+def test_any_batch_has_the_right_events(kind, batch, concurrency):
+    """Any uploads, outcomes and concurrency give the right events, a summary, and one end."""
+    gauge = ConcurrencyGauge()
     uploads = [gauge.upload(index, *each) for index, each in enumerate(batch)]
     with scheduler_of(kind) as scheduler:
         observed, _ = observe(upload_all(iter(uploads), concurrency=concurrency), scheduler=scheduler)
@@ -857,7 +857,7 @@ def test_any_batch(kind, batch, concurrency):
 
 
 def check_totals(events: list[Any]) -> None:
-    """Each BatchProgress is the sum of what was told before it, and one follows each end."""
+    """Each BatchProgress is the sum of the events before it, and one follows each end."""
     progress: dict[int, Progress] = {}
     done = failed = 0
     for event, following in zip(events, [*events[1:], None], strict=True):
@@ -876,11 +876,11 @@ def check_totals(events: list[Any]) -> None:
         assert final.sent == events[-1].sent
 
 
-# The whole way: generated files, the receiver, faults.
+# End to end: generated files, the receiver, faults.
 
 
 class Faulty(httpx.BaseTransport):
-    """Does to a request what `fault` says of its filename, at its first attempt: as networks and servers do."""
+    """Treats the first attempt of a request as `fault` says for its filename, like a bad network or server."""
 
     def __init__(self, fault: Callable[[int, int], str | None]) -> None:
         self._transport = UploadTransport()
@@ -926,7 +926,7 @@ def content_of(index: int) -> bytes:
 
 
 def fault_of(index: int, attempt: int) -> str | None:
-    """What befalls an attempt: 3 % of the files meet a fault at first, and one in a thousand at every attempt."""
+    """The fault of an attempt: 3 % of the files have one at first, and one in a thousand at every attempt."""
     if index % 1000 == 500:
         return "refused"
     if attempt == 1 and index % 100 in {3, 37, 71}:
@@ -935,7 +935,7 @@ def fault_of(index: int, attempt: int) -> str | None:
 
 
 def upload_generated_files(count: int, directory: Path, on_item: Callable[[Any], None]) -> BatchSummary:
-    """Upload so many generated files to the receiver, with faults and retries, and check all that came of it."""
+    """Upload generated files to the receiver with faults and retries, and check every outcome."""
     concurrency = 4
     ended = drawn = most_ahead = 0
     sent: dict[int, int] = {}
@@ -981,7 +981,7 @@ def upload_generated_files(count: int, directory: Path, on_item: Callable[[Any],
 
 
 def _check_arrivals(directory: Path, count: int) -> None:
-    """Every file has arrived whole, once; twice where the first response was lost."""
+    """Check that every file has arrived whole and once, or twice if the first response was lost."""
     for index in range(count):
         expected = 0 if fault_of(index, 99) else 2 if fault_of(index, 1) == "lost" else 1
         copies = [directory / f"{index}.bin", directory / f"{index} (1).bin", directory / f"{index} (2).bin"]
@@ -992,7 +992,7 @@ def _check_arrivals(directory: Path, count: int) -> None:
 
 
 def test_generated_files(tmp_path):
-    """600 files with 3 % faults and retries: each arrives whole, or is listed with its error, and the sums agree."""
+    """Of 600 files with 3 % faults, each arrives whole or is listed with its error, and the sums agree."""
     events: list[Any] = []
     upload_generated_files(600, tmp_path, events.append)
     check_totals(events)
@@ -1001,7 +1001,7 @@ def test_generated_files(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the memory's size from /proc")
 def test_ten_thousand_files(tmp_path):
-    """10,000 files of 1 to 64 KiB, as above, while the memory of the process grows by less than 32 MiB."""
+    """10,000 files of 1 to 64 KiB arrive, while the memory of the process grows by less than 32 MiB."""
     sizes: list[int] = []
 
     def on_item(item: Any) -> None:
@@ -1016,7 +1016,7 @@ def test_ten_thousand_files(tmp_path):
 
 
 def _resident() -> int:
-    """Bytes of memory that this process holds."""
+    """Bytes of memory that this process uses."""
     fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(fields["VmRSS"].split()[0]) << 10
 

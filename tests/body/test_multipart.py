@@ -1,4 +1,4 @@
-"""The request body: exact to the byte, of known length, a flat list of pieces, and readable by servers' parsers."""
+"""The request body: exact bytes, known length, a flat list of pieces, and readable by servers' parsers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def part(file, name="file", filename="upload", content_type="application/octet-s
 
 
 def pieces_of(body, count=256 * KIB):
-    """The bytes of one pass, so many at a time where they are read."""
+    """The bytes of one pass, read `count` at a time."""
     return list(chunks_of(body.pieces(), count))
 
 
@@ -54,7 +54,7 @@ def boundary_of(body):
     return body.content_type.removeprefix("multipart/form-data; boundary=")
 
 
-# A model of the standard, written from its text: it shares no code with the library.
+# A model of the standard, written from its text; it shares no code with the library.
 
 
 def scalar_values(text):
@@ -94,7 +94,7 @@ def sent_value(value):
 
 
 def flat(form_data):
-    """The fields one by one, a sequence repeated under its name."""
+    """The fields one by one; a sequence repeats its name."""
     for name, value in form_data.items():
         for each in value if isinstance(value, list | tuple) else [value]:
             yield name, sent_value(each)
@@ -116,14 +116,14 @@ def model_body(boundary, form_data, files):
     return b"\r\n".join([*lines, b"--" + boundary + b"--", b""])
 
 
-# What the two parsers are known to do to a quoted name.
+# How the two parsers change a quoted name.
 
 
 def as_werkzeug_decodes(name):
     """Werkzeug undoes backslash escapes, which browsers do not write, then takes %22 for a quote.
 
-    Which escapes it undoes has changed between its versions (before any character, or only before a backslash
-    or a quote), so it is asked.
+    The version of werkzeug decides which escapes it undoes (any character, or only a backslash or a quote),
+    so werkzeug's own function is called.
     """
     return unquote_header_value(f'"{name}"').replace("%22", '"')
 
@@ -134,7 +134,7 @@ def as_python_multipart_decodes(name):
 
 
 def as_python_multipart_decodes_filename(filename):
-    """It also takes what looks like a full Windows path for one that old Internet Explorers sent."""
+    """It also shortens a name that looks like a full Windows path, as old Internet Explorers sent it."""
     decoded = as_python_multipart_decodes(filename)
     return decoded.split("\\")[-1] if decoded[1:3] == ":\\" or decoded[:2] == "\\\\" else decoded
 
@@ -180,8 +180,8 @@ PYTHON_MULTIPART = (
 )
 
 
-# Strategies. A name for the parsers ends in no backslash: they read one before the closing quote as an escape
-# (RFC 9110), while browsers send it as it is.
+# Strategies. A name for the parsers does not end in a backslash: they read it before the closing quote as an
+# escape (RFC 9110), but browsers send it unchanged.
 
 any_text = st.text(st.characters(), max_size=20) | st.text('ab"\\\r\n;=%/:', max_size=12)
 with_surrogates = st.text(st.characters(categories=["Cs", "L"]), max_size=6)
@@ -214,7 +214,7 @@ def content_of(file):
 
 
 class Pipe(io.RawIOBase):
-    """A file object that cannot seek, and gives what it is given piece by piece."""
+    """A file object that cannot seek, and gives its content piece by piece."""
 
     def __init__(self, pieces):
         self._pieces = [piece for piece in pieces if piece]
@@ -227,7 +227,7 @@ class Pipe(io.RawIOBase):
 
 
 def source_of(kind, pieces, directory):
-    """A source of that kind which gives these pieces."""
+    """A source of this kind with these pieces."""
     content = b"".join(pieces)
     match kind:
         case "path":
@@ -268,7 +268,7 @@ def body_of(form_data, files):
 @settings(max_examples=200, deadline=None)
 @given(forms(), files_of(READ_AGAIN + READ_ONCE))
 def test_body_is_what_the_standard_says(form_data, files):
-    """Every byte is the standard's, and its length exact where every size is known."""
+    """Every byte is as the standard says, and the length is exact if every size is known."""
     with body_of(form_data, files) as body:
         content = sent(body)
         assert content == model_body(boundary_of(body).encode(), form_data, files)
@@ -279,7 +279,7 @@ def test_body_is_what_the_standard_says(form_data, files):
 @settings(max_examples=100, deadline=None)
 @given(forms(), files_of(READ_AGAIN))
 def test_each_pass_gives_the_same_bytes(form_data, files):
-    """A redirect or an auth challenge sends the very same body again, whatever became of the pass before."""
+    """A redirect or an auth challenge sends the same body again, even if the pass before broke off."""
     with body_of(form_data, files) as body:
         first = sent(body)
         broken_off = body.pieces()
@@ -297,7 +297,7 @@ def test_each_pass_gives_the_same_bytes(form_data, files):
     st.sampled_from([1, 100, 256 * KIB]),
 )
 def test_standard_parsers_give_back_what_was_sent(parser, form_data, files, count):
-    """Two servers' parsers find the fields and files in order: contents exact, names as each decodes them."""
+    """Two servers' parsers find the fields and files in order, with exact contents and decoded names."""
     parse, decode_name, decode_filename = parser
     expected = [(decode_name(sent_name(name)), None, None, value) for name, value in flat(form_data)]
     with body_of(form_data, files) as body:
@@ -315,7 +315,7 @@ def test_standard_parsers_give_back_what_was_sent(parser, form_data, files, coun
 
 @pytest.mark.parametrize("case", WPT, ids=[case["id"] for case in WPT])
 def test_web_platform_tests(case):
-    """The encodings that browsers are tested for, byte for byte."""
+    """The encodings of the Web Platform Tests are matched byte for byte."""
     fields = {entry["name"]: entry["value"] for entry in case["entries"] if "value" in entry}
     parts = [
         part(
@@ -330,28 +330,28 @@ def test_web_platform_tests(case):
     assert body.length == len(expected)
 
 
-def test_backslash_stands_as_it_is():
-    """A backslash is not doubled, not even before the closing quote, where RFC 9110 would read an escape."""
+def test_a_backslash_is_not_escaped():
+    """A backslash is not doubled, even before the closing quote, where RFC 9110 reads an escape."""
     body = sent(MultipartBody(encode_fields({"a\\": "\\"}), [part(b"", "b\\", "c\\")]))
     assert b'name="a\\"\r\n\r\n\\\r\n' in body
     assert b'name="b\\"; filename="c\\"\r\n' in body
 
 
 def test_filename_keeps_its_newlines_and_a_name_does_not():
-    """Names have their newlines normalised before they are escaped; filenames have not."""
+    """Newlines in names are normalised before escaping; those in filenames are not."""
     body = sent(MultipartBody([], [part(b"", "a\nb\rc\r\nd", "a\nb\rc\r\nd")]))
     assert b'name="a%0D%0Ab%0D%0Ac%0D%0Ad"; filename="a%0Ab%0Dc%0D%0Ad"' in body
 
 
 def test_fields_come_before_files():
-    """S3 policies and multer read nothing that comes after the file."""
+    """S3 policies and multer ignore fields after the file."""
     body = sent(MultipartBody(encode_fields({"z": "1", "a": ["2", "3"]}), [part(b"4"), part(b"5")]))
     assert re.findall(rb"\r\n\r\n(\d)\r\n", body) == [b"1", b"2", b"3", b"4", b"5"]
     assert b"Content-Transfer-Encoding" not in body
 
 
 def test_boundary_is_random_and_needs_no_quotes():
-    """No content can guess the boundary, and it is a token of at most 70 characters (RFC 2046, 5.1.1)."""
+    """The boundary cannot be guessed, and is a token of at most 70 characters (RFC 2046, 5.1.1)."""
     boundaries = {boundary_of(MultipartBody([], [])) for _ in range(100)}
     assert len(boundaries) == 100
     assert all(re.fullmatch("[0-9a-zA-Z]{16,70}", boundary) for boundary in boundaries)
@@ -361,7 +361,7 @@ def test_boundary_is_random_and_needs_no_quotes():
 
 
 def test_pieces_are_a_flat_list(tmp_path):
-    """What is in memory is bytes, a file is a range of it, and what is still to come a flow; nothing is nested."""
+    """Memory is bytes, a file is a range, and an open-ended source is a flow; nothing is nested."""
     path = tmp_path / "file"
     path.write_bytes(b"in a file")
     body = MultipartBody(
@@ -373,14 +373,14 @@ def test_pieces_are_a_flat_list(tmp_path):
             FileRange if isinstance(piece, FileRange) else Flow if isinstance(piece, Flow) else type(piece)
         )
         contents.append(b"".join(chunks_of([piece])))
-    around = [bytes, bytes]  # what ends a part, and the head of the next
+    around = [bytes, bytes]  # the end of a part, and the head of the next
     assert kinds == [bytes, bytes, *around, FileRange, *around, bytes, *around, Flow, *around]
     assert [contents[index] for index in (1, 4, 7, 10)] == [b"value", b"in a file", b"bytes", b"items"]
 
 
 @pytest.mark.parametrize("size", [1, 8 * KIB * KIB])
 def test_content_is_not_copied(size):
-    """A field's value and a file's bytes are pieces as they are, however short or long."""
+    """A field's value and a file's bytes are used as they are, whatever their length."""
     value, data = bytes(size), bytes(size)
     pieces = list(MultipartBody([("field", value)], [part(data)]).pieces())
     assert pieces[1] is value
@@ -388,7 +388,7 @@ def test_content_is_not_copied(size):
 
 
 def test_parts_are_read_one_after_another():
-    """A part is not touched before the one in front of it has been read."""
+    """A part is read only after the part before it."""
     drawn = []
 
     def source(name):
@@ -403,8 +403,8 @@ def test_parts_are_read_one_after_another():
     passing.close()
 
 
-def test_many_files_have_no_two_of_them_open(tmp_path):
-    """Files are open one at a time, for one request may have more of them than a process may have open."""
+def test_files_are_open_one_at_a_time(tmp_path):
+    """Files are open one at a time, since a request may have more files than a process may open."""
     paths = [tmp_path / str(number) for number in range(50)]
     for path in paths:
         path.write_bytes(b"content")
@@ -417,12 +417,12 @@ def test_many_files_have_no_two_of_them_open(tmp_path):
 
 
 def open_files():
-    """How many files this process has open; always the same where the system does not tell."""
+    """How many files this process has open; a constant if the system does not say."""
     return len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").is_dir() else 0
 
 
-def test_pass_that_is_closed_early_closes_what_it_reads():
-    """A pass that breaks off leaves no generator of a source suspended."""
+def test_a_pass_that_is_closed_early_closes_its_source():
+    """A pass that breaks off closes the source's generator."""
     ended = []
 
     def source():
@@ -440,7 +440,7 @@ def test_pass_that_is_closed_early_closes_what_it_reads():
     assert ended
 
 
-# What it refuses
+# Invalid form data
 
 
 @pytest.mark.parametrize(
@@ -466,19 +466,19 @@ def test_pass_that_is_closed_early_closes_what_it_reads():
         ),
     ],
 )
-def test_wrong_form_data(form_data, message):
-    """What cannot be a form field is a TypeError that names the argument, the key and the fix."""
+def test_invalid_form_data_is_a_type_error(form_data, message):
+    """An invalid form field is a TypeError that names the argument, the key and the fix."""
     with pytest.raises(TypeError, match=re.escape(message)):
         encode_fields(form_data)
 
 
-def test_no_form_data():
-    """None, an empty mapping and an empty sequence are no field at all."""
+def test_empty_form_data_is_no_field():
+    """None, an empty mapping and an empty sequence give no field."""
     assert encode_fields(None) == encode_fields({}) == encode_fields({"a": []}) == []
 
 
 def test_bytes_of_a_field_are_not_copied():
-    """A large field value is held once: by the caller."""
+    """A large field value is in memory once: the caller's."""
     value = bytes(10)
     assert encode_fields({"a": value})[0][1] is value
 
@@ -507,15 +507,15 @@ def test_bytes_of_a_field_are_not_copied():
     ],
 )
 def test_content_type_guessed_from_a_filename(filename, expected):
-    """The suffix tells the type, that of a compressed file is the compression's, and a name is no URL."""
+    """The suffix gives the type, a compressed file has the type of its compression, and a name is not read as a URL."""
     assert guess_content_type(filename) == expected
 
 
 @pytest.mark.parametrize(
     ("encoding", "expected"), [("zstd", "application/zstd"), ("new", "application/octet-stream")]
 )
-def test_content_type_of_a_compression_that_the_system_knows(monkeypatch, encoding, expected):
-    """Whatever compression mimetypes reports, the type is never that of what is inside."""
+def test_a_compressed_file_has_the_type_of_its_compression(monkeypatch, encoding, expected):
+    """Whatever compression mimetypes reports, the type is never the type of the content inside."""
     monkeypatch.setattr(mimetypes, "guess_type", lambda _: ("text/plain", encoding))
     assert guess_content_type("a.txt.x") == expected
 
@@ -523,18 +523,18 @@ def test_content_type_of_a_compression_that_the_system_knows(monkeypatch, encodi
 @pytest.mark.parametrize(
     "content_type", ["", " ", "text/plain\r\nX: y", "text/plain\n", "a\0b", "a\tb", "\x7f", "\ud800"]
 )
-def test_content_type_that_breaks_its_line(content_type):
+def test_an_invalid_content_type_is_a_value_error(content_type):
     """An empty content type, or one with control characters, is a ValueError that names the argument."""
     with pytest.raises(ValueError, match="content_type must be one line of printable characters"):
         check_content_type(content_type)
 
 
-def test_content_type_that_is_no_str():
+def test_a_content_type_that_is_not_str_is_a_type_error():
     """A content type of another type is a TypeError that names the argument."""
     with pytest.raises(TypeError, match="content_type must be a str, not bytes"):
         check_content_type(b"text/plain")
 
 
-def test_content_type_with_parameters():
-    """A content type with parameters is fine."""
+def test_a_content_type_may_have_parameters():
+    """A content type may have parameters."""
     check_content_type('text/plain; charset="utf-8"')

@@ -1,4 +1,4 @@
-"""The command: what it sends, what it says and where, and the status it ends with."""
+"""The command: what it sends, what it prints and where, and its exit status."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from rxupload._cli.reports import Lines
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and pseudo-terminals")
 
-# As `python -m rxupload`, but Ctrl-C works even where the test run itself was started with it ignored (`pytest &`).
+# Like `python -m rxupload`, but Ctrl-C works even if the test run was started with it ignored (`pytest &`).
 INTERRUPTIBLE = """
 import signal, sys
 from rxupload._cli import main
@@ -43,19 +43,19 @@ sys.exit(main())
 
 # Running it
 
-PROCESS_PATIENCE = 60.0  # seconds; a process imports everything anew, however busy the machine is
+PROCESS_PATIENCE = 60.0  # seconds; a process imports everything anew, even on a busy machine
 
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch):
-    """What a user has: buffered output, and no wish for the colours that argparse knows from Python 3.14 on."""
+    """A user's environment: buffered output, and none of the colours that argparse adds from Python 3.14 on."""
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     monkeypatch.delenv("FORCE_COLOR", raising=False)
 
 
 @pytest.fixture
 def no_waits(monkeypatch):
-    """Retries come at once."""
+    """Retries start at once."""
     at_once = partial(operators.retry_backoff, wait_initial=0, wait_jitter=0)
     monkeypatch.setattr(send, "retry_backoff", at_once)
 
@@ -81,14 +81,14 @@ def cli(capsys):
 
 
 def command(*args: object, without: str | None = None) -> list[str]:
-    """The command line of a process of its own, where the module `without` cannot be imported."""
+    """The command line of a separate process in which the module `without` cannot be imported."""
     if without is None:
         return [sys.executable, "-m", "rxupload", *map(str, args)]
     code = f"import sys; sys.modules[{without!r}] = None; from rxupload._cli import main; sys.exit(main())"
     return [sys.executable, "-c", code, *map(str, args)]
 
 
-def in_process_of_its_own(args: list[str], **options) -> Result:
+def in_own_process(args: list[str], **options) -> Result:
     done = subprocess.run(args, capture_output=True, timeout=PROCESS_PATIENCE, check=False, **options)
     return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
 
@@ -113,7 +113,7 @@ def interrupt(process: subprocess.Popen[str]) -> Result:
     return Result(process.wait(PROCESS_PATIENCE), process.stdout.read(), process.stderr.read())
 
 
-# What it talks to
+# Servers
 
 
 class Recorder:
@@ -147,14 +147,14 @@ def server():
 
 @pytest.fixture
 def stalled():
-    """A server that takes connections and never reads: its address, and the listening socket."""
+    """A server that accepts connections and never reads: its address, and the listening socket."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/", listener
 
 
 @pytest.fixture
 def refusing():
-    """A URL at which connections are refused: its port is taken, so that nobody else can listen there."""
+    """A URL that refuses connections; its port is taken, so that no other process can listen there."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}/"
@@ -170,8 +170,8 @@ def photo(tmp_path):
 # send: the request
 
 
-def test_send_uploads_the_file_as_a_form_would(cli, server, photo):
-    """The file arrives as multipart/form-data; the response is told on standard output, and the status is 0."""
+def test_send_uploads_the_file_as_a_form_does(cli, server, photo):
+    """The file arrives as multipart/form-data; the response is printed on standard output, and the status is 0."""
     result = cli("send", server.url, photo)
 
     assert result.status == 0
@@ -184,7 +184,7 @@ def test_send_uploads_the_file_as_a_form_would(cli, server, photo):
 
 
 def test_send_passes_on_name_form_and_headers(cli, server, photo):
-    """--name names the file's field, --form and --header add fields and headers, each as often as given."""
+    """--name names the file's field; --form and --header may be repeated, and add fields and headers."""
     options = ["--name", "photo", "--form", "tag=a", "--form", "tag=b=c", "--form", "note="]
     result = cli("send", server.url, photo, *options, "--header", "X-Album: summer: 1", "--header", "X-Day:1")
 
@@ -196,7 +196,7 @@ def test_send_passes_on_name_form_and_headers(cli, server, photo):
     assert (header(head, b"x-album"), header(head, b"x-day")) == (b"summer: 1", b"1")
 
 
-def test_send_uploads_each_file_in_a_request_of_its_own(cli, server, tmp_path):
+def test_send_uploads_each_file_in_its_own_request(cli, server, tmp_path):
     """Several FILEs are several requests, each with its own line."""
     files = [tmp_path / f"{number}.txt" for number in range(3)]
     for file in files:
@@ -212,7 +212,7 @@ def test_send_uploads_each_file_in_a_request_of_its_own(cli, server, tmp_path):
 
 
 def test_files_are_uploaded_at_the_same_time(cli, server, photo):
-    """With --concurrency 3, three requests are under way together: none is answered before all have come."""
+    """With --concurrency 3, three requests run together: none is answered before all have come."""
     meeting = threading.Barrier(3, timeout=PATIENCE)
     server.answer = lambda _: (200, b"") if meeting.wait() >= 0 else None
 
@@ -220,20 +220,20 @@ def test_files_are_uploaded_at_the_same_time(cli, server, photo):
 
 
 def test_limit_rate_is_one_limit_for_all_files(cli, server, tmp_path):
-    """--limit-rate holds back the bodies of all FILEs together, however many run at once."""
+    """--limit-rate limits all FILEs together, however many run at once."""
     file = tmp_path / "half.bin"
     file.write_bytes(bytes(500_000))
     began = time.monotonic()
     result = cli("send", server.url, file, file, "--limit-rate", "500kB")
 
-    assert time.monotonic() - began > 1.5  # of the 2 s, less what may go at once
+    assert time.monotonic() - began > 1.5  # 2 s, less what may go at once
     assert result.status == 0
     assert [body.count(bytes(500_000)) for body in server.bodies] == [1, 1]
 
 
 def test_standard_input_is_uploaded_for_a_dash(server):
-    """FILE - uploads what comes in on standard input, whose size nobody knows, under the filename "upload"."""
-    result = in_process_of_its_own(command("send", server.url, "-"), input=b"from a pipe")
+    """FILE - uploads standard input, without a known size, under the filename "upload"."""
+    result = in_own_process(command("send", server.url, "-"), input=b"from a pipe")
 
     assert result.status == 0
     assert result.out.replace("\r\n", "\n") == "-: 200 Status\nstored\n"
@@ -243,7 +243,7 @@ def test_standard_input_is_uploaded_for_a_dash(server):
 
 
 def test_insecure_accepts_any_certificate(cli, photo):
-    """A certificate that nobody vouches for is an error, unless --insecure is given."""
+    """An untrusted certificate is an error unless --insecure is given."""
     recorder = Recorder()
     with Server(recorder, tls=True) as server:
         refused = cli("send", server.url, photo)
@@ -255,12 +255,12 @@ def test_insecure_accepts_any_certificate(cli, photo):
     assert len(recorder.requests) == 1
 
 
-# send: what can go wrong
+# send: errors
 
 
 @pytest.mark.parametrize(("code", "status"), [(204, 0), (302, 0), (399, 0), (400, 1), (404, 1), (500, 1)])
-def test_status_tells_whether_every_response_is_below_400(cli, server, photo, code, status):
-    """A response is told whatever its status; from 400 on the command fails, and not before."""
+def test_the_status_says_whether_every_response_is_below_400(cli, server, photo, code, status):
+    """Every response is printed; the command fails for those of 400 or more."""
     server.answer = lambda _: (code, b"")
     result = cli("send", server.url, photo)
 
@@ -268,15 +268,15 @@ def test_status_tells_whether_every_response_is_below_400(cli, server, photo, co
     assert result.out.startswith(f"{photo}: {code}")
 
 
-def test_one_bad_response_among_good_ones_is_a_failure(cli, server, photo):
-    """The status is 0 only when every response is below 400, and all files are sent even so."""
+def test_one_bad_response_is_a_failure(cli, server, photo):
+    """The status is 0 only if every response is below 400; all files are sent anyway."""
     server.answer = lambda number: (500 if number == 2 else 200, b"")
 
     assert cli("send", server.url, *[photo] * 3, "--concurrency", 1).status == 1
     assert len(server.requests) == 3
 
 
-def test_files_that_cannot_be_read_do_not_stop_the_others(cli, server, photo, tmp_path):
+def test_unreadable_files_do_not_stop_the_others(cli, server, photo, tmp_path):
     """A missing file and a directory get a line each on standard error, and the good file is sent."""
     missing = tmp_path / "missing.jpg"
     result = cli("send", server.url, missing, tmp_path, photo)
@@ -288,7 +288,7 @@ def test_files_that_cannot_be_read_do_not_stop_the_others(cli, server, photo, tm
 
 
 def test_a_refused_connection_is_one_sentence(cli, refusing, photo):
-    """A network error is told in one line without a traceback, and the status is 1."""
+    """A network error is one line without a traceback, and the status is 1."""
     result = cli("send", refusing, photo)
 
     assert result.status == 1
@@ -297,7 +297,7 @@ def test_a_refused_connection_is_one_sentence(cli, refusing, photo):
 
 
 def test_timeout_ends_an_upload_that_takes_too_long(cli, stalled, photo):
-    """--timeout limits the upload as a whole, and is final: --retries does not begin again."""
+    """--timeout limits the whole upload, and --retries does not start again after it."""
     url, listener = stalled
     result = cli("send", url, photo, "--timeout", 0.2, "--retries", 5)
 
@@ -312,7 +312,7 @@ def test_timeout_ends_an_upload_that_takes_too_long(cli, stalled, photo):
 @pytest.mark.parametrize(("retries", "status", "requests"), [(0, 1, 1), (1, 1, 2), (2, 0, 3), (9, 0, 3)])
 @pytest.mark.parametrize("failure", [None, (503, b"")])
 def test_retries_are_further_attempts(cli, server, photo, no_waits, failure, retries, status, requests):
-    """--retries N makes up to N further attempts, after network errors and where the server is not ready."""
+    """--retries N makes up to N further attempts after network errors and temporary statuses."""
     server.answer = lambda number: failure if number < 3 else (200, b"")
     result = cli("send", server.url, photo, "--retries", retries)
 
@@ -321,8 +321,8 @@ def test_retries_are_further_attempts(cli, server, photo, no_waits, failure, ret
     assert all(photo.read_bytes() in body for body in server.bodies)
 
 
-def test_each_failure_before_the_last_is_told_with_its_number(cli, server, photo, no_waits):
-    """What went wrong is said before the wait, on standard error, with how many attempts there are."""
+def test_each_failure_before_the_last_is_printed_with_its_number(cli, server, photo, no_waits):
+    """The error is printed on standard error before the wait, with the number of attempts."""
     server.answer = lambda number: [None, (503, b"busy"), (500, b"sorry")][number - 1]
     result = cli("send", server.url, photo, "--retries", 2)
 
@@ -335,8 +335,8 @@ def test_each_failure_before_the_last_is_told_with_its_number(cli, server, photo
 
 
 @pytest.mark.parametrize("retries", [0, 2])
-def test_a_response_is_told_as_one_with_retries_too(cli, server, photo, no_waits, retries):
-    """When the retries are used up, the last response is the outcome, just as it is without --retries."""
+def test_with_retries_used_up_the_last_response_is_printed(cli, server, photo, no_waits, retries):
+    """When the retries are used up, the last response is the outcome, as without --retries."""
     server.answer = lambda _: (503, b"busy")
     result = cli("send", server.url, photo, "--retries", retries, "--json")
 
@@ -355,10 +355,10 @@ def test_a_response_is_told_as_one_with_retries_too(cli, server, photo, no_waits
 
 @pytest.mark.parametrize("proxy", ["nonsense://user:s3cret@h", "http://user:s3cret@h:port"])
 @pytest.mark.parametrize("option", ["--insecure", "--json"])
-def test_a_proxy_variable_that_cannot_be_is_one_sentence(server, photo, proxy, option):
-    """What the environment says of proxies is checked as well: a line without credentials, and status 1."""
+def test_an_invalid_proxy_variable_is_one_sentence(server, photo, proxy, option):
+    """Proxy variables are checked as well: one line without credentials, and status 1."""
     env = {**os.environ, "HTTP_PROXY": proxy, "http_proxy": proxy, "NO_PROXY": "", "no_proxy": ""}
-    result = in_process_of_its_own(command("send", server.url, photo, option), env=env)
+    result = in_own_process(command("send", server.url, photo, option), env=env)
 
     assert result.status == 1
     has_summary = option == "--json"
@@ -367,7 +367,7 @@ def test_a_proxy_variable_that_cannot_be_is_one_sentence(server, photo, proxy, o
 
 
 def test_other_responses_and_files_are_not_retried(cli, server, photo, tmp_path, no_waits):
-    """--retries is for what may pass: neither a 404 nor a missing file is tried again."""
+    """Only temporary failures are retried: neither a 404 nor a missing file."""
     server.answer = lambda _: (404, b"")
     result = cli("send", server.url, photo, tmp_path / "missing", "--retries", 3)
 
@@ -377,9 +377,9 @@ def test_other_responses_and_files_are_not_retried(cli, server, photo, tmp_path,
 
 
 def test_standard_input_is_sent_once(server):
-    """Standard input cannot be read again, so --retries leaves it alone, and the error is what went wrong."""
+    """Standard input cannot be read again, so --retries does not apply, and the first error is printed."""
     server.answer = lambda _: None
-    result = in_process_of_its_own(command("send", server.url, "-", "--retries", 3), input=b"from a pipe")
+    result = in_own_process(command("send", server.url, "-", "--retries", 3), input=b"from a pipe")
 
     assert result.status == 1
     assert result.err.startswith("-: The server closed the connection before it answered;")
@@ -388,7 +388,7 @@ def test_standard_input_is_sent_once(server):
 
 @posix_only
 def test_a_named_pipe_is_sent_once(cli, server, tmp_path, no_waits):
-    """Nor can a named pipe be read again."""
+    """A named pipe cannot be read again either."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = threading.Thread(target=pipe.write_bytes, args=[b"from a pipe"], daemon=True)
@@ -446,7 +446,7 @@ def test_a_named_pipe_is_sent_once(cli, server, tmp_path, no_waits):
     ],
 )
 def test_wrong_usage_is_status_2(cli, args, complaint):
-    """Arguments that cannot be end with status 2 and the reason, before anything is sent."""
+    """Invalid arguments end with status 2 and the reason, before anything is sent."""
     result = cli(*args)
 
     assert result.status == 2
@@ -464,7 +464,7 @@ def test_wrong_usage_is_status_2(cli, args, complaint):
     ],
 )
 def test_wrong_usage_that_send_finds_shows_the_usage_of_send(cli, args, complaint):
-    """What only the upload itself finds wrong ends as any other wrong usage of the subcommand does."""
+    """A fault that only upload() finds ends like any other wrong usage of the subcommand."""
     result = cli("send", *args)
 
     assert result.status == 2
@@ -472,26 +472,26 @@ def test_wrong_usage_that_send_finds_shows_the_usage_of_send(cli, args, complain
     assert result.err.splitlines()[-1].startswith(f"rxupload send: error: {complaint}")
 
 
-# send: what it says
+# send: output
 
 
 def progress(*facts: int | None) -> ItemProgress:
     return ItemProgress(0, reactivex.never(), Progress(*facts))
 
 
-def test_plain_lines_tell_each_tenth(capsys):
-    """Away from a terminal each tenth of the way is told once on standard error, and again in a second attempt."""
+def test_plain_lines_print_each_tenth(capsys):
+    """Without a terminal, each tenth is printed once on standard error, and again in a second attempt."""
     lines = Lines(["a.jpg"])
     for attempt in (1, 2):
         for sent in range(0, 1_000_001, 1000):
             lines.show(progress(sent, 1_000_000, attempt))
 
-    told = [f"a.jpg: {tenth}00.0 kB ({tenth}0 %)" for tenth in range(1, 10)] + ["a.jpg: 1.0 MB (100 %)"]
-    assert capsys.readouterr() == ("", "\n".join([*told, *told, ""]))
+    expected = [f"a.jpg: {tenth}00.0 kB ({tenth}0 %)" for tenth in range(1, 10)] + ["a.jpg: 1.0 MB (100 %)"]
+    assert capsys.readouterr() == ("", "\n".join([*expected, *expected, ""]))
 
 
-def test_plain_lines_of_an_unknown_total_tell_each_10_mb(capsys):
-    """Where nobody knows the total, a line comes every 10 MB."""
+def test_plain_lines_of_an_unknown_total_print_each_10_mb(capsys):
+    """If the total is unknown, a line comes every 10 MB."""
     lines = Lines(["-"])
     for sent in range(0, 25_000_000, 1_000_000):
         lines.show(progress(sent, None))
@@ -499,8 +499,8 @@ def test_plain_lines_of_an_unknown_total_tell_each_10_mb(capsys):
     assert capsys.readouterr() == ("", "-: 10.0 MB\n-: 20.0 MB\n")
 
 
-def test_json_lines_tell_every_event(cli, server, tmp_path):
-    """--json gives one object a line: progress from 0 to the total, the response with its body, the summary."""
+def test_json_prints_every_event(cli, server, tmp_path):
+    """--json prints each event as a JSON line: progress up to the total, the response with its body, the summary."""
     file = tmp_path / "large.bin"
     file.write_bytes(bytes(5_000_000))
     server.answer = lambda _: (201, '{"id": "é"}'.encode())
@@ -533,8 +533,8 @@ def test_json_lines_tell_every_event(cli, server, tmp_path):
     assert summary == {"event": "summary", "done": 1, "failed": 0, "sent": total}
 
 
-def test_json_lines_tell_errors_and_which_file(cli, server, photo, tmp_path):
-    """With --json an error is an object too, and index and file say whose event each one is."""
+def test_json_prints_errors_and_their_file(cli, server, photo, tmp_path):
+    """With --json an error is an object too, and index and file name the file of each event."""
     missing = tmp_path / "missing.jpg"
     result = cli("send", server.url, missing, photo, "--json")
 
@@ -556,7 +556,7 @@ def test_json_lines_tell_errors_and_which_file(cli, server, photo, tmp_path):
 
 
 def test_several_files_end_with_a_summary(cli, server, photo, tmp_path):
-    """At last it says how many of several FILEs were answered below 400, and which were not; one needs none."""
+    """The summary counts the FILEs with a response below 400 and lists the others; one FILE needs none."""
     server.answer = lambda number: (200 if number < 3 else 404, b"")
     files = [photo, photo, photo, tmp_path / "missing"]
 
@@ -566,8 +566,8 @@ def test_several_files_end_with_a_summary(cli, server, photo, tmp_path):
     assert "sent" not in cli("send", server.url, photo).err
 
 
-def test_why_it_is_not_tried_again(cli, server, photo):
-    """A Retry-After beyond the longest wait is said to be the reason."""
+def test_a_long_retry_after_is_printed_as_the_reason(cli, server, photo):
+    """If Retry-After exceeds the longest wait, the error says so."""
     server.answer = lambda _: (503, b"", "Retry-After: 3600")
     result = cli("send", server.url, photo, "--retries", 4)
 
@@ -578,8 +578,8 @@ def test_why_it_is_not_tried_again(cli, server, photo):
     assert "Not tried" not in cli("send", server.url, photo, "--retries", 4, "--json").out
 
 
-def test_what_a_server_says_cannot_command_the_terminal(cli, server, photo):
-    """Control characters of a response are shown escaped, and a long body is cut."""
+def test_a_response_cannot_control_the_terminal(cli, server, photo):
+    """Control characters of a response are escaped, and a long body is cut."""
     server.answer = lambda _: (200, b"\x1b]0;title\x07\r\nsecond line" + b"x" * 100_000)
     result = cli("send", server.url, photo)
 
@@ -594,7 +594,7 @@ def test_what_a_server_says_cannot_command_the_terminal(cli, server, photo):
     shape=st.sampled_from(["send", "no command", "no file", "stray option", "stray argument"]),
 )
 def test_credentials_are_never_printed(cli, refusing, photo, more, shape):
-    """Whatever is in a URL's password or query, and however wrong the usage, it is not repeated."""
+    """A URL's password and query are never printed, even after wrong usage."""
     url = refusing.replace("//", f"//user:s3cret{more}@") + f"?signature=s3cret{more}"
     args = {
         "send": ["send", url, photo],
@@ -611,18 +611,18 @@ def test_credentials_are_never_printed(cli, refusing, photo, more, shape):
 
 
 def test_a_filename_that_the_console_cannot_show_is_escaped(server, tmp_path):
-    """Where output goes to a code page without the characters of a name, they are escaped, and nothing fails."""
+    """If the output's encoding lacks characters of a name, they are escaped, and nothing fails."""
     file = tmp_path / "日本.txt"
     file.write_text("hello")
     env = {**os.environ, "PYTHONIOENCODING": "cp1252"}
-    result = in_process_of_its_own(command("send", server.url, file), env=env)
+    result = in_own_process(command("send", server.url, file), env=env)
 
     assert result.status == 0
     assert "\\u65e5\\u672c.txt: 200 Status" in result.out
 
 
 @posix_only
-def test_a_reader_that_goes_away_ends_the_command_quietly(server, photo):
+def test_a_closed_standard_output_ends_the_command_quietly(server, photo):
     """When standard output is closed (`| head`), the upload ends without a traceback."""
     gone = threading.Event()
     server.answer = lambda _: (200, b"") if gone.wait(PATIENCE) else None
@@ -640,7 +640,7 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(server, photo):
 
 @posix_only
 def test_ctrl_c_aborts_and_says_so(stalled, tmp_path):
-    """Ctrl-C in the middle of an upload that the server does not read ends the command at once with status 130."""
+    """Ctrl-C during a stalled upload ends the command at once with status 130."""
     url, listener = stalled
     file = tmp_path / "large.bin"
     with file.open("wb") as sparse:
@@ -659,8 +659,8 @@ def test_ctrl_c_aborts_and_says_so(stalled, tmp_path):
 
 
 @posix_only
-def test_ctrl_c_tells_what_was_sent(tmp_path):
-    """Ctrl-C among several FILEs tells how many of them the server has, and which ones it refused."""
+def test_ctrl_c_prints_what_was_sent(tmp_path):
+    """Ctrl-C among several FILEs prints how many the server has, and which ones it refused."""
     files = [tmp_path / name for name in ("taken", "refused", "held")]
     for file in files:
         file.write_text(file.name)
@@ -685,7 +685,7 @@ def test_ctrl_c_tells_what_was_sent(tmp_path):
 
 
 def test_ctrl_c_after_the_summary(cli, server, photo, monkeypatch):
-    """Ctrl-C while the command already ends adds nothing to what the summary has said."""
+    """Ctrl-C while the command ends adds nothing to the summary."""
 
     def interrupted(source: Any) -> Any:
         rxupload.run(source)
@@ -700,7 +700,7 @@ def test_ctrl_c_after_the_summary(cli, server, photo, monkeypatch):
 
 @posix_only
 def test_ctrl_c_while_standard_input_is_silent():
-    """Ctrl-C ends the command even while it waits for more to come in on standard input."""
+    """Ctrl-C ends the command even during the wait for standard input."""
     has_begun = threading.Event()
 
     def receive(connection: Connection) -> None:
@@ -720,7 +720,7 @@ def test_ctrl_c_while_standard_input_is_silent():
 
 @posix_only
 def test_ctrl_c_ends_the_wait_for_a_retry(server, photo):
-    """Ctrl-C while the command waits to try again ends it as at any other time."""
+    """Ctrl-C ends the command during the wait for a retry as well."""
     server.answer = lambda _: (503, b"", "Retry-After: 30")
     with started("send", server.url, photo, "--retries", 1) as process:
         while "attempt 1 of 2" not in (line := process.stderr.readline()):
@@ -734,7 +734,7 @@ def test_ctrl_c_ends_the_wait_for_a_retry(server, photo):
 
 
 def on_a_terminal(args: list[str], rows: int = 24, columns: int = 100) -> tuple[int, str]:
-    """Run it on a pseudo-terminal, and return its status and what was drawn, with a line end as on a pipe."""
+    """Run it on a pseudo-terminal; return its status and what was drawn, with line ends as on a pipe."""
     with pseudo_terminal(rows, columns) as (terminal, drawn):
         done = subprocess.run(args, stdout=terminal, stderr=terminal, timeout=PROCESS_PATIENCE, check=False)
     return done.returncode, drawn.decode().replace("\r\n", "\n")
@@ -742,7 +742,7 @@ def on_a_terminal(args: list[str], rows: int = 24, columns: int = 100) -> tuple[
 
 @contextlib.contextmanager
 def pseudo_terminal(rows: int = 24, columns: int = 100) -> Iterator[tuple[int, bytearray]]:
-    """A terminal's descriptor, and what was drawn on it: all of it, after the block."""
+    """A terminal's descriptor, and what was drawn on it, which is complete after the block."""
     import pty
     import termios
 
@@ -751,7 +751,7 @@ def pseudo_terminal(rows: int = 24, columns: int = 100) -> Iterator[tuple[int, b
     drawn = bytearray()
 
     def watch() -> None:
-        with contextlib.suppress(OSError):  # Linux ends a terminal that nobody has open with EIO
+        with contextlib.suppress(OSError):  # Linux ends a terminal that no process has open with EIO
             while data := os.read(main_end, 1 << 16):
                 drawn.extend(data)
 
@@ -766,7 +766,7 @@ def pseudo_terminal(rows: int = 24, columns: int = 100) -> Iterator[tuple[int, b
 
 
 def screens(drawn: str) -> Iterator[list[str]]:
-    """What stood on the terminal after each movement of its cursor."""
+    """The content of the terminal after each movement of its cursor."""
     lines, row, column = [""], 0, 0
     for text, movement in re.findall(r"([^\r\n\x1b]*)(\r|\n|\x1b\[A|$)", drawn):
         line = lines[row].ljust(column)
@@ -784,7 +784,7 @@ def screens(drawn: str) -> Iterator[list[str]]:
 
 @posix_only
 def test_a_terminal_gets_a_live_bar(server, tmp_path):
-    """On a terminal a bar is drawn over itself from 0 % to 100 %, and the response stands below it."""
+    """On a terminal a bar runs from 0 % to 100 % on one line, and the response stays below it."""
     file = tmp_path / "large.bin"
     file.write_bytes(bytes(5_000_000))
     status, drawn = on_a_terminal(command("send", server.url, file))
@@ -800,7 +800,7 @@ def test_a_terminal_gets_a_live_bar(server, tmp_path):
 @posix_only
 @pytest.mark.parametrize(("rows", "columns"), [(24, 100), (24, 40), (4, 40)])
 def test_each_running_file_has_a_bar_above_the_one_for_all(server, tmp_path, rows, columns):
-    """Bars come and go with their files, each on a line of its own; the lines, the total and the summary stay."""
+    """Each running file has a bar on a line of its own; the lines, the total and the summary stay."""
     files = [tmp_path / f"{number}.bin" for number in range(5)]
     for file in files:
         file.write_bytes(bytes(1_000_000))
@@ -833,7 +833,7 @@ def test_each_running_file_has_a_bar_above_the_one_for_all(server, tmp_path, row
 @posix_only
 @pytest.mark.parametrize("rows", [0, 2])
 def test_a_terminal_without_room_gets_plain_lines(server, photo, rows):
-    """Where there is no room for bars, or nobody knows how much, there are the plain lines."""
+    """Without room for bars, or with an unknown size of the terminal, plain lines are printed."""
     status, drawn = on_a_terminal(command("send", server.url, photo), rows)
 
     assert status == 0
@@ -841,8 +841,8 @@ def test_a_terminal_without_room_gets_plain_lines(server, photo, rows):
 
 
 @posix_only
-def test_three_rows_are_room_for_one_bar(server, photo):
-    """On a terminal of three rows the files share one bar."""
+def test_three_rows_have_room_for_one_bar(server, photo):
+    """On a terminal with three rows the files share one bar."""
     status, drawn = on_a_terminal(command("send", server.url, photo, photo), rows=3)
 
     assert status == 0
@@ -852,7 +852,7 @@ def test_three_rows_are_room_for_one_bar(server, photo):
 
 @posix_only
 def test_a_long_name_leaves_room_for_its_bar(server, tmp_path):
-    """A name is cut in the middle in front of its bar, and whole in the line that stays."""
+    """A name is shortened in the middle before its bar, and complete in the line that stays."""
     file = tmp_path / f"{'x' * 100}.tar.gz"
     file.write_bytes(b"data")
     _, drawn = on_a_terminal(command("send", server.url, file))
@@ -862,8 +862,8 @@ def test_a_long_name_leaves_room_for_its_bar(server, tmp_path):
 
 
 @posix_only
-def test_a_retry_starts_the_bar_again(server, tmp_path):
-    """What a new attempt sends again is taken off the bar."""
+def test_a_retry_restarts_the_bar(server, tmp_path):
+    """The bytes that a new attempt sends again are taken off the bar."""
     server.answer = lambda number: (503 if number == 1 else 200, b"")
     file = tmp_path / "large.bin"
     file.write_bytes(bytes(2_000_000))
@@ -884,8 +884,8 @@ sys.exit(main())
 
 
 @posix_only
-def test_ctrl_c_leaves_the_bar_for_all_where_it_stood():
-    """Ctrl-C takes the bars of the files away, and nothing is drawn below what is said then."""
+def test_ctrl_c_leaves_the_bar_for_all():
+    """Ctrl-C removes the bars of the files, and nothing is drawn below the last lines."""
     have_begun = threading.Barrier(3, timeout=PROCESS_PATIENCE)
 
     def receive(connection: Connection) -> None:
@@ -909,8 +909,8 @@ def test_ctrl_c_leaves_the_bar_for_all_where_it_stood():
 
 
 @posix_only
-def test_a_bar_without_an_end(server):
-    """Of standard input nobody knows the size: the bar counts bytes."""
+def test_a_bar_of_unknown_size_counts_bytes(server):
+    """The size of standard input is unknown, so the bar counts bytes."""
     args = command("send", server.url, "-")
     status, drawn = on_a_terminal(["sh", "-c", 'printf hello | "$@"', "sh", *args])
 
@@ -920,7 +920,7 @@ def test_a_bar_without_an_end(server):
 
 @posix_only
 def test_a_terminal_without_tqdm_gets_plain_lines(server, photo):
-    """tqdm is optional: without it a terminal gets the plain lines."""
+    """tqdm is optional: without it a terminal gets plain lines."""
     status, drawn = on_a_terminal(command("send", server.url, photo, without="tqdm"))
 
     assert status == 0
@@ -929,7 +929,7 @@ def test_a_terminal_without_tqdm_gets_plain_lines(server, photo):
 
 @posix_only
 def test_json_draws_no_bar(server, photo):
-    """With --json there is nothing but JSON lines, on a terminal too."""
+    """With --json only JSON lines are printed, on a terminal too."""
     status, drawn = on_a_terminal(command("send", server.url, photo, "--json"))
 
     assert status == 0
@@ -941,7 +941,7 @@ def test_json_draws_no_bar(server, photo):
 
 
 def test_demo_uploads_random_bytes_and_checks_them(cli):
-    """The demo ends with both SHA-256 sums, equal, and takes its file away again."""
+    """The demo prints two equal SHA-256 sums, and removes its file."""
     result = cli("demo", "--size", "1MiB")
 
     assert result.status == 0
@@ -953,8 +953,8 @@ def test_demo_uploads_random_bytes_and_checks_them(cli):
     assert not Path(path).parent.exists()
 
 
-def test_demo_uploads_the_file_it_is_given(cli, photo):
-    """`demo FILE` uploads that file, and leaves it where it is."""
+def test_demo_uploads_the_given_file(cli, photo):
+    """`demo FILE` uploads that file, and leaves it in its place."""
     result = cli("demo", photo)
 
     assert result.status == 0
@@ -963,14 +963,14 @@ def test_demo_uploads_the_file_it_is_given(cli, photo):
 
 
 def test_demo_uses_no_proxy(refusing):
-    """The receiver is on this machine, so the proxy variables do not count."""
+    """The receiver is on this machine, so the proxy variables do not apply."""
     env = {**os.environ, "HTTP_PROXY": refusing, "http_proxy": refusing, "NO_PROXY": "", "no_proxy": ""}
 
-    assert in_process_of_its_own(command("demo", "--size", "1KiB"), env=env).status == 0
+    assert in_own_process(command("demo", "--size", "1KiB"), env=env).status == 0
 
 
-def test_demo_of_nothing_works(cli):
-    """An empty file is a file too."""
+def test_demo_uploads_an_empty_file(cli):
+    """An empty file works too."""
     assert cli("demo", "--size", "0").status == 0
 
 
@@ -982,7 +982,7 @@ def test_demo_of_nothing_works(cli):
     ],
 )
 def test_demo_fails_when_other_bytes_arrive(cli, server, monkeypatch, answer, complaint):
-    """A receiver that got something else, or nothing, makes the demo fail and say so."""
+    """If the receiver got other bytes or none, the demo fails and says so."""
     server.answer = lambda _: answer
     monkeypatch.setattr(receiver, "running", lambda: contextlib.nullcontext(server.url))
     result = cli("demo", "--size", "1KiB")
@@ -993,7 +993,7 @@ def test_demo_fails_when_other_bytes_arrive(cli, server, monkeypatch, answer, co
 
 
 def test_demo_without_its_file_is_one_sentence(cli, tmp_path):
-    """A missing FILE is told in a line, with status 1."""
+    """A missing FILE is one line, with status 1."""
     missing = tmp_path / "missing.jpg"
 
     assert cli("demo", missing) == (1, "", f"rxupload: {missing}: No such file or directory\n")
@@ -1003,8 +1003,8 @@ def test_demo_without_its_file_is_one_sentence(cli, tmp_path):
     ("subcommand", "extra"), [("demo", "rxupload[demo]"), ("receive", "rxupload[receiver]")]
 )
 def test_without_the_extra_the_command_says_what_to_install(subcommand, extra):
-    """Without the receiver's packages, demo and receive end with the pip command that brings them."""
-    result = in_process_of_its_own(command(subcommand, without="uvicorn"))
+    """Without the receiver's packages, demo and receive print the pip command that installs them."""
+    result = in_own_process(command(subcommand, without="uvicorn"))
 
     assert result.status == 1
     assert extra in result.err
@@ -1013,7 +1013,7 @@ def test_without_the_extra_the_command_says_what_to_install(subcommand, extra):
 
 @posix_only
 def test_demo_draws_a_live_bar():
-    """On a terminal the demo shows a bar under the file's own name, between its first lines and its last."""
+    """On a terminal the demo shows a bar with the file's own name, between its first and last lines."""
     status, drawn = on_a_terminal(command("demo", "--size", "5MB"))
 
     assert status == 0
@@ -1039,7 +1039,7 @@ def test_ctrl_c_in_the_demo_leaves_nothing_behind():
 
 @posix_only
 def test_receive_takes_uploads_until_ctrl_c(cli, photo, tmp_path):
-    """`receive` says where it listens, stores what is sent, refuses what is too large, and ends well with Ctrl-C."""
+    """`receive` prints its address, stores uploads, refuses those that are too large, and ends with Ctrl-C."""
     large = tmp_path / "large.bin"
     large.write_bytes(bytes(20_000))
     inbox = tmp_path / "inbox"
@@ -1054,8 +1054,8 @@ def test_receive_takes_uploads_until_ctrl_c(cli, photo, tmp_path):
     assert {file.name: file.read_bytes() for file in inbox.iterdir()} == {"beach.jpg": photo.read_bytes()}
 
 
-def test_receive_at_a_taken_port_is_one_sentence(cli, stalled, tmp_path):
-    """A port that is in use is told in a line, with status 1."""
+def test_receive_on_a_taken_port_is_one_sentence(cli, stalled, tmp_path):
+    """A port that is in use is one line, with status 1."""
     port = stalled[1].getsockname()[1]
     result = cli("receive", "--port", port, "--directory", tmp_path)
 
@@ -1083,8 +1083,8 @@ def test_version(cli):
     assert cli("--version") == (0, f"rxupload {rxupload.__version__}\n", "")
 
 
-def test_help_shows_what_to_type(cli):
-    """--help names the three commands, each with a line to try."""
+def test_help_shows_examples(cli):
+    """--help names the three commands, each with an example."""
     result = cli("--help")
 
     assert result.status == 0
@@ -1093,7 +1093,7 @@ def test_help_shows_what_to_type(cli):
 
 
 def test_help_of_send_documents_statuses_and_json(cli):
-    """`send --help` lists every exit status, and each key that a JSON line can have."""
+    """`send --help` lists every exit status, and each key of the JSON lines."""
     text = cli("send", "--help").out
 
     words = "exit status 130 event index file sent total attempt reason body type message done failed seconds"
@@ -1104,14 +1104,14 @@ def test_help_of_send_documents_statuses_and_json(cli):
 @pytest.mark.parametrize("args", [["--version"], ["demo", "--help"]])
 def test_the_module_runs_as_the_command(args):
     """`python -m rxupload` is the command, under its own name."""
-    result = in_process_of_its_own(command(*args))
+    result = in_own_process(command(*args))
 
     assert result.status == 0
     assert result.out.startswith(("rxupload ", "usage: rxupload demo"))
 
 
 def test_importing_the_library_imports_no_command():
-    """`import rxupload` brings neither the command nor the extras, and --help brings no extras either."""
+    """`import rxupload` imports neither the command nor the extras, and --help imports no extras either."""
     code = """
 import sys
 import rxupload
@@ -1123,4 +1123,4 @@ except SystemExit:
     pass
 assert not {"rxupload.receiver", "tqdm", "uvicorn", "starlette"} & set(sys.modules)
 """
-    assert in_process_of_its_own([sys.executable, "-c", code]).err == ""
+    assert in_own_process([sys.executable, "-c", code]).err == ""

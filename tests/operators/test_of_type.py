@@ -1,4 +1,4 @@
-"""`of_type`, in virtual time, and where it matters in real time."""
+"""`of_type`, in virtual time and in real time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rxupload.operators import (
 
 
 class TestOfType:
-    def test_keeps_the_type(self):
+    def test_it_keeps_items_of_the_type(self):
         """Items of the type pass, others do not, and the end is the source's."""
         scheduler = TestScheduler()
         last = response()
@@ -34,7 +34,7 @@ class TestOfType:
         assert results.messages == [on_next(210, P0), on_next(220, P2), on_completed(240)]
         assert source.subscriptions == [subscribe(200, 240)]
 
-    def test_error(self):
+    def test_an_error_passes(self):
         """An error passes."""
         scheduler = TestScheduler()
         source = scheduler.create_hot_observable(on_next(210, P0), on_error(220, LOST))
@@ -43,7 +43,7 @@ class TestOfType:
         assert source.subscriptions == [subscribe(200, 220)]
 
     @pytest.mark.parametrize("kind", [None, "Progress", P0])
-    def test_wrong_kind(self, kind):
-        """What is not a type is a TypeError at the call."""
+    def test_an_argument_that_is_no_type_is_a_type_error(self, kind):
+        """An argument that is not a type is a TypeError at the call."""
         with pytest.raises(TypeError, match="kind"):
             of_type(kind)

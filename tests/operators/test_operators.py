@@ -20,7 +20,7 @@ from rxupload.operators import (
 
 
 def test_public_names():
-    """The module's public names are exactly those it lists."""
+    """The module's public names are exactly those in its `__all__`."""
     assert sorted(operators.__all__) == operators.__all__
     own = {
         name
@@ -30,8 +30,8 @@ def test_public_names():
     assert own == set(operators.__all__)
 
 
-def test_all_together():
-    """The operators compose: the last item is the response that came after the retries."""
+def test_operators_compose():
+    """The operators compose: the last item is the response after the retries."""
     up = upload(URL, bytes(1 << 20), client=ScriptedClient(answer(503), answer(201)))
     observed = RecordingObserver()
     up.pipe(

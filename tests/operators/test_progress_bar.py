@@ -1,4 +1,4 @@
-"""`progress_bar`, in virtual time, and where it matters in real time."""
+"""`progress_bar`, in virtual time and in real time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from rxupload.operators import (
 
 
 def steps_drawn(items):
-    """What a bar shows for these items, one after the other."""
+    """What a bar shows for these items, in order."""
     drawn = io.StringIO()
     source = Subject()
     source.pipe(progress_bar(file=drawn, ascii=True, mininterval=0, bar_format="<{n}/{total}>")).subscribe()
@@ -48,8 +48,8 @@ def steps_drawn(items):
 
 
 class TestProgressBar:
-    def test_draws_and_passes_on(self):
-        """Everything passes at its time, and the bar shows the bytes and is closed before the end is told."""
+    def test_it_draws_and_passes_items_on(self):
+        """Every item passes at its time, and the bar shows the bytes and is closed before the end is sent."""
         scheduler = TestScheduler()
         drawn = io.StringIO()
         last = response()
@@ -80,8 +80,8 @@ class TestProgressBar:
         assert drawn.getvalue().endswith("\n")
 
     @pytest.mark.parametrize("end", ["error", "dispose"])
-    def test_closed(self, end):
-        """The bar is closed at an error and at a dispose too, where it stood."""
+    def test_the_bar_is_closed_at_every_end(self, end):
+        """The bar is closed at an error and at a dispose too, without a last step."""
         scheduler = TestScheduler()
         drawn = io.StringIO()
         ends = [on_error(220, LOST)] if end == "error" else []
@@ -91,14 +91,14 @@ class TestProgressBar:
         assert " 50%" in drawn.getvalue()
         assert drawn.getvalue().endswith("\n")
 
-    def test_batch(self):
-        """Of a batch, the bar shows the bytes of all, with their total once it is known; a retry takes some back."""
+    def test_it_draws_a_batch(self):
+        """For a batch, the bar shows all bytes, and their total once it is known; a retry takes some back."""
         counts = [(0, None), (30, None), (20, None), (60, 60)]
         steps = steps_drawn([BatchProgress(0, 0, 1, sent, total) for sent, total in counts])
         assert steps == ["<0/None>", "<30/None>", "<20/None>", "<60/60>"]
 
-    def test_new_attempt(self):
-        """A new attempt begins the same bar again, with its total."""
+    def test_a_new_attempt_restarts_the_bar(self):
+        """A new attempt restarts the same bar, with its total."""
         steps = steps_drawn([P0, P1, Progress(0, 20, 2), Progress(20, 20, 2), Progress(3, None, 3)])
         assert steps == [
             "<0/10>",
@@ -109,7 +109,7 @@ class TestProgressBar:
             "<3/None>",
         ]
 
-    def test_a_bar_for_each_subscription(self):
+    def test_each_subscription_has_a_bar(self):
         """Two subscriptions draw two bars."""
         drawn = io.StringIO()
         source = Subject()
@@ -120,15 +120,15 @@ class TestProgressBar:
         source.on_completed()
         assert drawn.getvalue().count("\n") >= 2
 
-    def test_disabled(self):
-        """tqdm's own `disable` draws nothing, and everything passes."""
+    def test_a_disabled_bar_draws_nothing(self):
+        """With tqdm's `disable` nothing is drawn, and every item passes."""
         drawn = io.StringIO()
         assert reactivex.of(P0, P1, "last").pipe(progress_bar(file=drawn, disable=True)).run() == "last"
         assert drawn.getvalue() == ""
 
     @pytest.mark.parametrize("fails_at", [1, 2, 5])
-    def test_a_bar_that_cannot_be_drawn(self, fails_at):
-        """A file that cannot be written costs the bar, never the upload."""
+    def test_a_bar_that_cannot_be_drawn_does_not_end_the_upload(self, fails_at):
+        """If the file cannot be written, the bar is given up, and the upload continues."""
 
         class Full(io.StringIO):
             writes = 0
@@ -142,12 +142,12 @@ class TestProgressBar:
         passed = reactivex.of(P0, P1, P2, "last").pipe(progress_bar(file=Full(), mininterval=0))
         assert passed.pipe(ops.to_list()).run() == [P0, P1, P2, "last"]
 
-    def test_wrong_option(self):
-        """An option that tqdm does not take is the error of the stream."""
+    def test_a_wrong_option_is_an_error_of_the_stream(self):
+        """An option that tqdm does not know is an error of the stream."""
         with pytest.raises(KeyError, match="colouring"):
             reactivex.of(P0).pipe(progress_bar(file=io.StringIO(), colouring="red")).run()
 
-    def test_of_an_upload(self):
+    def test_it_draws_an_upload(self):
         """It draws a real upload and its retries."""
         drawn = io.StringIO()
         up = upload(URL, bytes(3 << 20), client=ScriptedClient(refuse(pieces=2), answer(201)))
@@ -159,13 +159,13 @@ class TestProgressBar:
         assert rxupload.run(pipeline).status_code == 201
         assert "100%" in drawn.getvalue()
 
-    def test_tqdm_is_missing(self, monkeypatch):
+    def test_without_tqdm_the_error_says_what_to_install(self, monkeypatch):
         """Without tqdm, the call says what to install."""
         monkeypatch.setitem(sys.modules, "tqdm.auto", None)
         with pytest.raises(ImportError, match=r"pip install 'rxupload\[progress\]'"):
             progress_bar()
 
-    def test_import_is_light(self):
-        """tqdm is imported by progress_bar() and by nothing before it."""
+    def test_it_is_what_imports_tqdm(self):
+        """tqdm is imported by progress_bar(), and not before."""
         script = "import sys, rxupload.operators; assert not any('tqdm' in name for name in sys.modules)"
         subprocess.run([sys.executable, "-c", script], check=True)

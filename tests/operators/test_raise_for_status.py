@@ -1,4 +1,4 @@
-"""`raise_for_status`, in virtual time, and where it matters in real time."""
+"""`raise_for_status`, in virtual time and in real time."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from rxupload.operators import (
 
 class TestRaiseForStatus:
     @pytest.mark.parametrize("status", [400, 404, 413, 500, 599])
-    def test_becomes_an_error(self, status):
-        """A response of 400 or more becomes httpx.HTTPStatusError, which has it, and the source is let go."""
+    def test_a_status_of_400_or_more_is_an_error(self, status):
+        """A response of 400 or more becomes an httpx.HTTPStatusError with that response, and the source is disposed."""
         scheduler = TestScheduler()
         refusal = response(status)
         source = scheduler.create_hot_observable(on_next(210, P0), on_next(220, refusal), on_completed(230))
@@ -45,7 +45,7 @@ class TestRaiseForStatus:
         assert source.subscriptions == [subscribe(200, 220)]
 
     @pytest.mark.parametrize("status", [200, 204, 302, 304])
-    def test_passes(self, status):
+    def test_other_responses_pass(self, status):
         """Any other response passes."""
         scheduler = TestScheduler()
         fine = response(status)
@@ -54,21 +54,21 @@ class TestRaiseForStatus:
         assert results.messages == [on_next(210, P2), on_next(220, fine), on_completed(230)]
         assert source.subscriptions == [subscribe(200, 230)]
 
-    def test_response_without_a_request(self):
-        """A response that was made by hand, and so has no request, becomes the same error."""
+    def test_a_response_without_a_request_is_an_error_too(self):
+        """A response that was made by hand has no request, and becomes the same error."""
         refusal = httpx.Response(404)
         with pytest.raises(httpx.HTTPStatusError, match="404 Not Found") as caught:
             reactivex.of(refusal).pipe(raise_for_status()).run()
         assert caught.value.response is refusal
 
-    def test_httpx2(self):
-        """A response of httpx2 becomes the error that its user knows."""
+    def test_a_response_of_httpx2_is_an_error_of_httpx2(self):
+        """A response of httpx2 becomes the error of httpx2."""
         refusal = httpx2.Response(404, request=httpx2.Request("POST", URL))
         with pytest.raises(httpx2.HTTPStatusError) as caught:
             reactivex.of(refusal).pipe(raise_for_status()).run()
         assert caught.value.response is refusal
 
-    def test_of_an_upload(self):
+    def test_run_raises_for_a_refused_upload(self):
         """It makes run() raise for a refused upload."""
         up = upload(URL, b"data", client=ScriptedClient(answer(403)))
         with pytest.raises(httpx.HTTPStatusError, match="403"):

@@ -1,4 +1,4 @@
-"""`retry_backoff`, in virtual time, and where it matters in real time."""
+"""`retry_backoff`, in virtual time and in real time."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ from rxupload.operators import (
 
 
 class TestRetryBackoff:
-    def test_waits(self, no_jitter):
-        """The waits double from wait_initial to wait_max, counted from each failure, and then the last error comes."""
+    def test_waits_double_up_to_the_maximum(self, no_jitter):
+        """The waits double from wait_initial to wait_max, each from the failure on; then comes the last error."""
         scheduler = TestScheduler()
         source = scheduler.create_cold_observable(on_next(1, P0), on_error(2, LOST))
         results = scheduler.start(
@@ -80,8 +80,8 @@ class TestRetryBackoff:
             on_error(310, LOST),
         ]
 
-    def test_success_ends_it(self, no_jitter):
-        """After a success there is no further attempt, and everything passes as it comes."""
+    def test_a_success_ends_it(self, no_jitter):
+        """After a success there is no further attempt, and every item passes at its time."""
         scheduler = TestScheduler()
         last = response(201)
         source = Attempts(
@@ -101,15 +101,15 @@ class TestRetryBackoff:
         assert source.subscriptions == [subscribe(200, 203), subscribe(210, 214)]
 
     @pytest.mark.parametrize(("attempts", "subscriptions"), [(1, 1), (2, 2), (7, 7)])
-    def test_attempts(self, no_jitter, attempts, subscriptions):
-        """Attempts counts all subscriptions."""
+    def test_attempts_counts_all_subscriptions(self, no_jitter, attempts, subscriptions):
+        """`attempts` is the number of all subscriptions."""
         scheduler = TestScheduler()
         source = scheduler.create_cold_observable(on_error(1, LOST))
         scheduler.start(lambda: source.pipe(retry_backoff(attempts=attempts, wait_initial=1)))
         assert len(source.subscriptions) == subscriptions
 
-    def test_budget_is_per_subscriber(self, no_jitter):
-        """Each subscriber has all the attempts, with waits and numbers of their own."""
+    def test_each_subscriber_has_its_own_attempts(self, no_jitter):
+        """Each subscriber has all the attempts, with its own waits and numbers."""
         scheduler = TestScheduler()
         source = scheduler.create_cold_observable(on_next(1, P0), on_error(2, LOST))
         retried = source.pipe(retry_backoff(attempts=2, wait_initial=10))
@@ -134,8 +134,8 @@ class TestRetryBackoff:
         jitter=st.floats(0, 20),
         share=st.floats(0, 1),
     )
-    def test_formula(self, failures, initial, most, jitter, share):
-        """The n-th wait is min(wait_max, wait_initial * 2**(n-1) + uniform(0, wait_jitter)), whatever these are."""
+    def test_the_wait_follows_the_formula(self, failures, initial, most, jitter, share):
+        """The n-th wait is min(wait_max, wait_initial * 2**(n-1) + uniform(0, wait_jitter))."""
         scheduler = TestScheduler()
         source = scheduler.create_cold_observable(on_error(1, LOST))
         with pytest.MonkeyPatch.context() as patch:
@@ -154,8 +154,8 @@ class TestRetryBackoff:
             wait = min(most, initial * 2 ** (n - 1) + share * jitter)
             assert starts[n] - starts[n - 1] - 1 == pytest.approx(wait, abs=0.001)
 
-    def test_jitter_bounds(self):
-        """By chance alone, every first wait lies between wait_initial and the jitter more, and they differ."""
+    def test_the_jitter_stays_in_its_bounds(self):
+        """Random first waits lie between wait_initial and wait_initial + wait_jitter, and differ."""
         waits = set()
         for _ in range(50):
             scheduler = TestScheduler()
@@ -176,8 +176,8 @@ class TestRetryBackoff:
         scheduler.start(lambda: source.pipe(retry_backoff()))
         assert started_at(source) == [200, 202, 204.5, 208, 213.5]
 
-    def test_many_attempts(self, no_jitter):
-        """The wait is wait_max, not an overflow, however high the exponent."""
+    def test_many_attempts_do_not_overflow(self, no_jitter):
+        """The wait is wait_max, without an overflow, however high the exponent."""
         scheduler = TestScheduler()
         source = scheduler.create_cold_observable(on_error(0, LOST))
         scheduler.start(
@@ -186,8 +186,8 @@ class TestRetryBackoff:
         assert len(source.subscriptions) == 1100
 
     @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
-    def test_statuses(self, no_jitter, status):
-        """A status that may pass is an attempt that failed, and in the end an httpx.HTTPStatusError."""
+    def test_a_temporary_status_is_retried(self, no_jitter, status):
+        """A temporary status is a failed attempt, and at last an httpx.HTTPStatusError."""
         scheduler = TestScheduler()
         refusal = response(status)
         source = scheduler.create_cold_observable(on_next(1, P2), on_next(2, refusal), on_completed(3))
@@ -228,8 +228,8 @@ class TestRetryBackoff:
         ],
         ids=lambda error: f"{type(error).__module__}.{type(error).__name__}",
     )
-    def test_retried(self, no_jitter, error):
-        """What may pass is tried again, be it of httpx or of httpx2."""
+    def test_a_temporary_error_is_retried(self, no_jitter, error):
+        """A temporary error of httpx or of httpx2 is retried."""
         scheduler = TestScheduler()
         source = Attempts(scheduler, [on_error(1, error)], [on_completed(1)])
         results = scheduler.start(lambda: source.observable.pipe(retry_backoff(wait_initial=1)))
@@ -254,16 +254,16 @@ class TestRetryBackoff:
         ],
         ids=lambda error: type(error).__name__,
     )
-    def test_not_retried(self, error):
-        """What would fail again is not tried again, and comes as it is."""
+    def test_a_permanent_error_is_not_retried(self, error):
+        """A permanent error is not retried, and is raised unchanged."""
         scheduler = TestScheduler()
         source = scheduler.create_cold_observable(on_error(1, error))
         results = scheduler.start(lambda: source.pipe(retry_backoff()))
         assert results.messages == [on_error(201, error)]
         assert source.subscriptions == [subscribe(200, 201)]
 
-    def test_certificate_is_not_trusted(self):
-        """A certificate that cannot be trusted is not tried again, though httpx calls it a ConnectError."""
+    def test_an_untrusted_certificate_is_not_retried(self):
+        """An untrusted certificate is not retried, though httpx calls it a ConnectError."""
         with (
             Server(lambda connection: connection.serve(), tls=True) as server,
             pytest.raises(httpx.ConnectError, match="certificate") as caught,
@@ -277,14 +277,14 @@ class TestRetryBackoff:
             error = error.__cause__ or error.__context__
         assert ssl.SSLCertVerificationError in causes
 
-    def test_source_is_used_up(self):
-        """An iterator that a failed attempt has begun to read is not tried again: the error says why."""
+    def test_a_used_iterator_is_not_retried(self):
+        """An iterator that a failed attempt has begun to read is not retried, and the error says why."""
         up = upload(URL, iter([b"data"]), client=ScriptedClient(refuse(pieces=1), answer()))
         with pytest.raises(RuntimeError, match="once"):
             rxupload.run(up.pipe(retry_backoff(wait_initial=0, wait_jitter=0)))
 
-    def test_on_types(self, no_jitter):
-        """With exception types, those are tried again and no others."""
+    def test_on_with_types_retries_only_those(self, no_jitter):
+        """With exception types in `on`, only those are retried."""
         scheduler = TestScheduler()
         source = Attempts(
             scheduler, [on_error(1, KeyError("a"))], [on_error(1, OSError())], [on_error(1, LOST)]
@@ -295,15 +295,15 @@ class TestRetryBackoff:
         assert results.messages == [on_error(206, LOST)]
         assert started_at(source) == [200, 202, 205]
 
-    def test_on_one_type(self, no_jitter):
-        """One type need not be in a tuple, and holds for the statuses as well."""
+    def test_on_may_be_one_type(self, no_jitter):
+        """One type need not be in a tuple, and covers the statuses as well."""
         scheduler = TestScheduler()
         source = scheduler.create_cold_observable(on_next(1, response(503)))
         scheduler.start(lambda: source.pipe(retry_backoff(attempts=3, on=httpx.HTTPStatusError)))
         assert len(source.subscriptions) == 3
 
-    def test_on_function(self, no_jitter):
-        """A function of the exception decides alone, and sees every failure."""
+    def test_on_may_be_a_function(self, no_jitter):
+        """A function in `on` gets every exception, and decides alone."""
         scheduler = TestScheduler()
         seen = []
         source = scheduler.create_cold_observable(on_error(1, LOST))
@@ -315,8 +315,8 @@ class TestRetryBackoff:
         assert seen == [LOST] * 3
         assert results.messages == [on_error(206, LOST)]
 
-    def test_on_function_that_raises(self):
-        """What the function raises is the error."""
+    def test_an_exception_of_on_is_the_error(self):
+        """An exception of the function is the error."""
         scheduler = TestScheduler()
         raised = ZeroDivisionError()
 
@@ -327,8 +327,8 @@ class TestRetryBackoff:
         results = scheduler.start(lambda: source.pipe(retry_backoff(on=on)))
         assert results.messages == [on_error(201, raised)]
 
-    def test_retry_after_seconds(self, no_jitter):
-        """Retry-After in seconds is the wait where it is longer than the backoff, in place of it and of its jitter."""
+    def test_retry_after_in_seconds(self, no_jitter):
+        """Retry-After in seconds replaces the backoff and its jitter if it is longer."""
         scheduler = TestScheduler()
         source = Attempts(
             scheduler,
@@ -345,15 +345,15 @@ class TestRetryBackoff:
         ["Thu, 01 Jan 1970 00:04:05 GMT", "Thursday, 01-Jan-70 00:04:05 GMT", "Thu Jan  1 00:04:05 1970"],
         ids=["IMF-fixdate", "RFC 850", "asctime"],
     )
-    def test_retry_after_date(self, no_jitter, date):
-        """Retry-After as an HTTP date, in each of its three forms, counts from the scheduler's now."""
+    def test_retry_after_as_a_date(self, no_jitter, date):
+        """Retry-After as an HTTP date, in any of three forms, counts from the scheduler's now."""
         scheduler = TestScheduler()
         source = Attempts(scheduler, [on_next(5, response(503, Retry_After=date))], [on_completed(1)])
         scheduler.start(lambda: source.observable.pipe(retry_backoff(wait_max=60)))
         assert started_at(source) == [200, 245]
 
-    def test_retry_after_date_from_the_servers_clock(self, no_jitter):
-        """A date counts from the response's own Date, where it has one: the clocks need not agree."""
+    def test_retry_after_counts_from_the_servers_clock(self, no_jitter):
+        """A date counts from the response's own Date if there is one, because the clocks may differ."""
         scheduler = TestScheduler()
         refusal = response(
             503, Date="Sun, 06 Nov 1994 08:49:37 GMT", Retry_After="Sun, 06 Nov 1994 08:49:49 GMT"
@@ -363,7 +363,7 @@ class TestRetryBackoff:
         assert started_at(source) == [200, 213]
 
     def test_retry_after_in_the_past(self, no_jitter):
-        """A date that has passed asks for nothing: the backoff is the wait."""
+        """If the date has passed, the backoff is the wait."""
         scheduler = TestScheduler()
         refusal = response(503, Retry_After="Thu, 01 Jan 1970 00:00:05 GMT")
         source = Attempts(scheduler, [on_next(1, refusal)], [on_completed(1)])
@@ -374,7 +374,7 @@ class TestRetryBackoff:
         "value", ["31", "9" * 5000, "Thu, 01 Jan 1970 00:10:00 GMT"], ids=lambda v: v[:9]
     )
     def test_retry_after_is_too_long(self, value):
-        """A header that asks for more than wait_max ends the retries with the status's error, which says why."""
+        """If the header asks for more than wait_max, the retries end with the status's error, which says why."""
         scheduler = TestScheduler()
         refusal = response(503, Retry_After=value)
         source = scheduler.create_cold_observable(on_next(1, refusal))
@@ -385,8 +385,8 @@ class TestRetryBackoff:
         (note,) = error.__notes__
         assert re.fullmatch(r"Not tried again: Retry-After is \w+ s, and wait_max 30 s", note)
 
-    def test_retry_after_of_what_is_not_tried_again(self):
-        """Where there would be no other attempt anyway, the error says nothing of it; nor does it say it twice."""
+    def test_retry_after_is_not_mentioned_if_there_is_no_retry(self):
+        """The error mentions Retry-After once, and only if there would be another attempt."""
         source = reactivex.of(response(404, Retry_After="3600")).pipe(raise_for_status(), retry_backoff())
         with pytest.raises(httpx.HTTPStatusError) as caught:
             rxupload.run(source)
@@ -397,8 +397,8 @@ class TestRetryBackoff:
         assert len(caught.value.__notes__) == 1
 
     @pytest.mark.parametrize("value", ["", "soon", "-5", "1.5", "²", "Mon, 99 Foo 2020", "1e3"])
-    def test_retry_after_that_says_nothing(self, no_jitter, value):
-        """A header that is neither seconds nor a date is as none."""
+    def test_an_invalid_retry_after_is_ignored(self, no_jitter, value):
+        """A header that is neither seconds nor a date is ignored."""
         scheduler = TestScheduler()
         error = httpx.HTTPStatusError(
             "503",
@@ -411,7 +411,7 @@ class TestRetryBackoff:
 
     @given(seconds=st.integers(0, 120), skew=st.integers(-(10**8), 10**8))
     def test_retry_after_forms_agree(self, seconds, skew):
-        """Seconds, and a date that many seconds after the response's Date, give the same wait."""
+        """Seconds and a date that many seconds after the response's Date give the same wait."""
         from datetime import UTC, datetime, timedelta
 
         date = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=skew)
@@ -432,20 +432,22 @@ class TestRetryBackoff:
         assert starts[0] == starts[1]
         assert starts[0] == ([200] if seconds > 60 else [200, 201 + max(seconds, 0.5)])
 
-    def test_on_retry_is_told_of_each_attempt_that_is_followed_by_another(self, no_jitter):
-        """It is called before the wait, with the attempt's number, its error and the seconds of the wait."""
+    def test_on_retry_is_called_for_each_attempt_before_another(self, no_jitter):
+        """on_retry is called before the wait, with the attempt's number, its error and the length of the wait."""
         scheduler = TestScheduler()
         refusal = response(503)
         source = Attempts(
             scheduler, [on_error(1, LOST)], [on_next(1, P0), on_next(2, refusal)], [on_completed(1)]
         )
-        told: list[tuple[float, Retry]] = []
-        operator = retry_backoff(wait_initial=4, on_retry=lambda retry: told.append((scheduler.clock, retry)))
+        calls: list[tuple[float, Retry]] = []
+        operator = retry_backoff(
+            wait_initial=4, on_retry=lambda retry: calls.append((scheduler.clock, retry))
+        )
         scheduler.start(lambda: source.observable.pipe(operator))
-        assert [(when, each.attempt, each.wait) for when, each in told] == [(201, 1, 4), (207, 2, 8)]
-        assert told[0][1] == Retry(1, LOST, 4)
-        assert isinstance(told[1][1].error, httpx.HTTPStatusError)
-        assert told[1][1].error.response is refusal
+        assert [(when, each.attempt, each.wait) for when, each in calls] == [(201, 1, 4), (207, 2, 8)]
+        assert calls[0][1] == Retry(1, LOST, 4)
+        assert isinstance(calls[1][1].error, httpx.HTTPStatusError)
+        assert calls[1][1].error.response is refusal
         assert started_at(source) == [200, 205, 215]
 
     @pytest.mark.parametrize(
@@ -459,17 +461,17 @@ class TestRetryBackoff:
         ],
         ids=["used up", "not retryable", "Retry-After", "404", "success"],
     )
-    def test_on_retry_is_not_told_of_the_last_attempt(self, messages, options):
-        """Where no attempt follows, it is not called, whatever the end."""
+    def test_on_retry_is_not_called_for_the_last_attempt(self, messages, options):
+        """If no attempt follows, on_retry is not called."""
         scheduler = TestScheduler()
         source = scheduler.create_cold_observable(*messages)
-        told: list[Retry] = []
-        scheduler.start(lambda: source.pipe(retry_backoff(**options, on_retry=told.append)))
-        assert told == []
+        calls: list[Retry] = []
+        scheduler.start(lambda: source.pipe(retry_backoff(**options, on_retry=calls.append)))
+        assert calls == []
         assert len(source.subscriptions) == 1
 
-    def test_on_retry_that_raises_ends_the_stream(self):
-        """What it raises is the error, and there is no other attempt."""
+    def test_an_exception_of_on_retry_is_the_error(self):
+        """An exception of on_retry is the error, and there is no other attempt."""
         scheduler = TestScheduler()
         source = scheduler.create_cold_observable(on_error(1, LOST))
         error = RuntimeError("no more")
@@ -486,23 +488,23 @@ class TestRetryBackoff:
         with pytest.raises(TypeError, match="on_retry: expected a function, got str"):
             retry_backoff(on_retry="told")
 
-    def test_dispose_during_a_wait(self, no_jitter):
-        """Disposing during a wait ends it: no further attempt."""
+    def test_dispose_ends_a_wait(self, no_jitter):
+        """Disposing during a wait ends it without a further attempt."""
         scheduler = TestScheduler()
         source = scheduler.create_cold_observable(on_error(1, LOST))
         results = scheduler.start(lambda: source.pipe(retry_backoff(wait_initial=20)), disposed=210)
         assert results.messages == []
         assert source.subscriptions == [subscribe(200, 201)]
 
-    def test_dispose_during_an_attempt(self, no_jitter):
+    def test_dispose_ends_an_attempt(self, no_jitter):
         """Disposing during a later attempt disposes that attempt's subscription."""
         scheduler = TestScheduler()
         source = scheduler.create_cold_observable(on_error(10, LOST))
         scheduler.start(lambda: source.pipe(retry_backoff(wait_initial=20)), disposed=235)
         assert source.subscriptions == [subscribe(200, 210), subscribe(230, 235)]
 
-    def test_attempt_rises_over_redirects(self, no_jitter):
-        """Passes over the body count on across attempts, redirects within an attempt among them."""
+    def test_the_number_of_the_pass_rises_over_redirects(self, no_jitter):
+        """Passes over the body are counted across attempts, including redirects within an attempt."""
         scheduler = TestScheduler()
         source = Attempts(
             scheduler,
@@ -514,8 +516,8 @@ class TestRetryBackoff:
         attempts = [each.value.value.attempt for each in results.messages[:-1]]
         assert attempts == [1, 2, 3, 4]
 
-    def test_observer_that_raises(self):
-        """An observer's own exception comes back to it, and is no reason to upload again."""
+    def test_an_exception_of_the_observer_is_not_retried(self):
+        """An observer gets its own exception back, and the upload is not repeated."""
         client = HandCrankedClient()
         error = httpx.ReadTimeout("the observer's own")
 
@@ -529,8 +531,8 @@ class TestRetryBackoff:
         assert observed.wait().error is error
         assert client.no_request()
 
-    def test_source_that_fails_in_place(self):
-        """A source that fails inside subscribe is tried as often as asked, without a deeper stack each time."""
+    def test_a_source_that_fails_in_place_keeps_the_stack_flat(self):
+        """A source that fails inside subscribe is retried without a deeper stack each time."""
         depths = []
 
         def failing(observer: Any, scheduler: Any) -> Disposable:
@@ -547,8 +549,8 @@ class TestRetryBackoff:
         assert len(depths) == 50
         assert max(depths[1:]) == min(depths[1:])
 
-    def test_source_that_goes_on_after_a_refusal(self):
-        """What a source still emits in place after a response that failed is not passed on."""
+    def test_items_after_a_failed_response_are_dropped(self):
+        """Items that a source emits in place after a failed response are dropped."""
 
         def stubborn(observer: Any, scheduler: Any) -> Disposable:
             observer.on_next(response(503))
@@ -574,8 +576,8 @@ class TestRetryBackoff:
         ],
         ids=["none", "new thread", "pool of one", "event loop", "immediate", "current thread"],
     )
-    def test_schedulers(self, make):
-        """An upload is tried again on any scheduler, real timers and all."""
+    def test_it_works_on_every_scheduler(self, make):
+        """An upload is retried on any scheduler, with real timers."""
         scheduler = make()
         up = upload(URL, b"data", client=ScriptedClient(refuse(), answer(503), answer(201)))
         observed, _ = observe(up.pipe(retry_backoff(wait_initial=0.01, wait_jitter=0)), scheduler=scheduler)
@@ -586,8 +588,8 @@ class TestRetryBackoff:
             assert len(observed.threads) == 1
             scheduler.dispose()
 
-    def test_await(self):
-        """In asyncio the waits are the loop's, and cancelling during one ends it."""
+    def test_in_asyncio_the_loop_waits(self):
+        """In asyncio the loop waits, and cancelling during a wait ends it."""
 
         async def main() -> None:
             client = ScriptedClient(refuse(), answer(201))
@@ -610,8 +612,8 @@ class TestRetryBackoff:
 
         asyncio.run(main())
 
-    def test_waiting_holds_no_thread_of_a_pool(self):
-        """While one upload waits for its next attempt, the only thread of its pool is free for another."""
+    def test_a_wait_holds_no_thread_of_a_pool(self):
+        """While one upload waits for its next attempt, the pool's only thread is free for another."""
         scheduler = ThreadPoolScheduler(1)
         failed = threading.Event()
         waiting = upload(URL, b"data", client=ScriptedClient(refuse())).pipe(
@@ -625,7 +627,7 @@ class TestRetryBackoff:
         scheduler.executor.shutdown()
 
     def test_dispose_ends_the_timer(self):
-        """Disposing during a wait lets go of the thread that waited."""
+        """Disposing during a wait ends the timer's thread."""
         workers: list[threading.Thread] = []
 
         def make_thread(target: Any) -> threading.Thread:
@@ -663,7 +665,7 @@ class TestRetryBackoff:
         ],
         ids=str,
     )
-    def test_wrong_arguments(self, kwargs, error, text):
+    def test_a_wrong_argument_raises_at_the_call(self, kwargs, error, text):
         """A wrong argument raises at the call, with its name."""
         with pytest.raises(error, match=f"^{text}:"):
             retry_backoff(**kwargs)

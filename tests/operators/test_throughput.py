@@ -1,4 +1,4 @@
-"""`throughput`, in virtual time, and where it matters in real time."""
+"""`throughput`, in virtual time and in real time."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from rxupload.operators import (
 
 
 class TestThroughput:
-    def test_rate(self):
-        """The rate is that of the window, 0.0 at first; the time left follows from it; the response passes."""
+    def test_rate_and_time_left(self):
+        """The rate is that of the window, and 0.0 at first; it gives the time left; the response passes."""
         scheduler = TestScheduler()
         last = response()
         items = [Progress(0, 1000), Progress(100, 1000), Progress(400, 1000), Progress(1000, 1000)]
@@ -45,8 +45,8 @@ class TestThroughput:
         ]
         assert source.subscriptions == [subscribe(200, 219)]
 
-    def test_stall(self):
-        """After a pause longer than the window the rate is that since the last item before it."""
+    def test_a_stall_lowers_the_rate(self):
+        """After a pause longer than the window, the rate is counted from the last item before the pause."""
         scheduler = TestScheduler()
         source = scheduler.create_hot_observable(
             on_next(210, Progress(0, 100)), on_next(211, Progress(50, 100)), on_next(231, Progress(70, 100))
@@ -54,8 +54,8 @@ class TestThroughput:
         results = scheduler.start(lambda: source.pipe(throughput(window=5)))
         assert results.messages[-1].value.value == Throughput(Progress(70, 100), 1.0, 30.0)
 
-    def test_new_attempt(self):
-        """A new attempt starts the window again."""
+    def test_a_new_attempt_restarts_the_window(self):
+        """A new attempt restarts the window."""
         scheduler = TestScheduler()
         source = scheduler.create_hot_observable(
             on_next(210, Progress(0, 100)),
@@ -66,8 +66,8 @@ class TestThroughput:
         results = scheduler.start(lambda: source.pipe(throughput()))
         assert [each.value.value.bytes_per_second for each in results.messages] == [0.0, 90.0, 0.0, 10.0]
 
-    def test_total_unknown(self):
-        """Without a total there is a rate, and no time left."""
+    def test_without_a_total_there_is_no_time_left(self):
+        """Without a total there is a rate, but no time left."""
         scheduler = TestScheduler()
         source = scheduler.create_hot_observable(
             on_next(210, Progress(0, None)), on_next(211, Progress(5, None))
@@ -75,8 +75,8 @@ class TestThroughput:
         results = scheduler.start(lambda: source.pipe(throughput()))
         assert results.messages[-1].value.value == Throughput(Progress(5, None), 5.0, None)
 
-    def test_same_moment(self):
-        """Two items at the same moment have no rate between them, and no division by zero."""
+    def test_two_items_at_the_same_moment_have_no_rate(self):
+        """Two items at the same moment have no rate, and cause no division by zero."""
         scheduler = TestScheduler()
         source = scheduler.create_hot_observable(
             on_next(210, Progress(0, 10)), on_next(210, Progress(10, 10)), on_next(211, Progress(0, 0, 2))
@@ -85,8 +85,8 @@ class TestThroughput:
         assert [each.value.value.bytes_per_second for each in results.messages] == [0.0, 0.0, 0.0]
         assert [each.value.value.seconds_left for each in results.messages] == [None, 0, 0]
 
-    def test_windows_are_per_subscriber(self):
-        """Two subscribers at the same time do not see each other's items."""
+    def test_each_subscriber_has_its_own_window(self):
+        """Two simultaneous subscribers do not see each other's items."""
         source = Subject()
         slow = source.pipe(throughput())
         seen: list[list[Throughput]] = [[], []]
@@ -99,8 +99,8 @@ class TestThroughput:
         assert [each.bytes_per_second for each in seen[0]] == [0.0, 10.0]
         assert [each.bytes_per_second for each in seen[1]] == [0.0]
 
-    def test_error_and_real_time(self):
-        """Without a scheduler it goes by the wall clock, and errors pass."""
+    def test_errors_pass_in_real_time(self):
+        """Without a scheduler it uses the wall clock, and errors pass."""
         up = upload(URL, bytes(3 << 20), client=ScriptedClient(refuse(pieces=2)), progress_interval=0)
         observed, _ = observe(up.pipe(throughput()))
         assert isinstance(observed.wait().error, httpx.ReadError)
@@ -110,7 +110,7 @@ class TestThroughput:
     @pytest.mark.parametrize(
         ("window", "error"), [(0, ValueError), (-1, ValueError), (float("inf"), ValueError), ("5", TypeError)]
     )
-    def test_wrong_window(self, window, error):
-        """A window that is none raises at the call."""
+    def test_an_invalid_window_raises_at_the_call(self, window, error):
+        """An invalid window raises at the call."""
         with pytest.raises(error, match="window"):
             throughput(window)

@@ -1,4 +1,4 @@
-"""The receiver: what it stores, what it answers, what it refuses, and that it stops without a trace."""
+"""The receiver: what it stores, answers and refuses, and that it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals,
 
 
 def part(disposition, value=b"", *headers):
-    """One part of a body whose boundary is B."""
+    """One part of a body with the boundary B."""
     if isinstance(disposition, str):
         disposition = disposition.encode()
     lines = [b"--B", b"Content-Disposition: form-data; " + disposition, *headers, b"", value]
@@ -50,7 +50,7 @@ def file_part(filename, content=b"", name="file"):
 
 @pytest.fixture
 def inbox(tmp_path):
-    """The directory that the receiver may write to."""
+    """The receiver's directory."""
     return tmp_path / "inbox"
 
 
@@ -63,14 +63,14 @@ def url(inbox):
 
 @pytest.fixture
 def client():
-    """A client that is not ours."""
+    """httpx's own client."""
     with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
         yield client
 
 
 @pytest.fixture
 def patient(monkeypatch):
-    """Receivers that would read on for an hour after a refusal."""
+    """Makes receivers read on for an hour after a refusal."""
     monkeypatch.setattr(server, "_LINGER", 3600.0)
 
 
@@ -90,7 +90,7 @@ def head(**headers):
 
 
 def answer(sock):
-    """The status and the JSON that come back on a bare connection."""
+    """The status and the JSON from a bare connection."""
     with http.client.HTTPResponse(sock) as response:
         response.begin()
         return response.status, json.loads(response.read())
@@ -105,22 +105,22 @@ def has_ended(sock):
 
 
 def stored(directory):
-    """What lies in the directory, by name."""
+    """The content of the directory, by name."""
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
 @pytest.fixture
-def begun(monkeypatch):
-    """Set as soon as a receiver has written some bytes of a file."""
-    begun = threading.Event()
+def has_begun(monkeypatch):
+    """Is set once a receiver has written some bytes of a file."""
+    has_begun = threading.Event()
     write = form.ReceivedFile.write
 
     def write_and_tell(file, data):
         write(file, data)
-        begun.set()
+        has_begun.set()
 
     monkeypatch.setattr(form.ReceivedFile, "write", write_and_tell)
-    return begun
+    return has_begun
 
 
 # What it stores and answers
@@ -129,7 +129,7 @@ def begun(monkeypatch):
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 @pytest.mark.parametrize("path", ["", "photos/2024?album=summer", "%0A%00/../x"])
 def test_files_and_fields_arrive_at_any_path(client, url, inbox, method, path):
-    """Every file lies in the directory byte for byte, and the answer says name, type, size and SHA-256."""
+    """Every file is stored byte for byte; the answer gives its name, type, size and SHA-256."""
     beach, empty = os.urandom(3_000_000), b""
     response = client.request(
         method,
@@ -176,7 +176,7 @@ def test_files_and_fields_arrive_at_any_path(client, url, inbox, method, path):
     ],
 )
 def test_names_are_decoded_as_browsers_encode_them(client, url, disposition, expected):
-    """UTF-8, with only %22, %0D and %0A decoded, a backslash as it is, and no filename* (RFC 7578, section 4.2)."""
+    """Names are UTF-8; only %22, %0D and %0A are decoded, and filename* is ignored (RFC 7578, section 4.2)."""
     response = client.post(url, content=part(disposition) + CLOSING, headers=FORM)
 
     (file,) = response.json()["files"]
@@ -193,14 +193,14 @@ def test_field_values_are_text(client, url):
 
 
 def test_a_form_without_parts_is_an_empty_answer(client, url):
-    """A closing boundary alone is well-formed: it has no fields and no files."""
+    """A closing boundary alone is a valid form without fields and files."""
     response = client.post(url, content=CLOSING, headers=FORM)
 
     assert (response.status_code, response.json()) == (200, {"fields": {}, "files": []})
 
 
 def test_every_content_arrives(client, url, inbox):
-    """Content that looks like boundaries or line ends arrives as it is, however the body is cut into pieces."""
+    """Content that looks like boundaries or line ends arrives unchanged, however the body is cut."""
     fragments = st.sampled_from([b"\r", b"\n", b"\r\n", b"--", b"\r\n--", b"\r\n--A", b"--B--", b"\0", b"x"])
     contents = st.lists(fragments | st.binary(max_size=20), max_size=12).map(b"".join)
 
@@ -222,7 +222,7 @@ def test_every_content_arrives(client, url, inbox):
 
 
 def test_a_browser_gets_a_page_to_upload_from(client, url):
-    """GET answers a page with a form that sends multipart/form-data; HEAD answers the same without the page."""
+    """GET answers with a page that has a multipart/form-data form; HEAD answers the same without the page."""
     page = client.get(url)
 
     assert page.status_code == 200
@@ -238,7 +238,7 @@ def test_every_answer_has_a_date(client, url):
     assert all("Date" in response.headers for response in answers)
 
 
-# Where files land
+# Where files are stored
 
 
 @pytest.mark.parametrize(
@@ -270,15 +270,15 @@ def test_every_answer_has_a_date(client, url):
         ("x" * 300 + ". long suffix with  spaces", "x" * 180 + ". long suffix with"),
     ],
 )
-def test_a_file_lands_under_a_harmless_name(client, url, inbox, filename, name):
-    """Only the base name counts, without what a system or a terminal could take for something else."""
+def test_a_file_is_stored_under_a_harmless_name(client, url, inbox, filename, name):
+    """Only the base name is used, without parts that a system or a terminal could misread."""
     client.post(url, content=file_part(filename) + CLOSING, headers=FORM)
 
     assert list(stored(inbox)) == [name]
 
 
 def test_no_filename_leaves_the_directory(client, url, inbox):
-    """Whatever the filename: one new file, right in the directory, with a portable name; the answer is faithful."""
+    """Any filename gives one new file in the directory with a portable name, as the answer says."""
     fragments = [
         "/",
         "\\",
@@ -324,7 +324,7 @@ def test_no_filename_leaves_the_directory(client, url, inbox):
 
 
 def test_a_file_never_replaces_another(client, url, inbox):
-    """The same name again gets a number before its suffix, within one upload too."""
+    """A repeated name gets a number before its suffix, even within one upload."""
     inbox.joinpath("beach (1).jpg").write_bytes(b"mine")
     body = file_part("beach.jpg", b"1") + file_part("beach.jpg", b"2") + file_part("README", b"3") + CLOSING
 
@@ -340,8 +340,8 @@ def test_a_file_never_replaces_another(client, url, inbox):
     }
 
 
-def test_concurrent_uploads_of_one_name_all_land(url, inbox):
-    """Uploads at the same time never claim the same name."""
+def test_concurrent_uploads_of_one_name_are_all_stored(url, inbox):
+    """Simultaneous uploads never get the same name."""
     count = 8
     together = threading.Barrier(count)
 
@@ -362,7 +362,7 @@ def test_concurrent_uploads_of_one_name_all_land(url, inbox):
 
 @posix_only
 def test_a_symbolic_link_is_not_followed(client, url, inbox, tmp_path):
-    """A link in the directory is a name that is taken, even where it leads nowhere."""
+    """A link in the directory counts as a taken name, even if it is broken."""
     outside = tmp_path / "outside"
     inbox.joinpath("beach.jpg").symlink_to(outside)
 
@@ -373,8 +373,8 @@ def test_a_symbolic_link_is_not_followed(client, url, inbox, tmp_path):
 
 
 @posix_only
-def test_a_file_has_the_permissions_that_any_new_file_has(client, url, inbox):
-    """The umask decides, as for a file that the user writes."""
+def test_a_file_has_the_permissions_of_any_new_file(client, url, inbox):
+    """The umask decides, as for any file of the user."""
     inbox.joinpath("ordinary").touch()
 
     client.post(url, content=file_part("uploaded") + CLOSING, headers=FORM)
@@ -410,7 +410,7 @@ def test_a_file_has_the_permissions_that_any_new_file_has(client, url, inbox):
     ],
 )
 def test_a_malformed_body_is_a_400(client, url, inbox, headers, rest, error):
-    """The answer says what is wrong, and the files that came before are not kept."""
+    """The answer says what is wrong, and the files before it are deleted."""
     response = client.post(url, content=file_part("before", b"content") + rest, headers=headers)
 
     assert response.status_code == 400
@@ -419,7 +419,7 @@ def test_a_malformed_body_is_a_400(client, url, inbox, headers, rest, error):
 
 
 def test_a_body_at_the_limits_is_taken(client, url, inbox):
-    """1000 parts and 1 MiB of fields are not too many."""
+    """1000 parts and 1 MiB of fields are accepted."""
     files = [file_part(f"{number}") for number in range(999)]
     body = part('name="a"', bytes(2**20)) + b"".join(files) + CLOSING
 
@@ -428,7 +428,7 @@ def test_a_body_at_the_limits_is_taken(client, url, inbox):
 
 
 def test_another_method_is_a_405(client, url):
-    """The answer says which methods there are."""
+    """The answer lists the allowed methods."""
     response = client.patch(url, content=CLOSING, headers=FORM)
 
     assert response.status_code == 405
@@ -437,7 +437,7 @@ def test_another_method_is_a_405(client, url):
 
 
 def test_a_body_of_exactly_the_limit_is_taken(client, inbox):
-    """The limit counts the whole body, and a body that reaches it is not over it."""
+    """The limit is for the whole body, and a body of exactly that size is accepted."""
     body = file_part("content", b"content") + CLOSING
     with receiver.running(inbox, max_size=len(body)) as url:
         taken = client.post(url, content=body, headers=FORM)
@@ -448,7 +448,7 @@ def test_a_body_of_exactly_the_limit_is_taken(client, inbox):
 
 
 def test_a_body_that_announces_too_much_is_a_413_at_once(url, inbox, patient):
-    """The answer comes while the client is still sending, and the client may go on until it reads it."""
+    """The answer comes during the body, and the client may continue until it reads it."""
     body = file_part("content", bytes(2**22)) + CLOSING
     with connected(url) as sock:
         sock.sendall(head(Content_Length=len(body)) + body[:100])
@@ -459,8 +459,8 @@ def test_a_body_that_announces_too_much_is_a_413_at_once(url, inbox, patient):
     assert stored(inbox) == {}
 
 
-def test_a_client_that_waits_is_told_before_it_sends(url):
-    """With Expect: 100-continue the first and only answer is the 413 (RFC 9110, section 10.1.1)."""
+def test_a_client_that_expects_continue_gets_its_413_first(url):
+    """With Expect: 100-continue the only answer is the 413 (RFC 9110, section 10.1.1)."""
     with connected(url) as sock:
         sock.sendall(head(Content_Length=2**40, Expect="100-continue"))
 
@@ -468,7 +468,7 @@ def test_a_client_that_waits_is_told_before_it_sends(url):
 
 
 def test_a_body_without_a_length_is_a_413_when_it_crosses_the_limit(url, inbox):
-    """Nothing that had been stored by then is kept."""
+    """What was stored before is deleted."""
     body = file_part("content", bytes(2**22))
     with connected(url) as sock:
         sock.sendall(head(Transfer_Encoding="chunked") + b"%x\r\n" % len(body) + body)
@@ -479,7 +479,7 @@ def test_a_body_without_a_length_is_a_413_when_it_crosses_the_limit(url, inbox):
 
 
 def test_a_refused_connection_is_closed(url, monkeypatch):
-    """A client that does not close it does not keep it."""
+    """The receiver closes the connection even if the client does not."""
     monkeypatch.setattr(server, "_LINGER", 0.0)
     with connected(url) as sock:
         sock.sendall(head(Content_Length=2**40))
@@ -492,41 +492,41 @@ def test_a_refused_connection_is_closed(url, monkeypatch):
 
 
 def test_a_client_that_sends_everything_first_gets_its_413(client, url, patient):
-    """What still comes is read, so that no reset takes the answer away."""
+    """The rest of the body is read, so that no reset destroys the answer."""
     body = file_part("content", bytes(2**24)) + CLOSING
 
     assert client.post(url, content=body, headers=FORM).status_code == 413
 
 
-# Nothing stays of an upload that broke off
+# Interrupted uploads
 
 
-def test_a_client_that_goes_away_leaves_nothing(inbox, begun):
-    """The file is on disk while it comes in, hidden, and gone once the client is."""
+def test_a_client_that_goes_away_leaves_nothing(inbox, has_begun):
+    """The file is on disk under a hidden name while it arrives, and is deleted when the client leaves."""
     with receiver.running(inbox) as url, connected(url) as sock:
         sock.sendall(head(Content_Length=1000) + file_part("content", b"some") + file_part("next")[:-2])
-        assert begun.wait(PATIENCE)
+        assert has_begun.wait(PATIENCE)
         assert all(name.startswith(".") for name in stored(inbox))
         assert b"some" in stored(inbox).values()
 
     assert stored(inbox) == {}
 
 
-def test_stopping_cuts_off_an_upload_that_is_stuck(inbox, begun):
-    """Leaving the block waits for no client, and leaves nothing of its upload."""
+def test_stopping_ends_a_stalled_upload(inbox, has_begun):
+    """Leaving the block does not wait for clients, and deletes their uploads."""
     with contextlib.ExitStack() as stack:
         with receiver.running(inbox) as url:
             sock = stack.enter_context(connected(url))
             sock.sendall(head(Content_Length=1000) + file_part("content", b"some")[:-2])
-            assert begun.wait(PATIENCE)
+            assert has_begun.wait(PATIENCE)
             assert len(stored(inbox)) == 1
 
         assert stored(inbox) == {}
         assert has_ended(sock)
 
 
-def test_stopping_waits_until_an_upload_has_been_stored(inbox, monkeypatch):
-    """A body that arrived whole is not cut in two: its file has its name when the block ends."""
+def test_stopping_waits_for_the_storing_of_a_complete_upload(inbox, monkeypatch):
+    """A body that has arrived completely is stored: its file has its name when the block ends."""
     storing, stopping = threading.Event(), threading.Event()
     keep = form.ReceivedFile.keep
 
@@ -550,7 +550,7 @@ def test_stopping_waits_until_an_upload_has_been_stored(inbox, monkeypatch):
 
 
 def test_stopping_does_not_wait_for_a_refused_client(inbox, patient):
-    """A client that still sends after its 413 does not hold up the end."""
+    """A client that still sends after its 413 does not delay the end."""
     with contextlib.ExitStack() as stack:
         with receiver.running(inbox, max_size=1) as url:
             sock = stack.enter_context(connected(url))
@@ -560,8 +560,8 @@ def test_stopping_does_not_wait_for_a_refused_client(inbox, patient):
         assert has_ended(sock)
 
 
-def test_a_disk_that_takes_no_more_is_a_500(client, url, inbox, monkeypatch):
-    """The answer says why, and no part of the upload is kept, also not what had its name already."""
+def test_a_full_disk_is_a_500(client, url, inbox, monkeypatch):
+    """The answer says why, and every part of the upload is deleted, even files with their final name."""
     keep = form.ReceivedFile.keep
 
     def keep_the_first(file, directory):
@@ -577,8 +577,8 @@ def test_a_disk_that_takes_no_more_is_a_500(client, url, inbox, monkeypatch):
     assert stored(inbox) == {}
 
 
-def test_a_directory_that_is_gone_is_a_500(client, url, inbox):
-    """The receiver outlives it and says what is missing."""
+def test_a_deleted_directory_is_a_500(client, url, inbox):
+    """The receiver survives, and says what is missing."""
     shutil.rmtree(inbox)
 
     response = client.post(url, content=file_part("content") + CLOSING, headers=FORM)
@@ -590,8 +590,8 @@ def test_a_directory_that_is_gone_is_a_500(client, url, inbox):
 # running()
 
 
-def test_without_a_directory_a_temporary_one_comes_and_goes(client, begun, tmp_path, monkeypatch):
-    """Files go to a directory of their own, which is removed at the end with all that is in it."""
+def test_without_a_directory_a_temporary_one_is_used(client, has_begun, tmp_path, monkeypatch):
+    """Files go to a temporary directory, which is removed in the end with its content."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with receiver.running() as url:
         client.post(url, content=file_part("content", b"some") + CLOSING, headers=FORM)
@@ -602,7 +602,7 @@ def test_without_a_directory_a_temporary_one_comes_and_goes(client, begun, tmp_p
 
 
 def test_a_missing_directory_is_created(tmp_path):
-    """With its parents; what is there already stays."""
+    """Its parents are created too; existing files stay."""
     directory = tmp_path / "a" / "b"
     for _ in range(2):
         with receiver.running(str(directory)):
@@ -612,7 +612,7 @@ def test_a_missing_directory_is_created(tmp_path):
 
 
 def test_a_file_in_place_of_the_directory_is_an_error(tmp_path):
-    """It is raised where running() is entered, and nothing is left running."""
+    """running() raises it on entry, and leaves nothing running."""
     path = tmp_path / "file"
     path.touch()
     threads = threading.active_count()
@@ -623,7 +623,7 @@ def test_a_file_in_place_of_the_directory_is_an_error(tmp_path):
 
 
 def test_it_listens_on_loopback_only(url):
-    """The URL is a loopback address with a port, and no other address of the machine answers."""
+    """The URL is a loopback address with a port, and other addresses do not answer."""
     address = httpx.URL(url)
 
     assert (address.scheme, address.host, address.path) == ("http", "127.0.0.1", "/")
@@ -633,7 +633,7 @@ def test_it_listens_on_loopback_only(url):
 
 
 def test_several_run_side_by_side(client):
-    """Each has a port and a directory of its own."""
+    """Each has its own port and directory."""
     body = file_part("content") + CLOSING
     with receiver.running() as first, receiver.running() as second:
         assert first != second
@@ -642,7 +642,7 @@ def test_several_run_side_by_side(client):
 
 
 def test_it_runs_inside_a_running_loop():
-    """In asyncio, and so in a Jupyter kernel, the loop stays free for the client."""
+    """In asyncio, and in a Jupyter kernel, the loop stays free for the client."""
 
     async def send():
         with receiver.running() as url:
@@ -653,7 +653,7 @@ def test_it_runs_inside_a_running_loop():
 
 
 def test_it_runs_on_a_worker_thread(client):
-    """Neither the main thread nor its signals are needed."""
+    """It needs neither the main thread nor signals."""
 
     def send():
         with receiver.running() as url:
@@ -665,7 +665,7 @@ def test_it_runs_on_a_worker_thread(client):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_exception_in_the_block_passes_through(error):
-    """The receiver is stopped and the exception is the caller's own."""
+    """The receiver stops, and the caller's exception is raised."""
     threads = threading.active_count()
 
     with pytest.raises(error, match="mine"), receiver.running():
@@ -674,14 +674,14 @@ def test_an_exception_in_the_block_passes_through(error):
 
 
 def descriptors():
-    """How many descriptors this process has open."""
+    """The number of this process's open descriptors."""
     return len(list(Path("/dev/fd").iterdir()))
 
 
 @posix_only
-def test_nothing_stays_open(inbox, begun):
-    """After the block there is no thread, socket or file more than before: idle, finished or stuck, all are closed."""
-    with receiver.running(inbox):  # whatever the first use opens for good
+def test_nothing_stays_open(inbox, has_begun):
+    """After the block no new thread, socket or file is left, whether connections were idle, finished or stalled."""
+    with receiver.running(inbox):  # opens what stays open after the first use
         pass
     gc.collect()
     before = descriptors(), set(threading.enumerate())
@@ -692,24 +692,24 @@ def test_nothing_stays_open(inbox, begun):
             finished.sendall(head(Content_Length=len(CLOSING)) + CLOSING)
             assert answer(finished)[0] == 200
             stuck.sendall(head(Content_Length=1000) + file_part("content", b"some")[:-2])
-            assert begun.wait(PATIENCE)
+            assert has_begun.wait(PATIENCE)
         assert all(map(has_ended, (idle, finished, stuck)))
     gc.collect()
 
     assert (descriptors(), set(threading.enumerate())) == before
 
 
-def test_stopping_loses_no_connection_that_it_was_accepting():
-    """A client that connects while the receiver stops is closed like any other."""
+def test_stopping_closes_a_connection_that_is_being_accepted():
+    """A client that connects during the stop is closed like any other."""
     for _ in range(20):
         with contextlib.ExitStack() as stack:
             with receiver.running() as url:
                 clients = [stack.enter_context(connected(url)) for _ in range(20)]
             assert all(map(has_ended, clients))
-        gc.collect()  # a socket that was lost is a ResourceWarning
+        gc.collect()  # a lost socket is a ResourceWarning
 
 
-def test_it_says_nothing(client, capfd):
+def test_it_prints_nothing(client, capfd):
     """Starting, uploading, refusing and stopping write nothing to the standard streams."""
     with receiver.running(max_size=1000) as url:
         client.get(url)
@@ -724,7 +724,7 @@ def test_it_says_nothing(client, capfd):
 
 @contextlib.contextmanager
 def served(arguments, setup="pass"):
-    """`serve()` in a process of its own, and the URL it printed first."""
+    """Run `serve()` in a separate process; return the URL that it printed first."""
     code = f"import signal; {setup}; from rxupload import receiver; receiver.serve({arguments})"
     with subprocess.Popen(
         [sys.executable, "-W", "error", "-c", code],
@@ -741,7 +741,7 @@ def served(arguments, setup="pass"):
 
 
 CTRL_C_WORKS = "signal.signal(signal.SIGINT, signal.default_int_handler)"
-CTRL_C_IGNORED = "signal.signal(signal.SIGINT, signal.SIG_IGN)"  # as in a shell's background
+CTRL_C_IGNORED = "signal.signal(signal.SIGINT, signal.SIG_IGN)"  # as for a background job of a shell
 
 
 @posix_only
@@ -749,8 +749,8 @@ CTRL_C_IGNORED = "signal.signal(signal.SIGINT, signal.SIG_IGN)"  # as in a shell
     ("setup", "ending"),
     [(CTRL_C_WORKS, signal.SIGINT), (CTRL_C_WORKS, signal.SIGTERM), (CTRL_C_IGNORED, signal.SIGTERM)],
 )
-def test_serve_says_what_it_does_until_it_is_stopped(client, inbox, setup, ending):
-    """The URL first, then a line for each upload; Ctrl-C and SIGTERM end it quietly and well."""
+def test_serve_prints_its_uploads_until_it_is_stopped(client, inbox, setup, ending):
+    """It prints the URL, then a line for each upload; Ctrl-C and SIGTERM end it quietly with success."""
     body = file_part("../海滩.jpg", b"content") + CLOSING
     with served(f"port=0, directory={os.fspath(inbox)!r}, max_size=1000", setup) as (process, url):
         statuses = [
@@ -775,14 +775,14 @@ def test_serve_says_what_it_does_until_it_is_stopped(client, inbox, setup, endin
 
 @posix_only
 def test_serve_prints_any_filename_in_any_encoding(client, inbox):
-    """A terminal whose encoding lacks a character does not fail the upload."""
+    """A terminal with an encoding that lacks a character does not fail the upload."""
     setup = "import sys; sys.stdout.reconfigure(encoding='ascii')"
     with served(f"port=0, directory={os.fspath(inbox)!r}", setup) as (process, url):
         assert client.post(url, content=file_part("é") + CLOSING, headers=FORM).status_code == 200
         assert process.stdout.readline() == "Received \\xe9 (0 bytes)\n"
 
 
-def test_serve_listens_where_it_is_told(client, inbox):
+def test_serve_listens_on_the_given_address(client, inbox):
     """An IPv6 address works, and is in brackets in the URL."""
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
@@ -794,7 +794,7 @@ def test_serve_listens_where_it_is_told(client, inbox):
 
 
 def test_a_taken_port_is_an_error(url, inbox):
-    """It is raised at once, for the command to tell."""
+    """The error is raised at once, so that the command can print it."""
     with pytest.raises(OSError, match=r"."):
         receiver.serve(port=httpx.URL(url).port, directory=inbox)
 
@@ -804,7 +804,7 @@ def test_a_taken_port_is_an_error(url, inbox):
 
 @pytest.mark.parametrize("missing", ["uvicorn", "starlette", "python_multipart"])
 def test_without_the_extra_the_import_says_what_to_install(missing):
-    """The error names the extra, not a package that the user never heard of."""
+    """The error names the extra instead of an unknown package."""
     code = f"import sys; sys.modules[{missing!r}] = None; import rxupload.receiver"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
 
@@ -813,7 +813,7 @@ def test_without_the_extra_the_import_says_what_to_install(missing):
     assert 'pip install "rxupload[receiver]"' in result.stderr
 
 
-def test_the_module_is_what_it_says():
-    """The public names are these two."""
+def test_the_public_names():
+    """These two are the public names."""
     assert receiver.__all__ == ["running", "serve"]
     assert Path(receiver.__file__).parent.name == "receiver"

@@ -1,4 +1,4 @@
-"""An Observable as a source: when it is subscribed to, how its producer waits, and what is left when a pass ends."""
+"""An Observable as a source: when it is subscribed to, how its producer waits, and how a pass ends."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ from rxupload._transfer import EXTENSION, Disposed
 URL = "http://upload.test/"
 
 
-class Hand:
-    """A cold Observable whose every notification the test makes, on whatever thread it likes."""
+class Manual:
+    """A cold Observable that the test drives by hand, from any thread."""
 
     def __init__(self):
         self.observers = queue.SimpleQueue()
@@ -67,7 +67,7 @@ class Hand:
 
 
 class Endless:
-    """A thread that emits until its subscription is disposed, and counts the bytes that were taken from it."""
+    """A thread that emits until its subscription is disposed, and counts the bytes that it emitted."""
 
     def __init__(self, item=bytes(64 * 1024)):
         self.taken = 0
@@ -89,22 +89,22 @@ class Endless:
 
 
 @pytest.fixture
-def full(monkeypatch):
-    """Is set each time that a producer comes upon a full buffer, before it waits."""
-    full = threading.Event()
+def buffer_full(monkeypatch):
+    """Is set each time a producer meets a full buffer, before it waits."""
+    buffer_full = threading.Event()
     reason_not_to_wait = ObservableReader._reason_not_to_wait
 
     def spy(stream):
-        full.set()
+        buffer_full.set()
         return reason_not_to_wait(stream)
 
     monkeypatch.setattr(ObservableReader, "_reason_not_to_wait", spy)
-    return full
+    return buffer_full
 
 
 @pytest.fixture
 def threads():
-    """Runs the producer's side on threads; none of them may be left waiting."""
+    """Runs the producer's side on threads, which must all end."""
     with ThreadPoolExecutor(4) as threads:
         yield threads
 
@@ -125,30 +125,30 @@ def cranked(file, **kwargs):
 
 
 def patient_client(**kwargs):
-    """A client that waits for a server as long as it takes."""
+    """A client without a time limit."""
     return httpx.Client(transport=UploadTransport(**kwargs), timeout=None)
 
 
 def content_of(body):
-    """What is in the one file part of a body."""
+    """The content of the body's only file part."""
     _, _, rest = body.partition(b"\r\n\r\n")
     return rest[: rest.rindex(b"\r\n--", 0, -4)]
 
 
 def content_so_far(body):
-    """What has come of the content of the one file part."""
+    """The content of the only file part, as far as it has come."""
     return body.partition(b"\r\n\r\n")[2]
 
 
 @pytest.fixture
 def owner():
-    """An upload that sources are opened for."""
+    """An upload for which sources are opened."""
     with closing(FakeOwner()) as owner:
         yield owner
 
 
 def read(observable, size=None):
-    """What one upload of this source would send."""
+    """What one upload of this source sends."""
     with (
         closing(FakeOwner()) as owner,
         closing(make_source(observable, size=size).open(owner)) as reader,
@@ -157,7 +157,7 @@ def read(observable, size=None):
 
 
 def sent(up, client):
-    """Run an upload whose request is answered as soon as it is whole; the content of its file."""
+    """Run an upload and answer its request once it is complete; return the content of its file."""
     observed, _ = observe(up)
     exchange = client.next_request()
     content = content_of(exchange.take_all())
@@ -168,8 +168,8 @@ def sent(up, client):
 
 
 class TestContent:
-    def test_chunked(self):
-        """An Observable uploads chunked, with no total, and is called "upload" like all that have no name."""
+    def test_it_is_sent_chunked(self):
+        """An Observable is sent chunked, without a total, and with the default name "upload"."""
         up, client = cranked(reactivex.of(b"one", b"", b"two"))
         observed, _ = observe(up)
         exchange = client.next_request()
@@ -180,8 +180,8 @@ class TestContent:
         assert b'filename="upload"' in body
         assert content_of(body) == b"onetwo"
 
-    def test_declared_size(self):
-        """A declared size gives the body its Content-Length, and the progress its total."""
+    def test_a_declared_size_is_the_length(self):
+        """A declared size gives the body its Content-Length and the progress its total."""
         up, client = cranked(File(reactivex.of(b"one", b"two"), size=6))
         observed, _ = observe(up)
         exchange = client.next_request()
@@ -193,11 +193,11 @@ class TestContent:
     @pytest.mark.parametrize(
         ("size", "message"), [(5, "more than the 5"), (7, "7 bytes expected, and it ended after 6")]
     )
-    def test_wrong_declared_size(self, size, message):
-        """An Observable of another size than declared is SourceChanged, and its subscription is disposed."""
+    def test_a_wrong_declared_size_is_source_changed(self, size, message):
+        """An Observable that does not match its declared size is SourceChanged, and its subscription is disposed."""
         with pytest.raises(SourceChanged, match=f"the Observable: {message}"):
             read(reactivex.of(b"one", b"two"), size)
-        hand = Hand()
+        hand = Manual()
         up, client = cranked(File(hand.observable, size=2))
         observed, _ = observe(up)
         hand.next_observer().on_next(b"one")
@@ -216,12 +216,12 @@ class TestContent:
         ],
         ids=["bytearray", "strided", "two dimensions", "array of double"],
     )
-    def test_anything_with_a_buffer(self, item):
-        """The bytes of any buffer are sent, whatever its items are and however they lie in memory."""
+    def test_items_may_be_any_buffer(self, item):
+        """The bytes of any buffer are sent, whatever its format and layout."""
         assert read(reactivex.of(b"<", item, b">")) == b"<" + memoryview(item).tobytes() + b">"
 
     def test_items_are_copied(self, owner):
-        """A producer may use the same buffer again as soon as on_next has returned."""
+        """A producer may reuse a buffer as soon as on_next has returned."""
         subject = Subject()
         with closing(make_source(subject).open(owner)) as reader:
             buffer = bytearray(b"one")
@@ -229,12 +229,12 @@ class TestContent:
             buffer[:] = b"two"
             subject.on_next(memoryview(buffer))
             buffer[:] = b"..."
-            buffer.append(0)  # nothing holds on to it either
+            buffer.append(0)  # no export is left, so it can be resized
             subject.on_completed()
             assert read_all(reader, owner) == b"onetwo"
 
-    def test_pieces_of_a_long_item_are_bounded(self):
-        """A client that is not ours gets a long item in pieces of at most 1 MiB, like those of any other source."""
+    def test_a_long_item_is_split_for_other_clients(self):
+        """Another client gets a long item in pieces of at most 1 MiB, as from any other source."""
         up, client = cranked(reactivex.of(bytes(3 * LIMIT + 1)))
         observe(up)
         exchange = client.next_request()
@@ -243,11 +243,11 @@ class TestContent:
         assert all(0 < len(piece) <= LIMIT for piece in pieces)
         assert content_of(b"".join(pieces)) == bytes(3 * LIMIT + 1)
 
-    def test_empty(self):
+    def test_no_item_is_an_empty_file(self):
         """An Observable that completes without an item is an empty file."""
         assert sent(*cranked(reactivex.empty())) == b""
 
-    def test_several_files(self):
+    def test_it_may_be_one_of_several_files(self):
         """An Observable may be one of several files, before or after another."""
         client = HandCrankedClient()
         observed, _ = observe(
@@ -266,8 +266,8 @@ class TestContent:
         st.sampled_from(["in subscribe", "on the trampoline", "on a thread"]),
         st.booleans(),
     )
-    def test_whatever_is_emitted_arrives(self, sizes, how, sized):
-        """Items of any sizes arrive byte for byte, whether emitted within subscribe or from another thread."""
+    def test_items_of_any_size_arrive(self, sizes, how, sized):
+        """Items of any size arrive byte for byte, whether emitted within subscribe or from another thread."""
         items = [bytes([index + 1]) * size for index, size in enumerate(sizes)]
 
         def subscribe(observer, scheduler):
@@ -286,9 +286,9 @@ class TestContent:
 
 
 class TestSubscription:
-    def test_cold(self):
-        """Nothing is subscribed to before the upload is; each upload then subscribes for itself, on another thread."""
-        hand = Hand()
+    def test_a_cold_observable_is_subscribed_to_by_each_upload(self):
+        """Each upload subscribes when it starts, on a thread of its own, and not before."""
+        hand = Manual()
         up, client = cranked(hand.observable)
         assert hand.subscribed == 0
         for number, content in enumerate([b"one", b"two"], 1):
@@ -304,16 +304,14 @@ class TestSubscription:
             assert hand.subscribed == number
             assert hand.threads[-1].ident not in observed.threads | {threading.get_ident()}
 
-    def test_hot_is_heard_from_the_first_progress_on(self):
-        """A hot Observable is subscribed to when Progress(sent=0) comes, and what it emitted before is not sent."""
+    def test_a_hot_observable_is_heard_from_the_first_progress(self):
+        """A hot Observable is subscribed to when Progress(sent=0) comes; earlier items are not sent."""
         subject = Subject()
         subject.on_next(b"before")
 
         def emit(item):
             if isinstance(item, Progress) and item.sent == 0:
-                subject.on_next(
-                    b"since"
-                )  # on the upload's own thread, which does no harm while there is room
+                subject.on_next(b"since")  # on the upload's own thread, which may emit while there is room
                 subject.on_completed()
 
         up, client = cranked(subject)
@@ -323,8 +321,8 @@ class TestSubscription:
         exchange.respond()
         observed.wait()
 
-    def test_replay(self):
-        """A ReplaySubject gives what it has kept, more than the buffer holds too, and then what comes."""
+    def test_a_replay_subject_gives_all_it_has_kept(self):
+        """A ReplaySubject gives what it has kept, even more than the buffer holds, and then what comes."""
         subject = ReplaySubject()
         for _ in range(3):
             subject.on_next(bytes(LIMIT))
@@ -337,9 +335,9 @@ class TestSubscription:
         exchange.respond()
         observed.wait()
 
-    def test_second_pass(self):
-        """A further pass disposes the subscription of the one that broke off, and subscribes again."""
-        hand = Hand()
+    def test_a_second_pass_subscribes_again(self):
+        """A further pass disposes the earlier subscription and subscribes again."""
+        hand = Manual()
         up, client = cranked(hand.observable)
         observed, _ = observe(up)
         hand.next_observer().on_next(b"one")
@@ -358,8 +356,8 @@ class TestSubscription:
         assert observed.wait().progress[-1].attempt == 2
         assert hand.subscribed == 2
 
-    def test_redirect(self):
-        """A 307 sends what the Observable emits for a subscription of its own."""
+    def test_a_redirect_subscribes_again(self):
+        """After a 307 the Observable is subscribed to again, and that content is sent."""
         bodies = []
 
         def script(connection):
@@ -376,9 +374,9 @@ class TestSubscription:
             assert not server.errors
         assert bodies == [b"pass 1", b"pass 2"]
 
-    def test_retry(self):
-        """A retry subscribes again, after the subscription of the upload that failed was disposed."""
-        hand = Hand()
+    def test_a_retry_subscribes_again(self):
+        """A retry disposes the failed upload's subscription and subscribes again."""
+        hand = Manual()
         client = ScriptedClient(refuse(), answer())
         observed, _ = observe(upload(URL, hand.observable, client=client).pipe(ops.retry(2)))
         hand.next_observer()
@@ -388,8 +386,8 @@ class TestSubscription:
         assert client.requests == 2
 
     @pytest.mark.parametrize("kind", [Subject, lambda: BehaviorSubject(b"one")])
-    def test_subject_that_was_read(self, kind):
-        """A Subject does not emit again what it has emitted: a second pass is an error, never an empty body."""
+    def test_a_second_pass_over_a_subject_is_an_error(self, kind):
+        """A Subject does not repeat its items: a second pass is an error, and not an empty body."""
         subject = kind()
         up, client = cranked(subject)
         observed, _ = observe(up.pipe(ops.retry(2)))
@@ -405,8 +403,8 @@ class TestSubscription:
         assert "the Observable was read before, and can be read only once" in str(error)
         assert "give a path, bytes, or a ReplaySubject" in str(error)
 
-    def test_subject_that_has_completed(self):
-        """A Subject that completed before the upload listened is an error, and not an empty file."""
+    def test_a_completed_subject_is_an_error(self):
+        """A Subject that completed before the upload subscribed is an error, and not an empty file."""
         subject = Subject()
         subject.on_next(b"one")
         subject.on_completed()
@@ -416,14 +414,14 @@ class TestSubscription:
         assert "the Observable completed before the upload listened" in str(error)
         assert client.no_request()
 
-    def test_subject_that_was_disposed(self):
-        """It says so itself."""
+    def test_a_disposed_subject_raises_its_own_error(self):
+        """A disposed Subject raises its own error."""
         subject = Subject()
         subject.dispose()
         assert isinstance(observe(upload(URL, subject))[0].wait().error, DisposedException)
 
-    def test_subject_that_was_heard(self):
-        """What a first attempt has heard but not sent is missing from a second one, which is an error."""
+    def test_a_retry_of_a_subject_that_was_heard_is_an_error(self):
+        """Items that a first attempt received but did not send are lost to a second one, which is an error."""
         subject = Subject()
         up, client = cranked(subject)
         observed, _ = observe(up.pipe(ops.retry(2)))
@@ -432,8 +430,8 @@ class TestSubscription:
         exchange.fail(httpx.ConnectError("lost"))
         assert "the Observable was read before" in str(observed.wait().error)
 
-    def test_replay_subject(self):
-        """A ReplaySubject gives the whole again."""
+    def test_a_replay_subject_can_be_retried(self):
+        """A ReplaySubject repeats all its items for the retry."""
         subject = ReplaySubject()
         subject.on_next(b"one")
         subject.on_completed()
@@ -447,25 +445,25 @@ class TestSubscription:
         assert run(upload(URL, subject, client=client).pipe(ops.retry(2))).status_code == 200
         assert bodies == [b"one"]
 
-    def test_disposed_when_the_connection_fails(self):
-        """An upload that sends nothing of it disposes the subscription nonetheless."""
-        hand = Hand()
+    def test_a_failed_connection_disposes_it(self):
+        """An upload that sends nothing still disposes the subscription."""
+        hand = Manual()
         observed, _ = observe(upload("http://127.0.0.1:1/", hand.observable))
         hand.wait_for_dispose()
         assert isinstance(observed.wait().error, httpx.ConnectError)
 
-    def test_disposed_when_a_later_file_is_missing(self, tmp_path):
+    def test_a_missing_later_file_disposes_it(self, tmp_path):
         """An upload that cannot open its other files disposes the subscription, and sends nothing."""
-        hand = Hand()
+        hand = Manual()
         up, client = cranked([hand.observable, tmp_path / "missing"])
         observed, _ = observe(up)
         hand.wait_for_dispose()
         assert isinstance(observed.wait().error, FileNotFoundError)
         assert client.no_request()
 
-    def test_its_thread_ends_with_subscribe(self):
-        """The thread on which it is subscribed to lives no longer than the subscribing."""
-        hand = Hand()
+    def test_the_source_thread_ends_with_subscribe(self):
+        """The thread that subscribes ends when subscribe returns."""
+        hand = Manual()
         up, client = cranked(hand.observable)
         _, subscription = observe(up)
         client.next_request()
@@ -476,8 +474,8 @@ class TestSubscription:
 
     @pytest.mark.parametrize("source_scheduler", [None, CurrentThreadScheduler(), ImmediateScheduler()])
     @pytest.mark.parametrize("scheduler", [CurrentThreadScheduler(), ImmediateScheduler()])
-    def test_upload_in_place(self, scheduler, source_scheduler):
-        """An upload that runs in place reads one that emits in place as well, and of any length."""
+    def test_an_upload_on_the_current_thread_reads_an_observable_on_it(self, scheduler, source_scheduler):
+        """If upload and Observable both run on the current thread, content of any length arrives."""
         items = [bytes(LIMIT)] * 3
         observable = reactivex.from_iterable(items, scheduler=source_scheduler)
         client = ScriptedClient(answer())
@@ -488,7 +486,7 @@ class TestSubscription:
 
 
 class Foreign(abc.ObservableBase):
-    """An Observable that is not reactivex's own: nothing stands between it and its observer."""
+    """An Observable that is not reactivex's own, so nothing stands between it and its observer."""
 
     def __init__(self):
         self.disposed = threading.Event()
@@ -500,14 +498,14 @@ class Foreign(abc.ObservableBase):
 
 class TestErrors:
     @pytest.mark.parametrize("item", ["text", 5, None])
-    def test_items_that_are_no_bytes(self, item):
-        """An item that is not bytes-like is a TypeError with its index: the first before anything is sent."""
+    def test_an_item_that_is_not_bytes_is_a_type_error(self, item):
+        """An item that is not bytes-like is a TypeError with its index; if it is the first, nothing is sent."""
         message = f"the Observable must give bytes, and its item {{}} is {type(item).__name__}"
         up, client = cranked(reactivex.of(item))
         observed, _ = observe(up)
         assert str(observed.wait().error) == message.format(0)
         assert client.no_request()
-        hand = Hand()
+        hand = Manual()
         up, client = cranked(hand.observable)
         observed, _ = observe(up)
         observer = hand.next_observer()
@@ -519,8 +517,8 @@ class TestErrors:
         assert str(observed.wait().error) == message.format(1)
         assert exchange.end() is observed.error
 
-    def test_upload_of_an_upload(self):
-        """An Upload is refused at once; behind an operator its items are what is wrong, and it is aborted."""
+    def test_an_upload_as_a_source_is_refused(self):
+        """An Upload is refused at once; behind an operator its items are the error, and it is aborted."""
         inner, inner_client = cranked(b"data")
         with pytest.raises(TypeError, match=r"file: an Upload is not a file; .* use upload_all"):
             upload("http://127.0.0.1/", inner)
@@ -532,15 +530,15 @@ class TestErrors:
         message = "the Observable must give bytes, and its item 0 is Progress"
         assert str(observed.wait().error) == message
 
-    def test_function_that_returns_an_observable(self, owner):
-        """A function is for iterables and file objects, which the error says."""
+    def test_a_function_that_returns_an_observable_is_refused(self, owner):
+        """A function must return an iterable or a file object, and the error says so."""
         with pytest.raises(
             TypeError, match="must be an iterable of bytes or a binary file object, not Observable"
         ):
             make_source(lambda: reactivex.of(b"")).open(owner)
 
-    def test_buffer_that_cannot_be_read(self, owner):
-        """What an item raises when it is read is the upload's error, and not the producer's."""
+    def test_an_unreadable_buffer_is_the_uploads_error(self, owner):
+        """An exception from reading an item ends the upload, and does not reach the producer."""
         view = memoryview(b"released")
         view.release()
         subject = Subject()
@@ -549,8 +547,8 @@ class TestErrors:
             with pytest.raises(ValueError, match="released"):
                 read_all(reader, owner)
 
-    def test_error_at_once(self):
-        """What it ends with while it is subscribed to is the upload's error, and nothing is sent."""
+    def test_an_error_within_subscribe_sends_nothing(self):
+        """An error within subscribe is the upload's error, and nothing is sent."""
         error = KeyError("mine")
         up, client = cranked(reactivex.throw(error))
         observed, _ = observe(up)
@@ -558,8 +556,8 @@ class TestErrors:
         assert client.no_request()
 
     @pytest.mark.parametrize("error", [KeyError("mine"), SystemExit()], ids=["Exception", "BaseException"])
-    def test_subscribe_that_raises(self, error):
-        """What subscribe raises is the upload's error."""
+    def test_an_exception_of_subscribe_is_the_uploads_error(self, error):
+        """An exception of subscribe is the upload's error."""
 
         def subscribe(observer, scheduler):
             raise error
@@ -569,9 +567,9 @@ class TestErrors:
         assert observed.wait().error is error
         assert client.no_request()
 
-    def test_error_later(self):
-        """What it ends with is the upload's error, as that very exception, and what was not sent yet is dropped."""
-        hand = Hand()
+    def test_a_later_error_is_the_uploads_error(self):
+        """A later error is the upload's error, as the same exception, and unsent items are dropped."""
+        hand = Manual()
         up, client = cranked(hand.observable)
         observed, _ = observe(up)
         observer = hand.next_observer()
@@ -584,11 +582,11 @@ class TestErrors:
         check_grammar(observed.items, completed=False)
         assert observed.progress == []
 
-    def test_error_while_the_server_does_not_read(self):
-        """Its error ends the upload at once, in a send that the server does not read too."""
+    def test_an_error_ends_a_stalled_send(self):
+        """The source's error ends the upload at once, even in a stalled send."""
         moved = threading.Event()
         error = KeyError("mine")
-        hand = Hand()
+        hand = Manual()
 
         def script(connection):
             connection.read_head()
@@ -604,8 +602,8 @@ class TestErrors:
             assert observed.wait().error is error
         assert not server.errors
 
-    def test_foreign_observable_after_the_pass(self):
-        """One that goes on after its subscription was disposed does nothing to the upload, and is not stored."""
+    def test_items_after_the_pass_do_nothing(self):
+        """An Observable that emits after its subscription was disposed does not affect the upload or fill memory."""
         foreign = Foreign()
         up, client = cranked(foreign)
         observed, _ = observe(up)
@@ -622,8 +620,8 @@ class TestErrors:
         exchange.respond()
         assert observed.wait().response.status_code == 200
 
-    def test_opening(self, owner):
-        """What is wrong at once shows when the source is opened, and its subscription is disposed."""
+    def test_an_error_within_subscribe_is_raised_by_open(self, owner):
+        """An early error is raised when the source is opened, and its subscription is disposed."""
         error = KeyError("mine")
         with pytest.raises(KeyError) as raised:
             make_source(reactivex.throw(error)).open(owner)
@@ -631,8 +629,8 @@ class TestErrors:
         with closing(FakeOwner()) as another, pytest.raises(TypeError, match="item 0 is str"):
             make_source(reactivex.of("text").pipe(ops.concat(reactivex.never()))).open(another)
 
-    def test_error_after_the_pass(self):
-        """What it emits when a pass has ended does nothing, an error too."""
+    def test_an_error_after_the_pass_does_nothing(self):
+        """What the Observable emits after the pass is ignored, even an error."""
         subject = Subject()
         up, client = cranked(subject.pipe(ops.take(1)))
         observed, _ = observe(up)
@@ -648,8 +646,8 @@ class TestErrors:
 class TestWaiting:
     """The producer waits in on_next while the buffer is full."""
 
-    def test_producer_waits_for_room(self, full, threads):
-        """While nothing is sent no more than the limit is taken, and each side is woken as soon as it can go on."""
+    def test_the_producer_waits_for_room(self, buffer_full, threads):
+        """While nothing is sent, no more than the limit is taken; each side is woken as soon as it can continue."""
         subject = Subject()
         taken = []
 
@@ -664,7 +662,7 @@ class TestWaiting:
         observed, _ = observe(up)
         exchange = client.next_request()
         produced = threads.submit(produce)
-        assert full.wait(PATIENCE)
+        assert buffer_full.wait(PATIENCE)
         assert len(taken) == 10
         assert not produced.done()
         content = content_of(exchange.take_all())
@@ -674,14 +672,14 @@ class TestWaiting:
         exchange.respond()
         observed.wait()
 
-    def test_item_longer_than_the_buffer(self, full, threads, owner):
-        """An item longer than the buffer is taken when that is empty, and waits for it to be."""
+    def test_an_item_longer_than_the_buffer_waits_until_it_is_empty(self, buffer_full, threads, owner):
+        """An item longer than the buffer is taken once the buffer is empty."""
         subject = Subject()
         with closing(make_source(subject).open(owner)) as reader:
             subject.on_next(bytes(3 * LIMIT))
-            assert not full.is_set()
+            assert not buffer_full.is_set()
             produced = threads.submit(subject.on_next, b"x" * 3 * LIMIT)
-            assert full.wait(PATIENCE)
+            assert buffer_full.wait(PATIENCE)
             assert not produced.done()
             given = chunks(reader, owner=owner)
             assert next(given) == bytes(3 * LIMIT)
@@ -689,8 +687,8 @@ class TestWaiting:
             subject.on_completed()
             assert b"".join(given) == b"x" * 3 * LIMIT
 
-    def test_server_that_stops_reading(self, full):
-        """Of a producer without an end, no more is taken than the server has read and the buffers hold."""
+    def test_a_server_that_stops_reading_stops_the_producer(self, buffer_full):
+        """An endless producer stops when the server stops reading and all buffers are full."""
         small = 64 * 1024
         stopped = threading.Event()
         producer = Endless()
@@ -698,7 +696,7 @@ class TestWaiting:
         def script(connection):
             connection.read_head()
             assert connection.read(6 << 20) == 6 << 20
-            full.clear()  # what is read from here on makes room, which is filled again
+            buffer_full.clear()  # reads make room from here on, which is filled again
             assert connection.read(2 << 20) == 2 << 20
             stopped.set()
             connection.wait_for_reset()
@@ -707,15 +705,15 @@ class TestWaiting:
         with Server(script, receive_buffer=small) as server, client:
             _, subscription = observe(upload(server.url, producer.observable, client=client))
             assert stopped.wait(PATIENCE)
-            assert full.wait(PATIENCE)
+            assert buffer_full.wait(PATIENCE)
             subscription.dispose()
             assert producer.has_ended.wait(PATIENCE)
         assert not server.errors
-        # What is being sent, what waits, the item that was let go, and what Linux makes of the sockets' buffers.
+        # The bytes being sent, those waiting, the item that was let through, and Linux's overhead for socket buffers.
         assert producer.taken <= (8 << 20) + LIMIT + LIMIT + small + 4 * small
 
-    def test_memory(self, owner):
-        """What waits takes as much memory as it has bytes, however small the items are."""
+    def test_the_buffer_takes_no_more_memory_than_its_bytes(self, owner):
+        """The buffer takes as much memory as it has bytes, however small the items are."""
         subject = Subject()
         with closing(make_source(subject).open(owner)):
             tracemalloc.start()
@@ -727,8 +725,8 @@ class TestWaiting:
                 tracemalloc.stop()
         assert LIMIT <= peak < 2.5 * LIMIT  # it grows by an eighth, and may be copied then
 
-    def test_producer_that_emits_within_subscribe(self, full, threads):
-        """One that emits within its subscribe function waits there, on a thread of its own."""
+    def test_a_producer_within_subscribe_waits_there(self, buffer_full, threads):
+        """A producer that emits within subscribe waits there, on a thread of its own."""
         taken = []
 
         def subscribe(observer, scheduler):
@@ -740,14 +738,14 @@ class TestWaiting:
         up, client = cranked(reactivex.create(subscribe))
         observed, _ = observe(up)
         exchange = client.next_request()
-        assert full.wait(PATIENCE)
+        assert buffer_full.wait(PATIENCE)
         assert taken == [LIMIT]
         assert content_of(exchange.take_all()) == bytes(3 * LIMIT)
         exchange.respond()
         observed.wait()
 
-    def test_coroutine_waits_on_a_thread(self, full):
-        """A coroutine that emits with asyncio.to_thread waits for room, and the loop goes on."""
+    def test_a_coroutine_can_wait_on_a_thread(self, buffer_full):
+        """A coroutine that emits with asyncio.to_thread waits for room while the loop continues."""
 
         async def main():
             subject = Subject()
@@ -756,7 +754,7 @@ class TestWaiting:
             exchange = await asyncio.to_thread(client.next_request)
             await asyncio.to_thread(subject.on_next, bytes(LIMIT))
             emitted = asyncio.ensure_future(asyncio.to_thread(subject.on_next, b"more"))
-            assert await asyncio.to_thread(full.wait, PATIENCE)
+            assert await asyncio.to_thread(buffer_full.wait, PATIENCE)
             assert not emitted.done()
             body = asyncio.ensure_future(asyncio.to_thread(exchange.take_all))
             await emitted
@@ -769,11 +767,11 @@ class TestWaiting:
 
 
 class TestBufferError:
-    """Where waiting would block what must not block, a full buffer is the upload's error."""
+    """Where a wait would block a loop or the upload itself, a full buffer is the upload's error."""
 
     def test_on_an_event_loop(self):
-        """On an asyncio loop on_next never waits and never raises; the error says what to do in a coroutine."""
-        hand = Hand()
+        """On an asyncio loop, on_next never waits or raises; the error says what a coroutine can do."""
+        hand = Manual()
 
         async def main():
             up, client = cranked(hand.observable)
@@ -791,8 +789,8 @@ class TestBufferError:
         asyncio.run(main())
         hand.wait_for_dispose()
 
-    def test_a_loop_that_is_slow_enough(self):
-        """What an asyncio loop emits arrives as long as there is room for it."""
+    def test_a_slow_event_loop_meets_no_error(self):
+        """Items from an asyncio loop arrive as long as there is room."""
         subject = Subject()
 
         async def main():
@@ -802,9 +800,7 @@ class TestBufferError:
             taken = b""
             for number in range(5):
                 subject.on_next(bytes(LIMIT))
-                while (
-                    len(content_so_far(taken)) <= number * LIMIT
-                ):  # what is being taken leaves the buffer as a whole
+                while len(content_so_far(taken)) <= number * LIMIT:  # a read takes the whole buffer
                     taken += await asyncio.to_thread(exchange.take)
             subject.on_completed()
             taken += await asyncio.to_thread(exchange.take_all)
@@ -815,7 +811,7 @@ class TestBufferError:
         asyncio.run(main())
 
     def test_on_the_uploads_own_thread(self):
-        """An observer of the upload that feeds it more than there is room for, on its thread, ends it."""
+        """An observer that fills the buffer on the upload's own thread ends the upload."""
         subject = Subject()
 
         def emit(item):
@@ -835,7 +831,7 @@ class TestBufferError:
         assert not subject.observers
 
     def test_on_the_loop_of_the_uploads_scheduler(self):
-        """The EventLoopScheduler that an upload notifies on is never blocked."""
+        """The EventLoopScheduler on which an upload notifies is never blocked."""
         subject = Subject()
         loop = EventLoopScheduler()
         up, client = cranked(subject)
@@ -846,23 +842,23 @@ class TestBufferError:
         assert "the loop of the upload's scheduler" in str(observed.wait().error)
         loop.dispose()
 
-    def test_on_another_scheduler_with_a_thread(self, full):
-        """On an EventLoopScheduler that is not the upload's own, a producer waits as on any thread."""
+    def test_another_scheduler_with_a_thread_may_wait(self, buffer_full):
+        """On another EventLoopScheduler a producer waits as on any thread."""
         items = [bytes(LIMIT)] * 3
         loop = EventLoopScheduler()
         up, client = cranked(reactivex.from_iterable(items, scheduler=loop))
         observed, _ = observe(up)
         exchange = client.next_request()
-        assert full.wait(PATIENCE)
+        assert buffer_full.wait(PATIENCE)
         assert len(content_of(exchange.take_all())) == 3 * LIMIT
         exchange.respond()
         observed.wait()
         loop.dispose()
 
-    def test_while_the_server_does_not_read(self):
-        """It comes at once, also in a send that the server does not read."""
+    def test_it_ends_a_stalled_send(self):
+        """The error comes at once, even in a stalled send."""
         moved = threading.Event()
-        hand = Hand()
+        hand = Manual()
 
         def script(connection):
             connection.read_head()
@@ -885,18 +881,18 @@ class TestBufferError:
 
 
 class TestAbort:
-    """Disposing the upload ends the wait of either side, and leaves nothing."""
+    """Disposing the upload ends every wait, and leaves nothing behind."""
 
-    def test_while_the_producer_waits(self, full, threads):
+    def test_it_ends_the_producers_wait(self, buffer_full, threads):
         """The producer's on_next returns, and its subscription is disposed."""
-        hand = Hand()
+        hand = Manual()
         up, client = cranked(hand.observable)
         observed, subscription = observe(up)
         observer = hand.next_observer()
         exchange = client.next_request()
         observer.on_next(bytes(LIMIT))
         produced = threads.submit(observer.on_next, b"more")
-        assert full.wait(PATIENCE)
+        assert buffer_full.wait(PATIENCE)
         assert not produced.done()
         subscription.dispose()
         produced.result(PATIENCE)
@@ -906,9 +902,9 @@ class TestAbort:
         observer.on_error(KeyError("late"))
         assert not observed.ended
 
-    def test_while_the_worker_waits(self, threads):
-        """A worker that waits for the source's next item ends, and disposes its subscription."""
-        hand = Hand()
+    def test_it_ends_the_workers_wait(self, threads):
+        """A worker that waits for the next item ends, and disposes its subscription."""
+        hand = Manual()
         up, client = cranked(hand.observable)
         _, subscription = observe(up)
         hand.next_observer().on_next(b"some")
@@ -919,10 +915,10 @@ class TestAbort:
         assert isinstance(taken.exception(PATIENCE), Disposed)
         hand.wait_for_dispose()
 
-    def test_connection_is_closed(self):
-        """The server sees the end of an upload whose source is silent."""
+    def test_it_closes_the_connection(self):
+        """The server sees the end of an upload with a silent source."""
         there = threading.Event()
-        hand = Hand()
+        hand = Manual()
 
         def script(connection):
             connection.read_head()
@@ -936,8 +932,8 @@ class TestAbort:
             hand.wait_for_dispose()
         assert not server.errors
 
-    def test_while_subscribe_blocks(self):
-        """A subscribe that blocks holds up no abort, and what it then returns is disposed."""
+    def test_a_blocked_subscribe_does_not_delay_it(self):
+        """A blocked subscribe does not delay an abort, and the subscription that it returns is disposed."""
         blocked, go_on, closed, disposed = (threading.Event() for _ in range(4))
 
         def subscribe(observer, scheduler):
@@ -962,8 +958,8 @@ class TestAbort:
         assert disposed.wait(PATIENCE)
 
     @pytest.mark.parametrize("waits", [True, False])
-    def test_endless_producer_within_subscribe(self, waits, full):
-        """One that emits without an end in its subscribe function gets BrokenPipeError there."""
+    def test_an_endless_producer_within_subscribe_is_ended(self, waits, buffer_full):
+        """An endless producer within subscribe gets a BrokenPipeError."""
         raised = queue.SimpleQueue()
         item = bytes(LIMIT) if waits else b""
 
@@ -979,15 +975,15 @@ class TestAbort:
         observed, subscription = observe(up)
         exchange = client.next_request()
         if waits:
-            assert full.wait(PATIENCE)
+            assert buffer_full.wait(PATIENCE)
         subscription.dispose()
         assert isinstance(exchange.end(), Disposed)
         assert "takes no more" in str(raised.get(timeout=PATIENCE))
         assert not observed.ended
 
     @pytest.mark.parametrize("scheduler", [None, NewThreadScheduler()])
-    def test_endless_iterable(self, full, scheduler):
-        """An endless iterable behind operators, a retry among them, is drawn from no more."""
+    def test_an_endless_iterable_is_read_no_further(self, buffer_full, scheduler):
+        """An endless iterable is read no further, even behind operators such as retry."""
         drawn_by = set()
 
         def items():
@@ -999,15 +995,15 @@ class TestAbort:
         up, client = cranked(observable)
         _, subscription = observe(up)
         exchange = client.next_request()
-        assert full.wait(PATIENCE)
+        assert buffer_full.wait(PATIENCE)
         subscription.dispose()
         assert isinstance(exchange.end(), Disposed)
         (thread,) = drawn_by
         thread.join(PATIENCE)
         assert not thread.is_alive()
 
-    def test_producer_that_holds_a_lock(self, full, threads):
-        """A producer that waits with a lock that its dispose needs is let go before it is disposed of."""
+    def test_a_producer_that_holds_a_lock_does_not_block_it(self, buffer_full, threads):
+        """A producer may wait with a lock that its dispose needs: it is released before it is disposed."""
         lock = threading.Lock()
         subject = Subject()
         disposed = threading.Event()
@@ -1028,14 +1024,14 @@ class TestAbort:
         _, subscription = observe(up)
         client.next_request()
         produced = threads.submit(produce)
-        assert full.wait(PATIENCE)
+        assert buffer_full.wait(PATIENCE)
         subscription.dispose()
         produced.result(PATIENCE)
         assert disposed.wait(PATIENCE)
 
-    def test_time_limit(self):
-        """The limit for the whole upload ends the wait for a silent source."""
-        hand = Hand()
+    def test_the_limit_of_the_whole_upload_ends_the_wait(self):
+        """The limit of the whole upload ends the wait for a silent source."""
+        hand = Manual()
         up, client = cranked(hand.observable, timeout=0.1)
         observed, _ = observe(up)
         exchange = client.next_request()
@@ -1046,11 +1042,11 @@ class TestAbort:
 
 
 class TestSilence:
-    """While the source gives nothing, the upload goes on."""
+    """While the source is silent, the upload continues."""
 
-    def test_what_came_goes_out(self, threads):
-        """A few bytes are not held back until more of them come."""
-        hand = Hand()
+    def test_a_few_bytes_are_sent_at_once(self, threads):
+        """A few bytes are sent without waiting for more."""
+        hand = Manual()
         up, client = cranked(hand.observable)
         observed, _ = observe(up)
         observer = hand.next_observer()
@@ -1064,8 +1060,8 @@ class TestSilence:
         exchange.respond()
         observed.wait()
 
-    def test_no_empty_piece(self, threads, monkeypatch):
-        """However often it wakes to nothing, the client is given no piece of the body without a byte in it."""
+    def test_there_is_no_empty_piece(self, threads, monkeypatch):
+        """Every piece that the client gets has bytes in it, however often the worker wakes without any."""
         looked = threading.Semaphore(0)
         read = ObservableReader.read
 
@@ -1076,7 +1072,7 @@ class TestSilence:
             return data
 
         monkeypatch.setattr(ObservableReader, "read", spy)
-        hand = Hand()
+        hand = Manual()
         up, client = cranked(hand.observable)
         observed, _ = observe(up)
         exchange = client.next_request()
@@ -1093,8 +1089,8 @@ class TestSilence:
         exchange.respond()
         check_grammar(observed.wait().items, completed=True)
 
-    def test_nothing_is_woken_while_it_is_silent(self, threads, monkeypatch, owner):
-        """A silent source is not looked at again until something has come."""
+    def test_a_silent_source_is_not_polled(self, threads, monkeypatch, owner):
+        """A silent source is not read again until something has come."""
         reads = []
         read = ObservableReader.read
         monkeypatch.setattr(
@@ -1106,20 +1102,20 @@ class TestSilence:
         subject = Subject()
         with closing(make_source(subject).open(owner)) as reader:
             while waits.acquire(blocking=False):
-                pass  # those for the subscription
+                pass  # the wakes of the subscription
             taken = threads.submit(read_all, reader, owner)
             assert waits.acquire(timeout=PATIENCE)
             subject.on_next(b"some")
             subject.on_completed()
             assert taken.result(PATIENCE) == b"some"
-        assert reads.count(None) <= 3  # before the item, and where a wake-up came late
+        assert reads.count(None) <= 3  # before the item, and after a late wake
         assert [each for each in reads if each] == [b"some"]
 
     @pytest.mark.parametrize("tls", [False, True])
-    def test_progress_goes_on(self, tls):
-        """What has arrived is reported while the source is silent."""
+    def test_progress_continues(self, tls):
+        """Progress is reported while the source is silent."""
         arrived = threading.Event()
-        hand = Hand()
+        hand = Manual()
         client = patient_client(verify=client_context())
         with Server(lambda connection: connection.serve(), tls=tls) as server, client:
             observed, _ = observe(
@@ -1135,9 +1131,9 @@ class TestSilence:
         check_grammar(observed.items, completed=True)
 
     @pytest.mark.parametrize("tls", [False, True])
-    def test_answer_comes(self, tls):
-        """An early answer is the response although the source is silent, whose subscription is then disposed."""
-        hand = Hand()
+    def test_an_early_answer_is_the_response(self, tls):
+        """An early answer is the response while the source is silent, and the subscription is disposed."""
+        hand = Manual()
 
         def script(connection):
             connection.read_head()
@@ -1149,9 +1145,9 @@ class TestSilence:
             hand.wait_for_dispose()
             assert observed.wait().response.text == "too large"
 
-    def test_server_goes_away(self):
-        """A connection that breaks is the upload's error although the source is silent."""
-        hand = Hand()
+    def test_a_broken_connection_is_the_uploads_error(self):
+        """A connection that breaks ends the upload while the source is silent."""
+        hand = Manual()
 
         def script(connection):
             connection.read_head()
@@ -1162,10 +1158,10 @@ class TestSilence:
             hand.wait_for_dispose()
             assert isinstance(observed.wait().error, httpx.NetworkError)
 
-    def test_observer_that_raises(self):
-        """What the observer raises while the source is waited for is the upload's error."""
+    def test_an_exception_of_the_observer_is_the_uploads_error(self):
+        """An exception of the observer ends the upload during the wait for the source."""
         error = KeyError("mine")
-        hand = Hand()
+        hand = Manual()
 
         def raise_later(item):
             if item.sent:
@@ -1177,13 +1173,13 @@ class TestSilence:
             hand.wait_for_dispose()
             assert observed.wait().error is error
 
-    def test_producer_is_let_go_by_an_early_answer(self, full):
-        """Once a response has begun that ends the sending, the producer waits no more, however slow the rest is."""
+    def test_an_early_answer_releases_the_producer(self, buffer_full):
+        """Once an answer ends the sending, the producer stops waiting, even if the response is slow."""
         producer = Endless()
 
         def script(connection):
             connection.read_head()
-            assert full.wait(PATIENCE)
+            assert buffer_full.wait(PATIENCE)
             connection.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\n")
             assert producer.has_ended.wait(PATIENCE)
             connection.send(b"rest")

@@ -1,4 +1,4 @@
-"""What can be uploaded: what each kind of source promises, and what is refused before anything is sent."""
+"""What can be uploaded: how each kind of source behaves, and what is refused before anything is sent."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX pipes an
 
 
 def open_it(source, **options):
-    """Open it for an upload that is never woken: no source in here but a pipe has one wait."""
+    """Open a source for an upload without wakes; only a pipe ever waits here."""
     return source.open(FakeOwner(), **options)
 
 
 def read(file, size=None):
-    """What one upload of this source would send."""
+    """What one upload of this source sends."""
     with closing(open_it(make_source(file, size=size))) as reader:
         return read_all(reader)
 
 
 @pytest.fixture
 def opened():
-    """Opens sources, and closes their readers at the end."""
+    """Opens sources, and closes their readers in the end."""
     readers = []
 
     def open_(source, **options):
@@ -111,7 +111,7 @@ class Pipe(io.RawIOBase):
 
 
 class Items:
-    """An iterable that counts how many of its iterators were begun, and how many of them closed."""
+    """An iterable that counts how many of its iterators were started and closed."""
 
     def __init__(self, *items):
         self._items = items
@@ -123,7 +123,7 @@ class Items:
 
 
 class Iteration:
-    """An iterator with a close(), which counts once."""
+    """An iterator with a close(), which is counted once."""
 
     def __init__(self, owner, items):
         self._owner = owner
@@ -143,7 +143,7 @@ class Iteration:
 
 @contextmanager
 def fast_switching():
-    """Lets threads take turns as often as the interpreter can."""
+    """Makes threads switch as often as possible."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
@@ -153,14 +153,14 @@ def fast_switching():
 
 
 def pipe_of(content):
-    """The reading end of a pipe that has this in it and no writer any more."""
+    """The reading end of a pipe with this content and no writer."""
     reading, writing = os.pipe()
     os.write(writing, content)
     os.close(writing)
     return reading
 
 
-# What holds for all kinds that can be read again
+# All kinds that can be read again
 
 KNOWN_SIZE = {
     "path": None,  # made by the fixture
@@ -185,7 +185,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 @pytest.fixture
 def file_of(kind, tmp_path):
-    """A function that makes a file of that kind with a given content."""
+    """A function that makes a file of this kind with the given content."""
 
     def make(content):
         if kind != "path":
@@ -201,7 +201,7 @@ def file_of(kind, tmp_path):
     "content", [b"", b"content", bytes(range(256)) * 7000], ids=["none", "small", "large"]
 )
 def test_each_pass_and_each_upload_reads_everything(kind, file_of, content, opened):
-    """What can be read again gives the same bytes to every pass of every upload."""
+    """A source that can be read again gives the same bytes to every pass of every upload."""
     source = make_source(file_of(content))
     for reader in (opened(source), opened(source)):
         assert reader.size == (len(content) if kind in KNOWN_SIZE else None)
@@ -211,7 +211,7 @@ def test_each_pass_and_each_upload_reads_everything(kind, file_of, content, open
 
 @every_kind
 def test_uploads_of_one_source_do_not_disturb_each_other(file_of, opened):
-    """Two uploads that read one source by turns both get all of it, as does a pass after one broke off."""
+    """Two uploads that alternate on one source both get all of it; so does a pass after one that broke off."""
     content = bytes(range(100))
     with mock.patch.object(iterable, "READ", 7):
         source = make_source(file_of(content))
@@ -225,8 +225,8 @@ def test_uploads_of_one_source_do_not_disturb_each_other(file_of, opened):
 
 
 @every_kind
-def test_closing_twice(file_of, opened):
-    """A reader may be closed again, also after a pass that broke off, which then has no more to give."""
+def test_a_reader_may_be_closed_twice(file_of, opened):
+    """A reader may be closed twice, even after a pass that broke off; it then gives nothing more."""
     reader = opened(make_source(file_of(bytes(100))))
     given = chunks(reader, 7)
     next(given)
@@ -237,8 +237,8 @@ def test_closing_twice(file_of, opened):
 
 
 @every_kind
-def test_declared_size(file_of, opened):
-    """A declared size is the total of a source that could not tell its own."""
+def test_a_declared_size_is_the_total(file_of, opened):
+    """A declared size is the total of a source without a known size."""
     reader = opened(make_source(file_of(b"content"), size=7))
     assert reader.size == 7
     assert read_all(reader) == b"content"
@@ -246,8 +246,8 @@ def test_declared_size(file_of, opened):
 
 @every_kind
 @pytest.mark.parametrize("size", [5, 9])
-def test_wrong_declared_size(kind, file_of, size):
-    """A source of another size than declared is SourceChanged: at once where it can be measured."""
+def test_a_wrong_declared_size_is_source_changed(kind, file_of, size):
+    """A source that does not match its declared size is SourceChanged: at once if it can be measured."""
     source = make_source(file_of(b"content"), size=size)
     if kind in KNOWN_SIZE:
         with pytest.raises(SourceChanged, match=f": {size} bytes were declared, and it has 7"):
@@ -258,8 +258,8 @@ def test_wrong_declared_size(kind, file_of, size):
             read_all(reader)
 
 
-def test_excess_is_not_handed_on(opened):
-    """What goes beyond the declared size is never sent."""
+def test_bytes_beyond_the_declared_size_are_not_sent(opened):
+    """Bytes beyond the declared size are never sent."""
     given = chunks(opened(make_source([b"abc", b"de", b"f"], size=4)))
     assert next(given) == b"abc"
     with pytest.raises(SourceChanged, match="the iterable: more than the 4 bytes expected"):
@@ -275,8 +275,8 @@ def test_excess_is_not_handed_on(opened):
         ("1", TypeError, "file: size must be an int, a number of bytes, not str"),
     ],
 )
-def test_size_that_is_none(size, error, message):
-    """A declared size is an int of at least zero; anything else is refused at the call."""
+def test_an_invalid_size_is_refused(size, error, message):
+    """A declared size must be an int of at least zero; anything else is refused at the call."""
     with pytest.raises(error, match=re.escape(message)):
         make_source(b"", size=size)
 
@@ -300,14 +300,14 @@ def test_size_that_is_none(size, error, message):
         (object(), TypeError, "not object"),
     ],
 )
-def test_what_cannot_be_uploaded(file, error, message):
-    """What is no source is refused at the call, with the argument's name and what would be accepted."""
+def test_an_invalid_source_is_refused(file, error, message):
+    """An invalid source is refused at the call; the error names the argument and what is accepted."""
     with pytest.raises(error, match=re.escape(message)):
         make_source(file, argument="it")
 
 
-def test_async_iterable_is_refused():
-    """A worker thread could not read an asynchronous iterable; the error says how to go about it."""
+def test_an_async_iterable_is_refused():
+    """An asynchronous iterable is refused, since a worker thread cannot read it; the error says what to do."""
 
     async def chunks():
         yield b""
@@ -321,7 +321,7 @@ def test_async_iterable_is_refused():
 
 
 def test_file_is_a_plain_value():
-    """File has defaults for all but its source, compares by value and cannot be changed."""
+    """File has defaults for everything but its source, compares by value and is immutable."""
     file = File("a.txt")
     assert (file.name, file.filename, file.content_type, file.size) == (None, None, None, None)
     assert file == File(source="a.txt")
@@ -332,15 +332,15 @@ def test_file_is_a_plain_value():
 # Paths
 
 
-def test_path(path):
-    """A path may be a str or any os.PathLike, one that gives bytes too."""
+def test_a_path_may_be_str_or_pathlike(path):
+    """A path may be a str or any os.PathLike, even one that gives bytes."""
     for given_path in (str(path), path, PathOf(str(path)), PathOf(os.fsencode(path))):
         assert read(given_path) == b"content"
         assert make_source(given_path).default_filename == "file.txt"
 
 
-def test_path_is_opened_when_the_upload_starts(tmp_path):
-    """A missing file is no error at the call; at the start it is FileNotFoundError, with the path."""
+def test_a_path_is_opened_when_the_upload_starts(tmp_path):
+    """A missing file is not an error at the call, but FileNotFoundError with the path at the start."""
     path = tmp_path / "late"
     source = make_source(path)
     with pytest.raises(FileNotFoundError) as missing:
@@ -351,14 +351,14 @@ def test_path_is_opened_when_the_upload_starts(tmp_path):
         assert read_all(reader) == b"here now"
 
 
-def test_directory(tmp_path):
+def test_a_directory_is_an_error(tmp_path):
     """A directory is IsADirectoryError, with the path."""
     with pytest.raises(IsADirectoryError, match=re.escape(repr(str(tmp_path)))):
         open_it(make_source(tmp_path))
 
 
-def test_directory_where_the_system_calls_it_unreadable(tmp_path):
-    """Windows answers PermissionError for a directory; here it is IsADirectoryError all the same."""
+def test_a_directory_is_the_same_error_on_windows(tmp_path):
+    """Windows raises PermissionError for a directory; the upload still raises IsADirectoryError."""
     denied = PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
     with mock.patch.object(os, "open", side_effect=denied) as opened:
         with pytest.raises(IsADirectoryError, match=re.escape(repr(str(tmp_path)))):
@@ -382,7 +382,7 @@ except PermissionError as error:
 
 
 @posix_only
-def test_unreadable_file():
+def test_an_unreadable_file_is_an_error():
     """A file without read permission is PermissionError, with the path."""
     with tempfile.TemporaryDirectory() as directory:
         readable, unreadable = Path(directory, "readable"), Path(directory, "unreadable")
@@ -396,8 +396,8 @@ def test_unreadable_file():
     assert (done.stdout, done.stderr) == (f"refused {unreadable}\n", "")
 
 
-def test_file_of_another_size_at_the_next_upload(path, opened):
-    """The size is taken anew by each upload."""
+def test_the_size_is_measured_by_each_upload(path, opened):
+    """Each upload measures the size again."""
     source = make_source(path)
     assert opened(source).size == 7
     path.write_bytes(b"longer content")
@@ -406,8 +406,8 @@ def test_file_of_another_size_at_the_next_upload(path, opened):
     assert read_all(reader) == b"longer content"
 
 
-def test_file_that_grows(path, opened):
-    """A file that grows during the upload is sent with the size that it had, on each pass."""
+def test_a_file_that_grows_keeps_its_size(path, opened):
+    """A file that grows during the upload is sent with its first size, in each pass."""
     reader = opened(make_source(path))
     with path.open("ab") as file:
         file.write(b" and more")
@@ -415,7 +415,7 @@ def test_file_that_grows(path, opened):
     assert read_all(reader) == b"content"
 
 
-def test_file_that_shrinks(path, opened):
+def test_a_file_that_shrinks_is_source_changed(path, opened):
     """A file that shrinks during the upload is SourceChanged, with its path and both sizes."""
     reader = opened(make_source(path))
     os.truncate(path, 4)
@@ -426,8 +426,8 @@ def test_file_that_shrinks(path, opened):
         next(given)
 
 
-def test_file_that_is_replaced(path, opened):
-    """A file is opened when its turn comes: where another has taken its name by then, that is SourceChanged."""
+def test_a_file_that_is_replaced_is_source_changed(path, opened):
+    """A file is opened when its turn comes; if another file has its name by then, that is SourceChanged."""
     reader = opened(make_source(path))
     assert read_all(reader) == b"content"
     another = path.with_name("another")
@@ -439,8 +439,8 @@ def test_file_that_is_replaced(path, opened):
 
 
 @posix_only
-def test_file_that_is_replaced_by_a_pipe(path, opened):
-    """Where a pipe without a writer has taken its name, that is SourceChanged at once."""
+def test_a_file_that_is_replaced_by_a_pipe_is_source_changed(path, opened):
+    """If a pipe without a writer has its name, that is SourceChanged at once."""
     reader = opened(make_source(path), is_next=False)
     path.rename(path.with_name("moved"))
     os.mkfifo(path)
@@ -448,7 +448,7 @@ def test_file_that_is_replaced_by_a_pipe(path, opened):
         read_all(reader)
 
 
-def test_file_that_is_gone(path, opened):
+def test_a_file_that_is_deleted_is_an_error(path, opened):
     """A file that is gone when its turn comes is FileNotFoundError, with the path."""
     reader = opened(make_source(path), is_next=False)
     path.unlink()
@@ -458,8 +458,8 @@ def test_file_that_is_gone(path, opened):
 
 
 @posix_only
-def test_file_that_is_replaced_during_its_turn(path, opened):
-    """A file that was opened in its turn is sent to its end, though another has taken its name."""
+def test_a_file_that_is_replaced_during_its_turn_is_sent(path, opened):
+    """A file that is open already is sent to its end, even if another file takes its name."""
     given = chunks(opened(make_source(path)), 4)
     assert next(given) == b"cont"
     path.unlink()
@@ -469,7 +469,7 @@ def test_file_that_is_replaced_during_its_turn(path, opened):
 
 @pytest.fixture
 def descriptors(monkeypatch):
-    """The descriptors that paths were opened with, in their order."""
+    """The descriptors that paths were opened with, in order."""
     opened = []
 
     def spy(path):
@@ -489,8 +489,8 @@ def is_open(descriptor):
     return True
 
 
-def test_file_is_open_in_its_turn_alone(path, descriptors):
-    """A file whose turn comes later is closed before it and after it, also where the pass breaks off."""
+def test_a_file_is_open_only_during_its_turn(path, descriptors):
+    """A file with a later turn is closed before it and after it, even if the pass breaks off."""
     source = make_source(path)
     assert not descriptors
     reader = open_it(source, is_next=False)
@@ -511,8 +511,8 @@ def test_file_is_open_in_its_turn_alone(path, descriptors):
     assert not is_open(descriptors[3])
 
 
-def test_file_whose_turn_is_next_is_opened_once(path, descriptors):
-    """A file whose turn comes at once is opened once for its first pass, and anew for each further one."""
+def test_a_file_with_the_first_turn_is_opened_once(path, descriptors):
+    """A file with the first turn is opened once for its first pass, and again for each further pass."""
     reader = open_it(make_source(path))
     assert read_all(reader) == b"content"
     assert len(descriptors) == 1
@@ -523,8 +523,8 @@ def test_file_whose_turn_is_next_is_opened_once(path, descriptors):
 
 
 @posix_only
-def test_pipe_with_a_path(opened):
-    """What is no regular file has no size and is read once; an upload that failed before does not count."""
+def test_a_pipe_with_a_path_is_read_once(opened):
+    """A file that is not regular has no size and is read once; an upload that failed before reading does not count."""
     with os.fdopen(pipe_of(b"content"), "rb") as pipe:
         path = f"/dev/fd/{pipe.fileno()}"
         source = make_source(path)
@@ -540,7 +540,7 @@ def test_pipe_with_a_path(opened):
 
 
 @posix_only
-def test_pipe_with_a_path_and_a_declared_size(opened):
+def test_the_declared_size_of_a_pipe_is_its_total(opened):
     """The size declared for a pipe is its total."""
     with os.fdopen(pipe_of(b"content"), "rb") as pipe:
         reader = opened(make_source(f"/dev/fd/{pipe.fileno()}", size=7))
@@ -562,16 +562,16 @@ def test_pipe_with_a_path_and_a_declared_size(opened):
     ],
     ids=["array of double", "ctypes", "two dimensions", "empty view", "empty ctypes"],
 )
-def test_anything_with_a_buffer(data, opened):
-    """The bytes of any contiguous buffer are sent, whatever its items are."""
+def test_any_buffer_is_sent(data, opened):
+    """The bytes of any contiguous buffer are sent, whatever its format."""
     reader = opened(make_source(data))
     content = read_all(reader)
     assert content == memoryview(data).tobytes()
     assert reader.size == len(content)
 
 
-def test_memory_map(path):
-    """A memory-mapped file is data in memory, and not the file object that it also resembles."""
+def test_a_memory_map_is_data(path):
+    """A memory-mapped file counts as data in memory, not as a file object."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         data.seek(3)
         assert read(data) == b"content"
@@ -579,7 +579,7 @@ def test_memory_map(path):
 
 @pytest.mark.parametrize("size", [1, 8 << 20])
 def test_bytes_are_not_copied(size, opened):
-    """Bytes pass through as they are, and any other buffer as a view of itself."""
+    """Bytes are passed on as they are, and any other buffer as a view of itself."""
     data = bytes(size)
     assert next(opened(make_source(data)).pieces()) is data
     writable = bytearray(size)
@@ -588,8 +588,8 @@ def test_bytes_are_not_copied(size, opened):
     assert view[-1] == 7
 
 
-def test_bytearray_is_held_only_while_it_is_uploaded():
-    """Data cannot change its size during an upload, and can again afterwards, even if a pass broke off."""
+def test_a_bytearray_is_locked_only_during_its_upload():
+    """A bytearray cannot be resized during an upload, but can be afterwards, even if a pass broke off."""
     data = bytearray(100)
     source = make_source(data)
     data.append(1)
@@ -612,8 +612,8 @@ def test_bytearray_is_held_only_while_it_is_uploaded():
 # File objects
 
 
-def test_file_object_is_read_from_where_it_stood_at_the_call(path, opened):
-    """Each pass begins where the file object stood at the call, wherever it is moved, and leaves it open."""
+def test_a_file_object_is_read_from_its_position_at_the_call(path, opened):
+    """Each pass starts at the file object's position at the call, even if it moves, and leaves it open."""
     with path.open("rb") as file:
         file.read(3)
         source = make_source(file)
@@ -625,8 +625,8 @@ def test_file_object_is_read_from_where_it_stood_at_the_call(path, opened):
         assert not file.closed
 
 
-def test_file_object_that_stands_behind_its_end(opened):
-    """Behind the end there is nothing to read, which is an empty file."""
+def test_a_file_object_beyond_its_end_is_empty(opened):
+    """A file object that stands beyond its end is an empty file."""
     file = io.BytesIO(b"content")
     file.seek(20)
     reader = opened(make_source(file))
@@ -634,7 +634,7 @@ def test_file_object_that_stands_behind_its_end(opened):
     assert read_all(reader) == b""
 
 
-def test_file_object_that_shrinks(opened):
+def test_a_file_object_that_shrinks_is_source_changed(opened):
     """A file object that shrinks during the upload is SourceChanged, with both sizes."""
     file = io.BytesIO(b"content")
     reader = opened(make_source(file))
@@ -643,8 +643,8 @@ def test_file_object_that_shrinks(opened):
         read_all(reader)
 
 
-def test_file_object_that_grows(path, opened):
-    """A file object whose file grows during the upload is sent with the size that it had."""
+def test_a_file_object_that_grows_keeps_its_size(path, opened):
+    """A file object that grows during the upload is sent with its first size."""
     with path.open("rb") as file:
         reader = opened(make_source(file))
         with path.open("ab") as writer:
@@ -652,8 +652,8 @@ def test_file_object_that_grows(path, opened):
         assert read_all(reader) == b"content"
 
 
-def test_compressed_file(tmp_path, opened):
-    """A file object that decompresses is read as what it gives, again and again."""
+def test_a_compressed_file_is_sent_decompressed(tmp_path, opened):
+    """A file object that decompresses gives its decompressed content in every pass."""
     with gzip.open(tmp_path / "a.gz", "wb") as file:
         file.write(b"content" * 1000)
     with gzip.open(tmp_path / "a.gz") as file:
@@ -668,8 +668,8 @@ def test_compressed_file(tmp_path, opened):
     ids=["two sources", "one source"],
 )
 @pytest.mark.parametrize("has_pread", [True, False])
-def test_one_file_object_on_two_threads(sources_of, has_pread, path, monkeypatch):
-    """Uploads that read one file object at the same time never get each other's bytes, on Windows neither."""
+def test_one_file_object_can_be_read_on_two_threads(sources_of, has_pread, path, monkeypatch):
+    """Simultaneous uploads of one file object never mix their bytes, even on Windows."""
     if not has_pread:
         monkeypatch.delattr(os, "pread", raising=False)
     content = bytes(range(256)) * 16
@@ -687,16 +687,16 @@ def test_one_file_object_on_two_threads(sources_of, has_pread, path, monkeypatch
             assert all(map(all, threads.map(upload, sources)))
 
 
-def test_read_that_ignores_its_size(opened):
-    """A read() that gives more than it was asked for loses nothing of it."""
+def test_a_read_that_returns_too_much_loses_nothing(opened):
+    """If read() returns more than was asked for, nothing is lost."""
     content = bytes(range(256)) * 8192
     file = Pipe(content, bytearray(3))
     assert read_all(opened(make_source(file))) == content + bytes(3)
 
 
 @posix_only
-def test_file_object_that_is_closed_during_the_upload(path, tmp_path, opened):
-    """A file object may be closed by its owner: it is read on, and never the file that gets its number."""
+def test_a_file_object_that_is_closed_during_the_upload_is_sent(path, tmp_path, opened):
+    """The owner may close the file object: it is read on, and never the file that gets its descriptor."""
     file = path.open("rb")
     number = file.fileno()
     reader = opened(make_source(file))
@@ -710,12 +710,12 @@ def test_file_object_that_is_closed_during_the_upload(path, tmp_path, opened):
         assert b"".join(given) == b"ent"
         assert read_all(reader) == b"content"
         reader.close()
-        assert another.read() == b""  # it is open, and stands where it stood
+        assert another.read() == b""  # still open, at the same position
 
 
 @posix_only
-def test_plain_file_object_stays_where_it_stands(path, opened):
-    """Reading a file of the system moves the caller's file object nowhere."""
+def test_a_file_object_keeps_its_position(path, opened):
+    """Reading a file of the system does not move the caller's file object."""
     with path.open("rb") as file:
         file.seek(2)
         reader = opened(make_source(file))
@@ -726,8 +726,8 @@ def test_plain_file_object_stays_where_it_stands(path, opened):
         assert b"".join(given) == b"tent"
 
 
-def test_file_object_with_nothing_but_read(opened):
-    """A file object needs only read(): it is then read once. Its class is a function that returns one."""
+def test_a_file_object_needs_only_read(opened):
+    """A file object with only read() is read once; its class is a function that returns one."""
 
     class Minimal:
         def __init__(self):
@@ -744,8 +744,8 @@ def test_file_object_with_nothing_but_read(opened):
     assert read(Minimal) == b"content"
 
 
-def test_closed_file_object(path):
-    """A closed file object is refused at the call, one that is closed later before anything is sent."""
+def test_a_closed_file_object_is_refused(path):
+    """A closed file object is refused at the call; one that is closed later, before anything is sent."""
     with path.open("rb") as file:
         source = make_source(file)
     with pytest.raises(ValueError, match="closed"):
@@ -754,7 +754,7 @@ def test_closed_file_object(path):
         make_source(file, argument="it")
 
 
-def test_file_object_that_is_not_readable(path):
+def test_a_file_object_open_for_writing_is_refused(path):
     """A file object open for writing is refused at the call."""
     with (
         path.open("ab") as file,
@@ -763,8 +763,8 @@ def test_file_object_that_is_not_readable(path):
         make_source(file, argument="it")
 
 
-def test_text_file(path):
-    """A file object in text mode is refused at the call, also behind a wrapper, with what to do instead."""
+def test_a_text_file_is_refused(path):
+    """A file object in text mode is refused at the call, even behind a wrapper; the error says what to do."""
     with (
         path.open() as file,
         pytest.raises(TypeError, match=re.escape('text mode; open it in binary mode: open(path, "rb")')),
@@ -776,7 +776,7 @@ def test_text_file(path):
 
 @posix_only
 @pytest.mark.parametrize("buffering", [0, -1])
-def test_pipe_is_read_once(buffering, opened):
+def test_a_pipe_is_read_once(buffering, opened):
     """A file object that cannot seek has no size, and a second pass over it is an error."""
     with os.fdopen(pipe_of(b"content"), "rb", buffering=buffering) as pipe:
         source = make_source(pipe)
@@ -794,8 +794,8 @@ def test_pipe_is_read_once(buffering, opened):
 
 
 @posix_only
-def test_pipe_is_not_waited_for(opened):
-    """What is in a pipe is read although its writer has not filled a chunk yet."""
+def test_a_pipe_gives_what_it_has(opened):
+    """The content of a pipe is read before its writer has filled a chunk."""
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as pipe, os.fdopen(writing, "wb", buffering=0) as writer:
         writer.write(b"one")
@@ -807,8 +807,8 @@ def test_pipe_is_not_waited_for(opened):
 
 @posix_only
 @pytest.mark.parametrize("buffering", [0, -1])
-def test_pipe_that_does_not_block(buffering, opened):
-    """A non-blocking pipe with nothing in it is BlockingIOError, and never taken for an empty file."""
+def test_an_empty_nonblocking_pipe_is_an_error(buffering, opened):
+    """An empty non-blocking pipe is BlockingIOError, and not an empty file."""
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     with (
@@ -830,8 +830,8 @@ def test_pipe_that_does_not_block(buffering, opened):
         (5, "read() returned int, not bytes"),
     ],
 )
-def test_read_that_gives_no_bytes(item, message):
-    """A read() that returns no bytes is a TypeError, before anything is sent where the file cannot seek."""
+def test_a_read_that_returns_no_bytes_is_a_type_error(item, message):
+    """A read() that does not return bytes is a TypeError; without seek, it comes before anything is sent."""
     with pytest.raises(TypeError, match=re.escape(message)):
         open_it(make_source(Pipe(item)))
 
@@ -849,8 +849,8 @@ def test_read_that_gives_no_bytes(item, message):
         (b"/directory/file.txt", "upload"),
     ],
 )
-def test_filename_of_a_file_object(name, expected):
-    """A file object's name counts where it is a path, and not a descriptor's number or a placeholder."""
+def test_the_filename_of_a_file_object(name, expected):
+    """A file object's name is used if it is a path, but not if it is a descriptor or a placeholder."""
     seekable, pipe = io.BytesIO(), Pipe()
     seekable.name = pipe.name = name
     assert make_source(seekable).default_filename == expected
@@ -860,20 +860,20 @@ def test_filename_of_a_file_object(name, expected):
 @pytest.mark.parametrize(
     "file", [b"", [], iter([]), list, io.BytesIO()], ids=lambda file: type(file).__name__
 )
-def test_filename_of_what_has_no_name(file):
-    """What has no name of its own is called "upload"."""
+def test_the_default_filename(file):
+    """A source without a name is called "upload"."""
     assert make_source(file).default_filename == "upload"
 
 
-def test_filename_of_a_path_without_a_name():
-    """A path that names a directory has no base name."""
+def test_a_path_without_a_base_name():
+    """A path that ends in a slash has no base name."""
     assert make_source(os.sep).default_filename == "upload"
 
 
 # Iterators and iterables
 
 
-def test_iterator_is_read_once(opened):
+def test_an_iterator_is_read_once(opened):
     """A second pass over an iterator, in the same upload or another, is an error that says what to do."""
     source = make_source(iter([b"one", b"two"]))
     reader = opened(source)
@@ -887,16 +887,16 @@ def test_iterator_is_read_once(opened):
             again()
 
 
-def test_iterator_whose_upload_failed_before_it_was_read(opened):
-    """Opening draws one item, which an upload that could not connect leaves to the next."""
+def test_an_iterator_survives_an_upload_that_failed_before_reading(opened):
+    """Opening reads one item; an upload that could not connect leaves it for the next upload."""
     source = make_source(iter([b"one", b"two"]))
     open_it(source).close()
     open_it(source).close()
     assert read_all(opened(source)) == b"onetwo"
 
 
-def test_iterator_of_two_uploads_at_once(opened):
-    """The first upload that draws from an iterator gets all of it, the other an error and not a byte."""
+def test_an_iterator_of_two_uploads_goes_to_the_first(opened):
+    """The first upload that reads an iterator gets all of it, and the other gets an error and no byte."""
     source = make_source(iter([b"one", b"two"]))
     first, second = opened(source), opened(source)
     given = chunks(first)
@@ -906,14 +906,14 @@ def test_iterator_of_two_uploads_at_once(opened):
     assert list(given) == [b"two"]
 
 
-def test_empty_iterator(opened):
-    """An iterator that gives nothing is an empty file."""
+def test_an_empty_iterator_is_an_empty_file(opened):
+    """An iterator without items is an empty file."""
     assert read_all(opened(make_source(iter([])))) == b""
     assert read_all(opened(make_source(chunk for chunk in ()))) == b""
 
 
-def test_generator_that_has_ended():
-    """A generator that was read elsewhere is an error, and never taken for an empty file."""
+def test_an_exhausted_generator_is_an_error():
+    """A generator that was read elsewhere is an error, and not an empty file."""
     generator = (chunk for chunk in [b"content"])
     list(generator)
     for source in (make_source(generator), make_source(lambda: generator)):
@@ -921,8 +921,8 @@ def test_generator_that_has_ended():
             open_it(source)
 
 
-def test_function_that_returns_the_same_generator_again(opened):
-    """A function has to return something fresh: a generator that it returned before is an error."""
+def test_a_function_that_returns_the_same_generator_is_an_error(opened):
+    """A function must return a new generator each time."""
     generator = (chunk for chunk in [b"content"])
     reader = opened(make_source(lambda: generator))
     assert read_all(reader) == b"content"
@@ -934,8 +934,8 @@ def test_function_that_returns_the_same_generator_again(opened):
     "of", [iter, list, lambda items: lambda: items], ids=["iterator", "iterable", "function"]
 )
 @pytest.mark.parametrize("item", ["text", 5, None])
-def test_items_that_are_no_bytes(of, item, opened):
-    """An item that is not bytes-like is a TypeError with its index: the first before anything is sent."""
+def test_an_item_that_is_not_bytes_is_a_type_error(of, item, opened):
+    """An item that is not bytes-like is a TypeError with its index; if it is the first, nothing is sent."""
     for _ in range(2):
         source = make_source(of([item]))
         with pytest.raises(TypeError, match=f"must give bytes, and its item 0 is {type(item).__name__}"):
@@ -946,15 +946,15 @@ def test_items_that_are_no_bytes(of, item, opened):
         next(given)
 
 
-def test_iterable_of_paths():
-    """Paths that are given as the content of one file are told how several files are given."""
+def test_an_iterable_of_paths_is_an_error():
+    """An iterable of paths is a TypeError that says how to give several files."""
     for paths in ({Path("a.jpg")}, iter([Path("a.jpg")])):
         with pytest.raises(TypeError, match=r"item 0 is .*Path; several files are a list or a tuple"):
             open_it(make_source(paths))
 
 
-def test_iterator_of_text_is_the_same_error_again():
-    """Trying the same iterator again does not skip the item that was wrong."""
+def test_an_iterator_of_text_is_the_same_error_again():
+    """A second attempt does not skip the wrong item."""
     source = make_source(iter(["text", b"bytes"]))
     for _ in range(2):
         with pytest.raises(TypeError, match="item 0 is str"):
@@ -962,8 +962,8 @@ def test_iterator_of_text_is_the_same_error_again():
 
 
 @pytest.mark.parametrize("of", [lambda items: items(), lambda items: items], ids=["generator", "function"])
-def test_iterable_that_raises(of, opened):
-    """What an iterable raises arrives as it is: at its first item before anything is sent."""
+def test_an_exception_of_an_iterable_is_raised_unchanged(of, opened):
+    """An iterable's exception is raised unchanged; at the first item, it comes before anything is sent."""
 
     def at_once():
         raise KeyError("mine")
@@ -981,8 +981,8 @@ def test_iterable_that_raises(of, opened):
         next(given)
 
 
-def test_items_are_handed_on_as_they_come(opened):
-    """Chunks are neither gathered nor drawn ahead, but for the one that opening looks at."""
+def test_items_are_passed_on_one_by_one(opened):
+    """Items are neither joined nor read ahead, except the one that opening reads."""
     drawn = []
 
     def items():
@@ -1000,12 +1000,12 @@ def test_items_are_handed_on_as_they_come(opened):
 @settings(max_examples=100)
 @given(st.lists(st.binary(max_size=30) | st.binary(max_size=30).map(bytearray)))
 def test_pieces_of_an_iterable(items):
-    """Empty items are skipped, and nothing is lost or moved."""
+    """Empty items are skipped, and all bytes arrive in order."""
     assert list(chunks(open_it(make_source(items)))) == [bytes(item) for item in items if item]
 
 
-def test_long_item_is_not_copied(opened):
-    """An item of more than 1 MiB is given as it is, a shorter one that its owner may fill again as a copy."""
+def test_a_long_item_is_not_copied(opened):
+    """An item of more than 1 MiB is passed on as it is; a shorter one is copied, so that its buffer can be reused."""
     long, short = bytearray((1 << 20) + 1), bytearray(1 << 20)
     [flow] = opened(make_source([long, short])).pieces()
     view = flow.read(1)
@@ -1015,8 +1015,8 @@ def test_long_item_is_not_copied(opened):
     assert copy == bytes(1 << 20)
 
 
-def test_callers_iterator_is_not_closed():
-    """An iterator is its caller's, who may go on with it after an upload that broke off."""
+def test_the_callers_iterator_is_not_closed():
+    """An iterator belongs to the caller, who may continue with it after an upload that broke off."""
     generator = (chunk for chunk in [b"one", b"two", b"three"])
     reader = open_it(make_source(generator))
     next(chunks(reader))
@@ -1030,8 +1030,8 @@ def test_callers_iterator_is_not_closed():
 @pytest.mark.parametrize(
     "of", [lambda items: items, lambda items: items.__iter__], ids=["iterable", "function"]
 )
-def test_iterators_that_the_library_made_are_closed(of):
-    """What the library began for a pass it ends: when the pass ends or breaks off, or was never read."""
+def test_the_librarys_iterators_are_closed(of):
+    """The library closes the iterators that it creates, even if the pass breaks off or never starts."""
     items = Items(b"one", b"two")
     reader = open_it(make_source(of(items)))
     assert (items.begun, items.closed) == (1, 0)
@@ -1049,8 +1049,8 @@ def test_iterators_that_the_library_made_are_closed(of):
 # Functions
 
 
-def test_function_is_called_once_for_each_pass(opened):
-    """The first call is made when the upload starts, and serves its first pass."""
+def test_a_function_is_called_once_for_each_pass(opened):
+    """The first call is made when the upload starts, for its first pass."""
     calls = []
 
     def content():
@@ -1066,8 +1066,8 @@ def test_function_is_called_once_for_each_pass(opened):
     assert read_all(opened(source)) == b"\3"
 
 
-def test_file_object_that_a_function_returns(opened):
-    """It is read from where it stands, gives the size, and is closed after its pass."""
+def test_a_functions_file_object_is_closed_after_its_pass(opened):
+    """The file object is read from its position, gives the size, and is closed after its pass."""
     files = []
 
     def content():
@@ -1084,8 +1084,8 @@ def test_file_object_that_a_function_returns(opened):
     assert files[1].closed
 
 
-def test_file_object_of_a_function_that_is_never_read():
-    """A file object that a function returned is closed although the upload failed before it was read."""
+def test_a_functions_file_object_is_closed_if_never_read():
+    """A file object that a function returned is closed, even if the upload failed before reading it."""
     file, text = io.BytesIO(b"content"), io.StringIO("text")
     open_it(make_source(lambda: file)).close()
     assert file.closed
@@ -1094,8 +1094,8 @@ def test_file_object_of_a_function_that_is_never_read():
     assert text.closed
 
 
-def test_function_whose_content_changes_between_passes(opened):
-    """The body's length was promised with the first pass, so a pass of another size is SourceChanged."""
+def test_a_function_with_changing_content_is_source_changed(opened):
+    """The first pass fixes the length of the body, so a pass of another size is SourceChanged."""
     contents = [b"content", b"cont"]
     reader = opened(make_source(lambda: io.BytesIO(contents.pop(0))))
     assert read_all(reader) == b"content"
@@ -1103,8 +1103,8 @@ def test_function_whose_content_changes_between_passes(opened):
         read_all(reader)
 
 
-def test_function_that_raises():
-    """What the function raises arrives as it is, before anything is sent."""
+def test_an_exception_of_a_function_is_raised_unchanged():
+    """The function's exception is raised unchanged, before anything is sent."""
     with pytest.raises(ZeroDivisionError):
         open_it(make_source(lambda: 1 / 0))
 
@@ -1112,8 +1112,8 @@ def test_function_that_raises():
 @pytest.mark.parametrize(
     "returned", [b"content", "path", {}, None, 5, bytearray()], ids=lambda value: type(value).__name__
 )
-def test_function_that_returns_something_else(returned):
-    """A function has to return an iterable or a file object; the error says so before anything is sent."""
+def test_a_function_that_returns_something_else_is_a_type_error(returned):
+    """A function must return an iterable or a file object; the error says so before anything is sent."""
     message = "what the function returned must be an iterable of bytes or a binary file object, not "
     with pytest.raises(TypeError, match=message + type(returned).__name__):
         open_it(make_source(lambda: returned))

@@ -429,7 +429,7 @@ class RecordingControl(Plain):
         """A time limit, in seconds since the test began: nobody but `check` sees that it has passed."""
         self._deadline, self._late = STARTED + seconds, reason
 
-    def told(self, what: str) -> list[Any]:
+    def recorded(self, what: str) -> list[Any]:
         """What it was told of one kind."""
         return [rest[0] if rest else None for name, *rest in self.log if name == what]
 

@@ -12,19 +12,19 @@ ENDS = ("success", "fail")
 
 
 class RecordingCallbacks:
-    """Notes every call of a task's callbacks, with its thread; overlapping ones, and disorder, are faults."""
+    """Records every call of a task's callbacks with its thread; overlapping calls are faults."""
 
     def __init__(self, then: Callable[[str, Any], object] | None = None) -> None:
         self.calls: list[tuple[str, Any]] = []
         self.threads: set[str] = set()
         self.idents: set[int] = set()
         self.faults: list[str] = []
-        self._then = then  # done inside each call, after it was noted
+        self._then = then  # called inside each call, after it was recorded
         self._busy = threading.Lock()
         self._news = threading.Condition()
 
     def object(self, url: str, path: Any, **more: Any) -> dict[str, Any]:
-        """OBJECT, with callbacks that note."""
+        """OBJECT with the recording callbacks."""
         return {
             "url": url,
             "filePath": str(path),
@@ -66,14 +66,14 @@ class RecordingCallbacks:
             self._busy.release()
 
     def wait_for(self, predicate: Callable[[RecordingCallbacks], object]) -> RecordingCallbacks:
-        """Wait until what was told fulfils it."""
+        """Wait until the recorded calls fulfil the predicate."""
         with self._news:
             assert self._news.wait_for(lambda: predicate(self), PATIENCE), f"told so far: {self.calls}"
         return self
 
     def wait(self) -> RecordingCallbacks:
         """Wait for complete."""
-        self.wait_for(lambda told: "complete" in told.kinds)
+        self.wait_for(lambda recorder: "complete" in recorder.kinds)
         assert not self.faults
         return self
 
@@ -82,7 +82,7 @@ class RecordingCallbacks:
         return [kind for kind, _ in self.calls]
 
     def of(self, kind: str) -> list[Any]:
-        """What the calls of this kind were given."""
+        """The arguments of the calls of this kind."""
         return [value for each, value in self.calls if each == kind]
 
     @property

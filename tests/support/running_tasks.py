@@ -13,19 +13,19 @@ from rxupload.uploadtask import UploadTask, uploadFile
 MIB = 1 << 20
 
 
-def start(told: RecordingCallbacks, url: str, path: Any, **more: Any) -> UploadTask:
-    """An upload with all listeners."""
-    task = uploadFile(told.object(url, path, **more))
-    task.onProgressUpdate(told.progress)
-    task.onHeadersReceived(told.headers)
+def start(recorder: RecordingCallbacks, url: str, path: Any, **more: Any) -> UploadTask:
+    """Start an upload with all listeners."""
+    task = uploadFile(recorder.object(url, path, **more))
+    task.onProgressUpdate(recorder.progress)
+    task.onHeadersReceived(recorder.headers)
     return task
 
 
-def under_way(server: SteppedServer, told: RecordingCallbacks) -> Stepper:
+def under_way(server: SteppedServer, recorder: RecordingCallbacks) -> Stepper:
     """Let the server read until there has been progress."""
     request = server.next_request()
     request.read(2 * MIB)
-    told.wait_for(lambda told: told.sent)
+    recorder.wait_for(lambda recorder: recorder.sent)
     return request
 
 

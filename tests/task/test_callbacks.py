@@ -1,4 +1,4 @@
-"""The queue of callbacks, and the hot Observable that may be joined late."""
+"""The queue of callbacks, and the hot Observable with late subscribers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from support.scripted_server import PATIENCE
 from rxupload._task.callbacks import CallbackQueue, Hot
 
 
-def test_rule_8_late_while_the_end_is_queued():
-    """Whoever joins when the end is on its way, but not yet told, gets the latest item before it."""
+def test_rule_8_a_late_listener_gets_the_latest_event_before_a_queued_end():
+    """A listener that registers while the end is queued gets the latest item before the end."""
     queue = CallbackQueue(None)
     hot: Hot[int] = Hot(queue)
     queue.run(lambda: hot.emit(1))

@@ -1,4 +1,4 @@
-"""Fixtures for the tests of tasks: files, a server, and settings as a fresh process has them."""
+"""Fixtures for the tests of tasks: files, a server, and the settings of a fresh process."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MIB = 1 << 20
 
 
 @pytest.fixture(autouse=True)
-def as_before(monkeypatch):
-    """Settings as a fresh process has them, and no thread left after a test."""
+def fresh_settings(monkeypatch):
+    """Settings of a fresh process; no thread is left after a test."""
     monkeypatch.delenv("RXUPLOAD_INTERNAL_ROOT", raising=False)
     monkeypatch.setattr(arguments, "_internal_root", None)
     with no_thread_left():
@@ -34,7 +34,7 @@ def photo(tmp_path) -> Path:
 
 @pytest.fixture
 def film(tmp_path) -> Path:
-    """A file that the system's buffers do not hold."""
+    """A file that is larger than the system's buffers."""
     path = tmp_path / "film.mp4"
     with path.open("wb") as file:
         file.truncate(24 * MIB)
@@ -43,7 +43,7 @@ def film(tmp_path) -> Path:
 
 @pytest.fixture
 def server():
-    """A server that the test takes step by step."""
+    """A server that the test moves step by step."""
     with SteppedServer() as server:
         yield server
 
@@ -53,7 +53,7 @@ def server():
 
 @pytest.fixture
 def internal(tmp_path) -> Path:
-    """A root with its folders, and a file beside them."""
+    """A root with its folders, and a file outside them."""
     root = tmp_path / "root"
     for folder in ("cache", "files", "mass", "tmp"):
         (root / folder / "sub").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The callback API over real sockets, each rule under its number: the form, headers, paths, redirects."""
+"""The callback API over real sockets, each rule with its number: the form, headers, paths, redirects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rxupload.uploadtask import UploadTask, uploadFile
 
 
 def test_rule_11_form_data(photo):
-    """str, int, float and bool are sent, None is left out, the empty str is kept; the fields come before the file."""
+    """str, int, float and bool are sent, None is omitted, the empty str is kept; fields come before the file."""
     form_data = {"s": "\u00fc", "i": 5, "f": 1.5, "yes": True, "no": False, "none": None, "empty": ""}
     with receiver.running() as url:
         result = uploadFile(RecordingCallbacks().object(url, photo, formData=form_data)).result(PATIENCE)
@@ -31,10 +31,10 @@ def test_rule_11_form_data(photo):
 
 
 def test_rule_12_header(photo, server):
-    """Values are str or numbers; the body's own Content-Type wins."""
-    told = RecordingCallbacks()
+    """Values are str or numbers; the body keeps its own Content-Type."""
+    recorder = RecordingCallbacks()
     given = {"X-Text": "a", "X-Int": 5, "X-Float": 1.5, "content-type": "text/plain"}
-    start(told, server.url, photo, header=given)
+    start(recorder, server.url, photo, header=given)
     request = server.next_request()
     assert header(request.head, b"x-text") == b"a"
     assert header(request.head, b"x-int") == b"5"
@@ -42,11 +42,11 @@ def test_rule_12_header(photo, server):
     assert header(request.head, b"content-type").startswith(b"multipart/form-data; boundary=")
     request.read_all()
     request.respond()
-    told.wait()
+    recorder.wait()
 
 
 def test_file_name_and_content_type(photo):
-    """`fileName` and `contentType` stand in place of what the path says."""
+    """`fileName` and `contentType` replace what the path gives."""
     with receiver.running() as url:
         task = uploadFile(
             RecordingCallbacks().object(url, photo), fileName="\u2605.png", contentType="image/x"
@@ -59,19 +59,19 @@ def test_file_name_and_content_type(photo):
 
 
 def test_rule_13_headers(photo):
-    """Keys as the server spelled them; a list where a header comes several times, in any spelling."""
+    """Keys have the server's spelling; a header that comes several times is a list, in any spelling."""
 
     def script(connection: Connection) -> None:
         connection.read_body(connection.read_head())
         connection.respond(200, b"", "X-MiXed: 1", "Set-Cookie: a=1", "set-cookie: b=2", "Set-Cookie: c=3")
 
-    told = RecordingCallbacks()
+    recorder = RecordingCallbacks()
     with Server(script) as server:
-        start(told, server.url, photo)
-        told.wait()
+        start(recorder, server.url, photo)
+        recorder.wait()
     headers = {"Content-Length": "0", "X-MiXed": "1", "Set-Cookie": ["a=1", "b=2", "c=3"]}
-    assert told.res["headers"] == headers
-    assert told.of("headers") == [{"headers": headers}]
+    assert recorder.res["headers"] == headers
+    assert recorder.of("headers") == [{"headers": headers}]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_rule_13_headers(photo):
     ],
 )
 def test_rule_14_data(photo, content_type, body, data):
-    """Always a str: by the charset, else UTF-8 with replacement; one leading BOM dropped."""
+    """The data is always a str, by the charset or else UTF-8 with replacement; one leading BOM is dropped."""
 
     def script(connection: Connection) -> None:
         connection.read_body(connection.read_head())
@@ -102,7 +102,7 @@ def test_rule_14_data(photo, content_type, body, data):
 @pytest.mark.parametrize("folder", ["cache", "files", "mass", "tmp"])
 @pytest.mark.parametrize("configured", [True, False])
 def test_rule_15_internal(internal, folder, configured, monkeypatch):
-    """An internal path lies under the root, which configure or the environment sets."""
+    """An internal path lies under the root, which is set by configure or the environment."""
     if configured:
         uploadtask.configure(internal_root=internal)
     else:
@@ -114,11 +114,11 @@ def test_rule_15_internal(internal, folder, configured, monkeypatch):
 
 
 def test_rule_15_no_root():
-    """With no root set the message says how to set one."""
-    told = RecordingCallbacks()
-    uploadFile(told.object("http://127.0.0.1:9/", "internal://mass/a.txt"))
-    assert told.wait().code == 202
-    (data, _), *_ = told.of("fail")
+    """Without a root, the message says how to set one."""
+    recorder = RecordingCallbacks()
+    uploadFile(recorder.object("http://127.0.0.1:9/", "internal://mass/a.txt"))
+    assert recorder.wait().code == 202
+    (data, _), *_ = recorder.of("fail")
     assert "configure(internal_root=" in data
     assert "RXUPLOAD_INTERNAL_ROOT" in data
 
@@ -137,8 +137,8 @@ def test_rule_15_no_root():
         "internal://mass/folder/secret",
     ],
 )
-def test_rule_15_outside(internal, path):
-    """What leads out of its folder is refused, over a symbolic link too; so is a directory."""
+def test_rule_15_a_path_outside_is_refused(internal, path):
+    """A path that leaves its folder is refused, even through a symbolic link; so is a directory."""
     if "link" in path or "folder" in path:
         try:
             (internal / "mass/link").symlink_to(internal.parent / "secret")
@@ -146,13 +146,13 @@ def test_rule_15_outside(internal, path):
         except OSError:
             pytest.skip("this system makes no symbolic links for us")
     uploadtask.configure(internal_root=internal)
-    told = RecordingCallbacks()
-    uploadFile(told.object("http://127.0.0.1:9/", path))
-    assert told.wait().code == 202
-    assert told.of("fail")[0][0].startswith("filePath")
+    recorder = RecordingCallbacks()
+    uploadFile(recorder.object("http://127.0.0.1:9/", path))
+    assert recorder.wait().code == 202
+    assert recorder.of("fail")[0][0].startswith("filePath")
 
 
-def test_rule_15_link_inside(internal):
+def test_rule_15_a_link_inside_is_followed(internal):
     """A symbolic link that stays in its folder is followed, and keeps its name."""
     try:
         (internal / "mass/link.txt").symlink_to(internal / "mass/sub/a.txt")
@@ -165,44 +165,44 @@ def test_rule_15_link_inside(internal):
     assert (file["filename"], file["size"]) == ("link.txt", 4)
 
 
-def test_rule_15_directory(tmp_path):
-    """An ordinary path of a directory is a wrong argument too."""
-    told = RecordingCallbacks()
-    uploadFile(told.object("http://127.0.0.1:9/", tmp_path))
-    assert told.wait().code == 202
-    assert str(tmp_path) in told.of("fail")[0][0]
+def test_rule_15_a_directory_is_refused(tmp_path):
+    """An ordinary path to a directory is a wrong argument too."""
+    recorder = RecordingCallbacks()
+    uploadFile(recorder.object("http://127.0.0.1:9/", tmp_path))
+    assert recorder.wait().code == 202
+    assert str(tmp_path) in recorder.of("fail")[0][0]
 
 
 # Rule 16
 
 
-def test_rule_16_redirect(film, server):
-    """A 307 sends the body again, and what a listener sees never falls: it waits until it is overtaken."""
-    told, late = RecordingCallbacks(), RecordingCallbacks()
-    task = start(told, server.url, film)
+def test_rule_16_progress_never_falls_over_a_redirect(film, server):
+    """A 307 sends the body again; progress waits until the second pass has overtaken the first."""
+    recorder, late = RecordingCallbacks(), RecordingCallbacks()
+    task = start(recorder, server.url, film)
     observed, _ = observe(task.events)
     passes = RecordingCallbacks()
     task.events.subscribe(lambda item: passes.headers(item.attempt) if isinstance(item, Progress) else None)
-    under_way(server, told).respond(307, b"", "Location: /again")
+    under_way(server, recorder).respond(307, b"", "Location: /again")
     second = server.next_request()
     assert second.path == "/again"
     passes.wait_for(lambda passes: 2 in passes.of("headers"))
-    before = told.sent[-1]
+    before = recorder.sent[-1]
     second.read(before // 2)
-    task.onProgressUpdate(late.progress)  # while the second pass has not overtaken
+    task.onProgressUpdate(late.progress)  # while the second pass is behind
     late.wait_for(lambda late: late.sent == [before])
     second.read_all()
     second.respond(201)
-    assert told.wait().res["statusCode"] == 201
-    assert all(earlier < later for earlier, later in zip(told.sent, told.sent[1:], strict=False))
-    assert told.of("progress")[-1]["progress"] == 100
-    assert late.sent == told.sent[-len(late.sent) :]
+    assert recorder.wait().res["statusCode"] == 201
+    assert all(earlier < later for earlier, later in zip(recorder.sent, recorder.sent[1:], strict=False))
+    assert recorder.of("progress")[-1]["progress"] == 100
+    assert late.sent == recorder.sent[-len(late.sent) :]
     assert {item.attempt for item in observed.wait().progress} == {1, 2}
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_rule_16_redirect_after_the_whole_body(photo, status):
-    """100 is not told twice; the response is the last one's; 301, 307 and 308 send the body again."""
+    """100 is reported once, the last response counts, and 301, 307 and 308 send the body again."""
 
     def script(connection: Connection) -> None:
         head = connection.read_head()
@@ -212,16 +212,16 @@ def test_rule_16_redirect_after_the_whole_body(photo, status):
             200 if again else status, str(len(body)).encode(), "Location: /again", "Connection: close"
         )
 
-    told = RecordingCallbacks()
+    recorder = RecordingCallbacks()
     with Server(script) as server:
-        start(told, server.url, photo)
-        assert told.wait().res["data"] == (str(told.sent[-1]) if status in (301, 307, 308) else "0")
-    assert [res["progress"] for res in told.of("progress")].count(100) == 1
+        start(recorder, server.url, photo)
+        assert recorder.wait().res["data"] == (str(recorder.sent[-1]) if status in (301, 307, 308) else "0")
+    assert [res["progress"] for res in recorder.of("progress")].count(100) == 1
 
 
 @pytest.mark.parametrize("count", [20, 21])
-def test_rule_16_twenty_at_most(photo, count):
-    """20 redirects are followed, a 21st fails with 200."""
+def test_rule_16_at_most_twenty_redirects(photo, count):
+    """20 redirects are followed; the 21st fails with code 200."""
 
     def script(connection: Connection) -> None:
         head = connection.read_head()
@@ -232,20 +232,20 @@ def test_rule_16_twenty_at_most(photo, count):
             303 if number < count else 200, b"", f"Location: /{number + 1}", "Connection: close"
         )
 
-    told = RecordingCallbacks()
+    recorder = RecordingCallbacks()
     with Server(script) as server:
-        start(told, server.url + "0", photo)
-        told.wait()
+        start(recorder, server.url + "0", photo)
+        recorder.wait()
     if count == 20:
-        assert told.res["statusCode"] == 200
+        assert recorder.res["statusCode"] == 200
     else:
-        assert told.code == 200
-        assert "redirect" in told.of("fail")[0][0]
+        assert recorder.code == 200
+        assert "redirect" in recorder.of("fail")[0][0]
 
 
 @pytest.mark.parametrize("follow", [True, None, "same-origin"])
 def test_rule_16_url_is_the_address_that_answered(photo, follow):
-    """After a redirect on the same origin, with its query; without a user, a password and a fragment."""
+    """The URL is that of a same-origin redirect, with its query, but without user, password and fragment."""
 
     def script(connection: Connection) -> None:
         head = connection.read_head()
@@ -253,16 +253,16 @@ def test_rule_16_url_is_the_address_that_answered(photo, follow):
         again = b"/again" in head
         connection.respond(200 if again else 308, b"", "Location: /again?id=5#part", "Connection: close")
 
-    told = RecordingCallbacks()
+    recorder = RecordingCallbacks()
     with Server(script) as server:
         url = server.url.replace("http://", "http://user:password@")
-        task = start(told, url, photo, followRedirects=follow)
-        assert told.wait().res["url"] == f"{server.url}again?id=5"
+        task = start(recorder, url, photo, followRedirects=follow)
+        assert recorder.wait().res["url"] == f"{server.url}again?id=5"
         assert task.result()["url"] == f"{server.url}again?id=5"
 
 
-def test_rule_16_not_followed(photo):
-    """With False the redirect is the response, and the URL is the first."""
+def test_rule_16_redirects_may_be_off(photo):
+    """With False, the redirect is the response, and the URL is the first one."""
 
     def script(connection: Connection) -> None:
         connection.read_body(connection.read_head())
@@ -277,30 +277,30 @@ def test_rule_16_not_followed(photo):
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_rule_16_refused(photo, scheme):
-    """Another origin with "same-origin", and https to http always, fail with 200 and show no secret."""
+def test_rule_16_a_redirect_is_refused(photo, scheme):
+    """Another origin under "same-origin", and https to http always, fail with code 200 and show no secret."""
 
     def script(connection: Connection) -> None:
         connection.read_body(connection.read_head())
         connection.respond(307, b"", "Location: http://user:secret@other.test/there?token=secret")
 
-    told = RecordingCallbacks()
+    recorder = RecordingCallbacks()
     with (
         Server(script, tls=scheme == "https") as server,
         httpx.Client(verify=client_context(), trust_env=False) as client,
     ):
         follow = "same-origin" if scheme == "http" else True
-        task = start(told, server.url, photo, followRedirects=follow, client=client)
-        assert told.wait().code == 200
+        task = start(recorder, server.url, photo, followRedirects=follow, client=client)
+        assert recorder.wait().code == 200
         with pytest.raises(RedirectRefused):
             task.result()
-    (data, _), *_ = told.of("fail")
+    (data, _), *_ = recorder.of("fail")
     assert "http://other.test/there" in data
     assert "secret" not in data
 
 
-def test_rule_16_start_keeps_the_uploads_own(photo):
-    """`Upload.start()` follows no redirect unless the upload does, and has the upload's time limit."""
+def test_rule_16_start_keeps_the_uploads_settings(photo):
+    """`Upload.start()` keeps the upload's redirect setting and time limit."""
     with Server(lambda connection: connection.serve(307)) as server:
         task = upload(server.url, photo).start()
         assert isinstance(task, UploadTask)
@@ -309,20 +309,20 @@ def test_rule_16_start_keeps_the_uploads_own(photo):
         upload(server.url, photo, timeout=0.1).start().result(PATIENCE)
 
 
-def test_start_listens_and_aborts(film, server):
-    """A task from `Upload.start()` has the listeners, abort, await and the loop, as one from uploadFile."""
+def test_start_gives_a_task_with_listeners_and_abort(film, server):
+    """A task from `Upload.start()` has listeners, abort, await and the loop, like one from uploadFile."""
 
     async def main() -> None:
-        told = RecordingCallbacks()
+        recorder = RecordingCallbacks()
         task = upload(server.url, film).start(scheduler=AsyncIOScheduler(asyncio.get_running_loop()))
-        task.onProgressUpdate(told.progress)
+        task.onProgressUpdate(recorder.progress)
         request = await asyncio.to_thread(server.next_request)
         await asyncio.to_thread(request.read, 2 * MIB)
-        await asyncio.to_thread(told.wait_for, lambda told: told.calls)
+        await asyncio.to_thread(recorder.wait_for, lambda recorder: recorder.calls)
         assert task.state == "uploading"
         task.abort()
         with pytest.raises(UploadAborted):
             await task
-        assert told.idents == {threading.get_ident()}
+        assert recorder.idents == {threading.get_ident()}
 
     asyncio.run(main())

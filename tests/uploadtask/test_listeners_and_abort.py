@@ -1,4 +1,4 @@
-"""The callback API over real sockets, each rule under its number: late listeners, `abort`, threads."""
+"""The callback API over real sockets, each rule with its number: late listeners, `abort`, threads."""
 
 from __future__ import annotations
 
@@ -23,102 +23,102 @@ from rxupload.uploadtask import uploadFile
 # Rule 8
 
 
-def test_rule_8_late_while_it_runs(film, server):
-    """A listener that comes while the upload stalls gets the latest event once, like the others, then what follows."""
-    told, late = RecordingCallbacks(), RecordingCallbacks()
-    task = start(told, server.url, film)
-    request = under_way(server, told)
-    latest = told.sent[-1]
-    task.onProgressUpdate(
-        late.progress
-    )  # the server reads no more, so but for this there is no event to come
+def test_rule_8_a_late_listener_while_it_runs(film, server):
+    """A listener that is added during a stall gets the latest event once, and then the following ones."""
+    recorder, late = RecordingCallbacks(), RecordingCallbacks()
+    task = start(recorder, server.url, film)
+    request = under_way(server, recorder)
+    latest = recorder.sent[-1]
+    task.onProgressUpdate(late.progress)  # the server has stopped reading, so no other event is to come
     observed, _ = observe(task.events)
     late.wait_for(lambda late: late.calls)
     assert late.sent[0] >= latest
     assert "MainThread" not in late.threads
     request.read_all()
     request.respond()
-    told.wait()
-    assert late.sent == told.sent[told.sent.index(late.sent[0]) :]
+    recorder.wait()
+    assert late.sent == recorder.sent[recorder.sent.index(late.sent[0]) :]
     sent = [item.sent for item in observed.wait().progress]
-    assert sent == told.sent[told.sent.index(sent[0]) :]
+    assert sent == recorder.sent[recorder.sent.index(sent[0]) :]
     assert observed.response.status_code == 200
 
 
-def test_rule_8_late_while_the_response_is_awaited(photo, server):
-    """No event is to come any more, and a late listener still gets the latest one, once."""
-    told, late = RecordingCallbacks(), RecordingCallbacks()
-    task = start(told, server.url, photo)
+def test_rule_8_a_late_listener_while_the_response_is_awaited(photo, server):
+    """When no event is to come, a late listener still gets the latest one, once."""
+    recorder, late = RecordingCallbacks(), RecordingCallbacks()
+    task = start(recorder, server.url, photo)
     request = server.next_request()
     request.read_all()
-    told.wait_for(lambda told: told.of("progress")[-1:] and told.of("progress")[-1]["progress"] == 100)
+    recorder.wait_for(
+        lambda recorder: recorder.of("progress")[-1:] and recorder.of("progress")[-1]["progress"] == 100
+    )
     task.onProgressUpdate(late.progress)
     late.wait_for(lambda late: late.calls)
     request.respond()
-    told.wait()
-    assert late.of("progress") == told.of("progress")[-1:]
+    recorder.wait()
+    assert late.of("progress") == recorder.of("progress")[-1:]
 
 
-def test_rule_8_late_in_headers(photo):
-    """A headers callback that listens for progress hears the latest before success."""
+def test_rule_8_a_late_listener_in_headers(photo):
+    """A listener that is added in the headers callback gets the latest event before success."""
     late: list[str] = []
-    told = RecordingCallbacks(
+    recorder = RecordingCallbacks(
         then=lambda kind, value: (
-            kind == "headers" and task.onProgressUpdate(lambda res: late.extend(told.kinds))
+            kind == "headers" and task.onProgressUpdate(lambda res: late.extend(recorder.kinds))
         )
     )
     with Server(echo) as server:
-        task = uploadFile(told.object(server.url, photo))
-        task.onHeadersReceived(told.headers)
+        task = uploadFile(recorder.object(server.url, photo))
+        task.onHeadersReceived(recorder.headers)
         task.result(PATIENCE)
     assert late == ["headers"]
 
 
-def test_rule_8_late_after_success(photo):
+def test_rule_8_a_late_listener_after_success(photo):
     """It gets the latest event before the registration returns, on a thread of the library."""
 
     def listen(res: Any) -> None:
-        time.sleep(0.05)  # so that returning too early shows
+        time.sleep(0.05)  # so that an early return would be seen
         late.progress(res)
 
-    told, late = RecordingCallbacks(), RecordingCallbacks()
+    recorder, late = RecordingCallbacks(), RecordingCallbacks()
     with Server(echo) as server:
-        task = start(told, server.url, photo)
+        task = start(recorder, server.url, photo)
         task.result(PATIENCE)
     task.onProgressUpdate(listen)
     assert late.kinds == ["progress"]
     task.onHeadersReceived(late.headers)
     assert late.kinds == ["progress", "headers"]
-    assert late.calls == told.calls[:2]
+    assert late.calls == recorder.calls[:2]
     assert "MainThread" not in late.threads
     observed, _ = observe(task.events)
     assert observed.ended
     assert [type(item) for item in observed.items] == [Progress, httpx.Response]
 
 
-def test_rule_8_late_in_success_and_complete(photo):
-    """A callback of the end may listen as well."""
+def test_rule_8_a_late_listener_in_success_and_complete(photo):
+    """success and complete may add a listener as well."""
     late: list[Any] = []
 
     def then(kind: str, value: Any) -> None:
         if kind in ("success", "complete"):
             task.onProgressUpdate(lambda res: late.append((kind, res["progress"])))
 
-    told = RecordingCallbacks(then)
+    recorder = RecordingCallbacks(then)
     with Server(echo) as server:
-        task = uploadFile(told.object(server.url, photo))
+        task = uploadFile(recorder.object(server.url, photo))
         task.result(PATIENCE)
     assert late == [("success", 100), ("complete", 100)]
 
 
-def test_rule_8_late_while_success_waits_for_it(photo):
-    """One that registers while success waits for just that is not left hanging."""
+def test_rule_8_a_late_listener_while_success_waits_for_it(photo):
+    """If success waits for a registration on another thread, that registration returns."""
     registered = threading.Event()
-    told = RecordingCallbacks(then=lambda kind, value: kind == "success" and registered.wait(PATIENCE))
+    recorder = RecordingCallbacks(then=lambda kind, value: kind == "success" and registered.wait(PATIENCE))
     late = RecordingCallbacks()
     with Server(echo) as server:
-        task = uploadFile(told.object(server.url, photo))
-        told.wait_for(lambda told: "success" in told.kinds)
+        task = uploadFile(recorder.object(server.url, photo))
+        recorder.wait_for(lambda recorder: "success" in recorder.kinds)
         task.onProgressUpdate(late.progress)
         registered.set()
         task.result(PATIENCE)
@@ -126,16 +126,16 @@ def test_rule_8_late_while_success_waits_for_it(photo):
 
 
 @pytest.mark.parametrize("aborted", [True, False])
-def test_rule_8_late_after_failure_or_abort(film, server, aborted):
-    """It gets nothing; `events` tells its error."""
-    told, late = RecordingCallbacks(), RecordingCallbacks()
-    task = start(told, server.url, film)
-    request = under_way(server, told)
+def test_rule_8_a_late_listener_after_failure_or_abort(film, server, aborted):
+    """A listener gets nothing after a failure; `events` gives the error."""
+    recorder, late = RecordingCallbacks(), RecordingCallbacks()
+    task = start(recorder, server.url, film)
+    request = under_way(server, recorder)
     if aborted:
         task.abort()
     else:
         request.reset()
-    told.wait()
+    recorder.wait()
     with pytest.raises(UploadAborted if aborted else httpx.TransportError):
         task.result(PATIENCE)
     task.onProgressUpdate(late.progress)
@@ -147,8 +147,8 @@ def test_rule_8_late_after_failure_or_abort(film, server, aborted):
     assert isinstance(observed.error, UploadAborted if aborted else httpx.TransportError)
 
 
-def test_rule_8_on_a_loop_in_the_next_turn(photo):
-    """With an asyncio scheduler the late event comes in the next turn, never at once."""
+def test_rule_8_a_late_listener_on_a_loop(photo):
+    """With an asyncio scheduler the late event comes in the next turn of the loop."""
 
     async def main() -> None:
         late = RecordingCallbacks()
@@ -168,18 +168,18 @@ def test_rule_8_on_a_loop_in_the_next_turn(photo):
 
 
 def test_rule_9_abort_while_the_server_does_not_read(film, server):
-    """The connection closes, then fail with 1002 and complete; result, await and events tell of UploadAborted."""
-    told = RecordingCallbacks()
-    task = start(told, server.url, film)
-    request = under_way(server, told)
+    """The connection closes, then come fail with 1002 and complete; result, await and events give UploadAborted."""
+    recorder = RecordingCallbacks()
+    task = start(recorder, server.url, film)
+    request = under_way(server, recorder)
     observed, _ = observe(task.events)
     assert task.abort() is None
     assert task.state == "aborted"
     request.wait_for_end()
-    told.wait()
+    recorder.wait()
     task.abort()
-    assert told.of("fail") == [("user cancel request", 1002)]
-    assert told.kinds[-2:] == ["fail", "complete"]
+    assert recorder.of("fail") == [("user cancel request", 1002)]
+    assert recorder.kinds[-2:] == ["fail", "complete"]
     with pytest.raises(UploadAborted):
         task.result(PATIENCE)
     with pytest.raises(UploadAborted):
@@ -188,79 +188,82 @@ def test_rule_9_abort_while_the_server_does_not_read(film, server):
 
 
 def test_rule_9_abort_from_many_threads(film, server):
-    """Any number of times: one end."""
-    told = RecordingCallbacks()
-    task = start(told, server.url, film)
-    under_way(server, told)
+    """Several aborts give one end."""
+    recorder = RecordingCallbacks()
+    task = start(recorder, server.url, film)
+    under_way(server, recorder)
     threads = [threading.Thread(target=task.abort) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    told.wait()
-    assert told.kinds[-2:] == ["fail", "complete"]
-    assert told.kinds.count("fail") == 1
+    recorder.wait()
+    assert recorder.kinds[-2:] == ["fail", "complete"]
+    assert recorder.kinds.count("fail") == 1
 
 
 @pytest.mark.parametrize("kind", ["progress", "headers"])
 def test_rule_9_abort_in_a_callback(photo, kind):
-    """No event follows, to no listener, even where the whole body has gone and the response is there."""
+    """After an abort in a callback no listener gets an event, even if the response is there."""
     after = RecordingCallbacks()
-    told = RecordingCallbacks(then=lambda each, value: each == kind and task.abort())
+    recorder = RecordingCallbacks(then=lambda each, value: each == kind and task.abort())
     with SteppedServer() as server:
-        task = start(told, server.url, photo)
+        task = start(recorder, server.url, photo)
         task.onProgressUpdate(after.progress)
         task.onHeadersReceived(after.headers)
         request = server.next_request()
         request.read_all()
         request.respond()
-        told.wait()
-    assert told.code == 1002
-    assert told.kinds[told.kinds.index(kind) :] == [kind, "fail", "complete"]
+        recorder.wait()
+    assert recorder.code == 1002
+    assert recorder.kinds[recorder.kinds.index(kind) :] == [kind, "fail", "complete"]
     assert kind not in after.kinds
 
 
 @pytest.mark.parametrize("kind", ["success", "complete"])
 def test_rule_9_abort_after_the_end(photo, kind):
-    """It does nothing, in success and in complete as later."""
-    told = RecordingCallbacks(then=lambda each, value: each == kind and task.abort())
+    """An abort in success, in complete or later does nothing."""
+    recorder = RecordingCallbacks(then=lambda each, value: each == kind and task.abort())
     with Server(echo) as server:
-        task = start(told, server.url, photo)
+        task = start(recorder, server.url, photo)
         task.result(PATIENCE)
     task.abort()
-    assert told.kinds == ["progress", "headers", "success", "complete"]
+    assert recorder.kinds == ["progress", "headers", "success", "complete"]
     assert task.state == "done"
 
 
 def test_rule_9_abort_while_connecting(photo):
-    """It does not wait for a server that does not answer."""
-    told = RecordingCallbacks()
+    """An abort does not wait for a server that does not answer."""
+    recorder = RecordingCallbacks()
     with unanswered_port() as port:
-        task = start(told, f"http://127.0.0.1:{port}/", photo)
+        task = start(recorder, f"http://127.0.0.1:{port}/", photo)
         task.abort()
-        assert told.wait().code == 1002
+        assert recorder.wait().code == 1002
 
 
 def test_rule_9_abort_while_queued(photo, film, server):
-    """A queued upload never reaches the server, and the one behind it gets its place."""
+    """An aborted upload in the queue never reaches the server, and the next one takes its place."""
     uploadtask.configure(max_concurrent=1)
-    tolds = [RecordingCallbacks() for _ in range(3)]
-    tasks = [start(told, server.url + str(n), film if n == 0 else photo) for n, told in enumerate(tolds)]
+    recorders = [RecordingCallbacks() for _ in range(3)]
+    tasks = [
+        start(recorder, server.url + str(n), film if n == 0 else photo)
+        for n, recorder in enumerate(recorders)
+    ]
     assert [task.state for task in tasks[1:]] == ["queued", "queued"]
     assert server.next_request().path == "/0"
     tasks[1].abort()
-    assert tolds[1].wait().kinds == ["fail", "complete"]
+    assert recorders[1].wait().kinds == ["fail", "complete"]
     tasks[0].abort()
     request = server.next_request()
     assert request.path == "/2"
     request.read_all()
     request.respond()
-    assert tolds[2].wait().res["statusCode"] == 200
+    assert recorders[2].wait().res["statusCode"] == 200
     assert server.requests.empty()
 
 
-def test_rule_9_fail_waits_for_a_callback_that_runs(film, server):
-    """After an abort from another thread the running callback ends first, and no other event follows."""
+def test_rule_9_fail_waits_for_a_running_callback(film, server):
+    """After an abort from another thread, the running callback ends first, and no other event follows."""
     running, go_on = threading.Event(), threading.Event()
 
     def then(kind: str, value: Any) -> None:
@@ -268,37 +271,37 @@ def test_rule_9_fail_waits_for_a_callback_that_runs(film, server):
             running.set()
             go_on.wait(PATIENCE)
 
-    told = RecordingCallbacks(then)
-    task = start(told, server.url, film)
+    recorder = RecordingCallbacks(then)
+    task = start(recorder, server.url, film)
     server.next_request().read(2 * MIB)
     assert running.wait(PATIENCE)
     task.abort()
-    assert told.kinds == ["progress"]
+    assert recorder.kinds == ["progress"]
     go_on.set()
-    assert told.wait().kinds == ["progress", "fail", "complete"]
+    assert recorder.wait().kinds == ["progress", "fail", "complete"]
 
 
 def test_rule_9_fail_does_not_wait_for_the_worker(photo):
-    """A worker that hears nothing, as in a name lookup, holds up neither fail nor complete nor the queue."""
-    deaf = DeafClient()
+    """A worker that is stuck, as in a name lookup, delays neither fail nor complete nor the queue."""
+    deaf = StuckClient()
     uploadtask.configure(max_concurrent=1)
-    told = RecordingCallbacks()
-    task = start(told, "http://upload.test/", photo, client=deaf)
+    recorder = RecordingCallbacks()
+    task = start(recorder, "http://upload.test/", photo, client=deaf)
     assert deaf.is_called.wait(PATIENCE)
     with Server(echo) as server:
         behind = uploadFile(RecordingCallbacks().object(server.url, photo))
         task.abort()
-        assert told.wait().code == 1002
+        assert recorder.wait().code == 1002
         assert behind.result(PATIENCE)["statusCode"] == 200
     deaf.go_on.set()
 
 
-class DeafClient(httpx.Client):
+class StuckClient(httpx.Client):
     """Its send returns when the test says so, whatever happens to the upload."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.close()  # it has no need of connections
+        self.close()  # it needs no connections
         self.is_called, self.go_on = threading.Event(), threading.Event()
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
@@ -311,45 +314,45 @@ class DeafClient(httpx.Client):
 
 
 def test_rule_10_threads_of_the_library(film, server):
-    """Callbacks do not overlap, and come on threads of the library; of other schedulers than loops too."""
-    told = RecordingCallbacks()
-    start(told, server.url, film, scheduler=NewThreadScheduler())
-    request = under_way(server, told)
+    """Callbacks do not overlap, and come on threads of the library, even with other schedulers than loops."""
+    recorder = RecordingCallbacks()
+    start(recorder, server.url, film, scheduler=NewThreadScheduler())
+    request = under_way(server, recorder)
     request.read_all()
     request.respond()
-    assert told.wait().threads == {"rxupload callbacks"}
+    assert recorder.wait().threads == {"rxupload callbacks"}
 
 
 def test_rule_10_on_the_loop(film, server):
     """With an AsyncIOScheduler all callbacks come on its loop."""
 
     async def main() -> RecordingCallbacks:
-        told = RecordingCallbacks()
-        task = start(told, server.url, film, scheduler=AsyncIOScheduler(asyncio.get_running_loop()))
+        recorder = RecordingCallbacks()
+        task = start(recorder, server.url, film, scheduler=AsyncIOScheduler(asyncio.get_running_loop()))
         request = server.next_request()
         await asyncio.to_thread(request.read_all)
         await asyncio.to_thread(request.respond)
         assert (await task)["statusCode"] == 200
-        assert told.idents == {threading.get_ident()}
-        return told
+        assert recorder.idents == {threading.get_ident()}
+        return recorder
 
-    told = asyncio.run(main())
-    assert told.kinds[-4:] == ["progress", "headers", "success", "complete"]
+    recorder = asyncio.run(main())
+    assert recorder.kinds[-4:] == ["progress", "headers", "success", "complete"]
 
 
 def test_rule_10_on_another_kind_of_loop(photo):
-    """A scheduler with a thread of its own has the callbacks on that."""
+    """A scheduler with its own thread gets the callbacks on that thread."""
     scheduler = EventLoopScheduler()
-    told = RecordingCallbacks()
+    recorder = RecordingCallbacks()
     with Server(echo) as server:
-        start(told, server.url, photo, scheduler=scheduler).result(PATIENCE)
+        start(recorder, server.url, photo, scheduler=scheduler).result(PATIENCE)
     scheduler.dispose()
-    assert len(told.idents) == 1
-    assert told.threads.isdisjoint({"MainThread", "rxupload callbacks"})
+    assert len(recorder.idents) == 1
+    assert recorder.threads.isdisjoint({"MainThread", "rxupload callbacks"})
 
 
 def test_rule_10_result_in_a_callback(photo):
-    """It would wait for itself, and says so."""
+    """result() in a callback would wait for itself, and says so."""
     errors: list[Exception] = []
 
     def then(kind: str, value: Any) -> None:
@@ -358,15 +361,15 @@ def test_rule_10_result_in_a_callback(photo):
         except RuntimeError as error:
             errors.append(error)
 
-    told = RecordingCallbacks(then)
+    recorder = RecordingCallbacks(then)
     with Server(echo) as server:
-        task = start(told, server.url, photo)
+        task = start(recorder, server.url, photo)
         task.result(PATIENCE)
-    assert len(errors) == len(told.calls) == 4
+    assert len(errors) == len(recorder.calls) == 4
 
 
 def test_rule_10_result_on_the_loop(photo):
-    """So does result() on the loop that it would keep from calling back."""
+    """So would result() on the loop that delivers the callbacks."""
 
     async def main() -> None:
         with Server(echo) as server:
@@ -379,15 +382,15 @@ def test_rule_10_result_on_the_loop(photo):
     asyncio.run(main())
 
 
-def test_rule_10_loop_that_closes(film, server):
-    """When the loop has closed, the end is told on a thread, and the upload is finished."""
-    told = RecordingCallbacks()
+def test_rule_10_a_loop_that_closes(film, server):
+    """After the loop has closed, the end is delivered on a thread, and the upload is finished."""
+    recorder = RecordingCallbacks()
 
     async def main() -> Stepper:
-        start(told, server.url, film, scheduler=AsyncIOScheduler(asyncio.get_running_loop()))
+        start(recorder, server.url, film, scheduler=AsyncIOScheduler(asyncio.get_running_loop()))
         return await asyncio.to_thread(server.next_request)
 
     request = asyncio.run(main())
     request.read_all()
     request.respond()
-    assert told.wait().res["statusCode"] == 200
+    assert recorder.wait().res["statusCode"] == 200

@@ -1,4 +1,4 @@
-"""The callback API over real sockets, each rule under its number: the queue, and the end of the script."""
+"""The callback API over real sockets, each rule with its number: the queue, and the end of the script."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rxupload.uploadtask import uploadFile
 
 
 def test_rule_17_two_hundred_at_once(photo):
-    """At most 5 are on the wire at any moment, first in first out, all end; an aborted one never gets there."""
+    """At most 5 of 200 uploads run at a time, in order, and all end; an aborted one never starts."""
     lock = threading.Lock()
     on_the_wire = peak = 0
     arrived: list[int] = []
@@ -40,18 +40,20 @@ def test_rule_17_two_hundred_at_once(photo):
         connection.respond(200, b"", "Connection: close")
 
     with Server(script) as server:
-        tolds = [RecordingCallbacks() for _ in range(200)]
-        tasks = [uploadFile(told.object(f"{server.url}{n}", photo)) for n, told in enumerate(tolds)]
+        recorders = [RecordingCallbacks() for _ in range(200)]
+        tasks = [
+            uploadFile(recorder.object(f"{server.url}{n}", photo)) for n, recorder in enumerate(recorders)
+        ]
         aborted = [n for n in range(100, 200, 7) if tasks[n].state == "queued"]
         for n in aborted:
             tasks[n].abort()
-        for told in tolds:
-            told.wait()
+        for recorder in recorders:
+            recorder.wait()
     assert aborted
     assert peak <= 5
-    assert [n for n, told in enumerate(tolds) if "fail" in told.kinds] == aborted
+    assert [n for n, recorder in enumerate(recorders) if "fail" in recorder.kinds] == aborted
     assert sorted(arrived) == sorted(set(range(200)) - set(aborted))
-    # Five threads race each other to the server, so when one arrives, four that began before may still be on their way.
+    # Five threads race to the server, so when one request arrives, four earlier ones may still be on their way.
     missing = sorted(arrived)
     for n in arrived:
         assert missing.index(n) <= 4
@@ -59,7 +61,7 @@ def test_rule_17_two_hundred_at_once(photo):
 
 
 def test_rule_17_first_in_first_out(photo):
-    """With one at a time they come in the very order."""
+    """With one upload at a time, they arrive in order."""
     uploadtask.configure(max_concurrent=1)
     arrived: list[bytes] = []
 
@@ -77,7 +79,7 @@ def test_rule_17_first_in_first_out(photo):
 
 
 def test_rule_17_configure(photo, server):
-    """A higher limit starts those that wait; wrong settings are refused."""
+    """A higher limit starts waiting uploads; wrong settings are refused."""
     uploadtask.configure(max_concurrent=1)
     tasks = [uploadFile(RecordingCallbacks().object(f"{server.url}{n}", photo)) for n in range(3)]
     assert server.next_request().path == "/0"
@@ -124,8 +126,8 @@ def run_script(url: str, path: Path, rest: str = "", count: int = 1) -> subproce
 
 
 @pytest.mark.parametrize("count", [1, 7])
-def test_rule_17_script_that_ends(tmp_path, count):
-    """A script that reaches its end still uploads its 50 MB whole, those that wait too, and exits by itself with 0."""
+def test_rule_17_a_script_ends_after_its_uploads(tmp_path, count):
+    """A script that reaches its end still uploads its 50 MB, even from the queue, and exits with 0."""
     path = tmp_path / "50MB"
     with path.open("wb") as file:
         file.truncate(50_000_000)
@@ -173,7 +175,7 @@ asyncio.run(main())
     ids=["ended", "ended with some that wait", "sleeping", "result", "asyncio"],
 )
 def test_rule_17_ctrl_c(tmp_path, server, rest, count):
-    """Ctrl-C during the upload, wherever the script is: fail with 1002, complete, and exit within a second."""
+    """Ctrl-C during the upload gives fail with 1002 and complete, and the script exits within a second."""
     path = tmp_path / "50MB"
     with path.open("wb") as file:
         file.truncate(50_000_000)
@@ -191,23 +193,23 @@ def test_rule_17_ctrl_c(tmp_path, server, rest, count):
 
 
 def test_rule_17_ctrl_c_in_result(photo, server, monkeypatch):
-    """A wait that Ctrl-C breaks off aborts the upload, as in `Upload.run()`."""
+    """A Ctrl-C in result() aborts the upload, as in `Upload.run()`."""
 
     def interrupted(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    told = RecordingCallbacks()
-    task = start(told, server.url, photo)
+    recorder = RecordingCallbacks()
+    task = start(recorder, server.url, photo)
     server.next_request()
     monkeypatch.setattr(task_module, "wait_for_future", interrupted)
     with pytest.raises(KeyboardInterrupt):
         task.result()
-    assert told.wait().code == 1002
+    assert recorder.wait().code == 1002
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_rule_17_forked_child(photo, film, server):
-    """The uploads of a parent hold no places in a forked child."""
+def test_rule_17_a_forked_child_has_its_own_queue(photo, film, server):
+    """The uploads of a parent take no places in a forked child."""
     script = f"""
 import os, threading
 from rxupload.uploadtask import uploadFile, configure

@@ -17,9 +17,9 @@ from rxupload.uploadtask import uploadFile
 
 
 def test_result_times_out(photo, server):
-    """A wait that expires raises TimeoutError, and the upload goes on."""
-    told = RecordingCallbacks()
-    task = start(told, server.url, photo)
+    """A wait that times out raises TimeoutError, and the upload continues."""
+    recorder = RecordingCallbacks()
+    task = start(recorder, server.url, photo)
     request = server.next_request()
     for timeout in (0, 0.3):
         with pytest.raises(TimeoutError):
@@ -30,18 +30,18 @@ def test_result_times_out(photo, server):
 
 
 def test_state(film, server):
-    """queued, uploading, waiting for the response, done."""
+    """The states are queued, uploading, waiting for the response, done."""
     uploadtask.configure(max_concurrent=1)
-    told, held = RecordingCallbacks(), RecordingCallbacks()
+    recorder, held = RecordingCallbacks(), RecordingCallbacks()
     holder = start(held, server.url, film)
     server.next_request()
-    task = start(told, server.url, film)
+    task = start(recorder, server.url, film)
     assert task.state == "queued"
     holder.abort()
-    request = under_way(server, told)
+    request = under_way(server, recorder)
     assert task.state == "uploading"
     request.read_all()
-    told.wait_for(lambda told: told.of("progress")[-1]["progress"] == 100)
+    recorder.wait_for(lambda recorder: recorder.of("progress")[-1]["progress"] == 100)
     assert task.state == "waiting"
     request.respond()
     task.result(PATIENCE)
@@ -49,8 +49,8 @@ def test_state(film, server):
     held.wait()
 
 
-def test_await_that_is_cancelled_leaves_the_upload_running(photo, server):
-    """Others may be waiting for it; abort() stops it."""
+def test_a_cancelled_await_leaves_the_upload_running(photo, server):
+    """Others may still wait for the upload; abort() stops it."""
 
     async def main() -> None:
         task = uploadFile(RecordingCallbacks().object(server.url, photo))
@@ -65,20 +65,20 @@ def test_await_that_is_cancelled_leaves_the_upload_running(photo, server):
     asyncio.run(main())
 
 
-def test_events_of_which_all_go(film, server):
+def test_events_without_observers_abort_nothing(film, server):
     """Disposing a subscription to `events` aborts nothing; an observer that raises stops nothing."""
-    told = RecordingCallbacks()
-    task = start(told, server.url, film)
+    recorder = RecordingCallbacks()
+    task = start(recorder, server.url, film)
     _, gone = observe(task.events)
-    request = under_way(server, told)
+    request = under_way(server, recorder)
     gone.dispose()
     request.read_all()
     request.respond()
-    assert told.wait().res["statusCode"] == 200
+    assert recorder.wait().res["statusCode"] == 200
 
 
 def test_jupyter():
-    """In a kernel callbacks come on its loop, a task can be awaited, and aborted from another cell."""
+    """In a kernel, callbacks come on its loop, and a task can be awaited, and aborted from another cell."""
     setup = """
 import asyncio, threading, tempfile, os
 from reactivex.scheduler.eventloop import AsyncIOScheduler

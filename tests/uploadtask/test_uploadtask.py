@@ -1,4 +1,4 @@
-"""The callback API over real sockets, each rule under its number: the examples, arguments, the order of callbacks."""
+"""The callback API over real sockets, each rule with its number: the examples, arguments, order of callbacks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rxupload.uploadtask import arguments, uploadFile
 
 
 def test_example_create_abort_listen_stop_listening(tmp_path, server, capsys):
-    """The first example, line for line; the upload ends aborted."""
+    """The first example runs line for line; the upload ends aborted."""
     (tmp_path / "mass/download").mkdir(parents=True)
     (tmp_path / "mass/download/test.png").write_bytes(bytes(MIB))
     uploadtask.configure(internal_root=tmp_path)
@@ -48,7 +48,7 @@ def test_example_create_abort_listen_stop_listening(tmp_path, server, capsys):
 
 
 def test_example_create_and_succeed(tmp_path, capsys):
-    """The first example without its abort: what it prints is JSON."""
+    """The first example without its abort prints JSON."""
     (tmp_path / "mass/download").mkdir(parents=True)
     (tmp_path / "mass/download/test.png").write_bytes(b"png")
     uploadtask.configure(internal_root=tmp_path)
@@ -70,28 +70,28 @@ def test_example_create_and_succeed(tmp_path, capsys):
     }
 
 
-def test_example_two_listeners_of_which_one_is_removed(film, server):
-    """The second example: after the first is removed, the second goes on hearing."""
+def test_example_two_listeners_and_one_is_removed(film, server):
+    """In the second example, the second listener stays after the first is removed."""
     heard: dict[str, list[Any]] = {"first": [], "second": []}
-    told = RecordingCallbacks()
-    task = uploadFile(told.object(server.url, film))
+    recorder = RecordingCallbacks()
+    task = uploadFile(recorder.object(server.url, film))
 
     def first(res):
         heard["first"].append(res)
 
     def second(res):
         heard["second"].append(res)
-        told.progress(res)
+        recorder.progress(res)
 
     task.onProgressUpdate(first)
     task.onProgressUpdate(second)
-    request = under_way(server, told)
+    request = under_way(server, recorder)
     task.offProgressUpdate(first)
     before = len(heard["first"])
     request.read_all()
     request.respond()
-    told.wait()
-    assert before <= len(heard["first"]) <= before + 1  # the one that was being delivered
+    recorder.wait()
+    assert before <= len(heard["first"]) <= before + 1  # the event that was being delivered
     assert len(heard["second"]) > len(heard["first"])
     assert heard["second"][-1]["progress"] == 100
 
@@ -142,38 +142,38 @@ WRONG = [
 @pytest.mark.parametrize(("key", "value"), WRONG)
 def test_rule_1_wrong_values(photo, key, value):
     """A wrong value is a task that fails with 202 and the argument's name, then completes; nothing is raised."""
-    told = RecordingCallbacks()
-    task = uploadFile({**told.object("http://127.0.0.1:9/", photo), key: value})
+    recorder = RecordingCallbacks()
+    task = uploadFile({**recorder.object("http://127.0.0.1:9/", photo), key: value})
     with pytest.raises((TypeError, ValueError), match=f"^{key}"):
         task.result(PATIENCE)
     assert task.state == "failed"
     if key in ("success", "complete"):
-        told.wait_for(lambda told: "fail" in told.kinds)
+        recorder.wait_for(lambda recorder: "fail" in recorder.kinds)
     else:
-        assert told.kinds == ["fail", "complete"]
-    (data, code), *_ = told.of("fail")
+        assert recorder.kinds == ["fail", "complete"]
+    (data, code), *_ = recorder.of("fail")
     assert code == 202
     assert data.startswith(key)
     assert "hunter" not in data
 
 
 @pytest.mark.parametrize("given", [None, "http://", ["url"], 5])
-def test_rule_1_no_object(given):
-    """So is what is no dict at all."""
+def test_rule_1_an_object_that_is_no_dict(given):
+    """An object that is not a dict also fails with 202."""
     with pytest.raises(TypeError, match=r"^(OBJECT|url)"):
         uploadFile(given).result(PATIENCE)
 
 
-def test_rule_1_fail_is_no_function(photo):
-    """So is a fail that cannot be called; complete is."""
-    told = RecordingCallbacks()
+def test_rule_1_a_fail_that_is_no_function(photo):
+    """A fail that is not callable is a wrong value too; complete is called."""
+    recorder = RecordingCallbacks()
     with pytest.raises(TypeError, match=r"^fail"):
-        uploadFile(told.object("http://127.0.0.1:9/", photo, fail="no")).result(PATIENCE)
-    assert told.kinds == ["complete"]
+        uploadFile(recorder.object("http://127.0.0.1:9/", photo, fail="no")).result(PATIENCE)
+    assert recorder.kinds == ["complete"]
 
 
 def test_rule_1_order_of_the_checks(photo):
-    """The first of several wrong values is named, in the order url, filePath, name, header, formData, timeout."""
+    """Of several wrong values the first is named, in the order url, filePath, name, header, formData, timeout."""
     wrong = {"url": 5, "filePath": 5, "name": 5, "header": 5, "formData": 5, "timeout": "x"}
     right = {
         "url": "http://127.0.0.1:9/",
@@ -190,7 +190,7 @@ def test_rule_1_order_of_the_checks(photo):
 
 
 def test_rule_1_order_of_the_other_keywords(photo):
-    """Those that the original does not have come after its own, in the order of their table."""
+    """The library's own keywords are checked after the original ones, in the order of their table."""
     wrong = {
         "timeout": "x",
         "fileName": 5,
@@ -205,33 +205,33 @@ def test_rule_1_order_of_the_other_keywords(photo):
         del wrong[key]
 
 
-def test_rule_1_never_on_the_callers_stack(photo):
-    """Callbacks of a wrong call come from another thread; with a loop, in a later turn of it."""
-    told = RecordingCallbacks()
-    uploadFile(told.object("", photo))
-    assert threading.current_thread().name not in told.wait().threads
+def test_rule_1_callbacks_never_come_on_the_callers_stack(photo):
+    """Callbacks of a wrong call come from another thread or, with a loop, in a later turn."""
+    recorder = RecordingCallbacks()
+    uploadFile(recorder.object("", photo))
+    assert threading.current_thread().name not in recorder.wait().threads
 
     async def main() -> None:
-        told = RecordingCallbacks()
-        task = uploadFile(told.object("", photo), scheduler=AsyncIOScheduler(asyncio.get_running_loop()))
-        assert not told.calls
+        recorder = RecordingCallbacks()
+        task = uploadFile(recorder.object("", photo), scheduler=AsyncIOScheduler(asyncio.get_running_loop()))
+        assert not recorder.calls
         with pytest.raises(ValueError, match=r"^url"):
             await task
-        assert told.kinds == ["fail", "complete"]
-        assert told.idents == {threading.get_ident()}
+        assert recorder.kinds == ["fail", "complete"]
+        assert recorder.idents == {threading.get_ident()}
 
     asyncio.run(main())
 
 
 def test_rule_1_abort_of_a_wrong_call_does_nothing(photo):
-    """It has failed already, so abort cannot turn 202 into 1002."""
-    told = RecordingCallbacks()
-    uploadFile(told.object("", photo)).abort()
-    assert told.wait().code == 202
+    """The call has failed already, so abort cannot turn 202 into 1002."""
+    recorder = RecordingCallbacks()
+    uploadFile(recorder.object("", photo)).abort()
+    assert recorder.wait().code == 202
 
 
 def test_unknown_keys(photo):
-    """An unknown key is a warning that names the known one that is like it, and points to the call."""
+    """An unknown key is a warning at the call that names a similar known key."""
     with pytest.warns(UserWarning, match="'filepath'; did you mean 'filePath'") as warned:
         task = uploadFile({"url": "http://127.0.0.1:9/", "filepath": str(photo), "name": "photo"})
     assert warned[0].filename == __file__
@@ -240,43 +240,43 @@ def test_unknown_keys(photo):
 
 
 def test_unknown_key_that_is_like_none(photo):
-    """A key that is like none of the known ones is no slip of the pen, and the warning guesses at none."""
+    """For an unknown key that resembles no known key, the warning makes no guess."""
     with pytest.warns(UserWarning, match="unknown key 'method'$"):
         uploadFile(url="", filePath=str(photo), name="photo", method="PUT")
 
 
 def test_keywords_in_place_of_the_dict(photo):
-    """The names of OBJECT are keywords as well."""
-    told = RecordingCallbacks()
+    """The keys of OBJECT may also be keywords."""
+    recorder = RecordingCallbacks()
     with Server(echo) as server:
-        uploadFile(**told.object(server.url, photo)).result(PATIENCE)
-    assert told.kinds == ["success", "complete"]
+        uploadFile(**recorder.object(server.url, photo)).result(PATIENCE)
+    assert recorder.kinds == ["success", "complete"]
 
 
 # Rule 2
 
 
 def test_rule_2_order_after_success(photo):
-    """Last progress, headers, success, complete, each once; complete gets no argument."""
-    told = RecordingCallbacks()
+    """The order is the last progress, headers, success, complete, each once; complete gets no argument."""
+    recorder = RecordingCallbacks()
     with Server(echo) as server:
-        task = start(told, server.url, photo)
+        task = start(recorder, server.url, photo)
         assert task.result(PATIENCE)["data"] == "thanks"
-    assert told.kinds == ["progress", "headers", "success", "complete"]
-    assert told.of("progress")[-1]["progress"] == 100
-    assert told.of("complete") == [()]
+    assert recorder.kinds == ["progress", "headers", "success", "complete"]
+    assert recorder.of("progress")[-1]["progress"] == 100
+    assert recorder.of("complete") == [()]
     assert task.state == "done"
 
 
 def test_rule_2_order_after_failure(film, server):
-    """Progress, fail, complete; no headers, no success."""
-    told = RecordingCallbacks()
-    task = start(told, server.url, film)
-    under_way(server, told).reset()
-    told.wait()
-    assert told.kinds[-2:] == ["fail", "complete"]
-    assert set(told.kinds[:-2]) == {"progress"}
-    assert told.of("complete") == [()]
+    """The order is progress, fail, complete, without headers and success."""
+    recorder = RecordingCallbacks()
+    task = start(recorder, server.url, film)
+    under_way(server, recorder).reset()
+    recorder.wait()
+    assert recorder.kinds[-2:] == ["fail", "complete"]
+    assert set(recorder.kinds[:-2]) == {"progress"}
+    assert recorder.of("complete") == [()]
     assert task.state == "failed"
 
 
@@ -288,25 +288,25 @@ def raising(kind: str, value: Any) -> None:
 
 
 def test_rule_3_callbacks_that_raise(photo, caplog):
-    """Each is logged with its traceback, and the others still run, complete too."""
-    told = RecordingCallbacks(then=raising)
+    """Each exception is logged with its traceback, and the others still run, complete too."""
+    recorder = RecordingCallbacks(then=raising)
     others = RecordingCallbacks()
     with caplog.at_level(logging.ERROR, "rxupload"), Server(echo) as server:
-        task = start(told, server.url, photo)
+        task = start(recorder, server.url, photo)
         task.onProgressUpdate(others.progress)
         assert task.result(PATIENCE)["statusCode"] == 200
-    assert told.kinds == ["progress", "headers", "success", "complete"]
+    assert recorder.kinds == ["progress", "headers", "success", "complete"]
     assert others.kinds == ["progress"]
     assert [record.name for record in caplog.records] == ["rxupload"] * 4
-    assert [record.exc_info[1].args[0] for record in caplog.records] == told.kinds
+    assert [record.exc_info[1].args[0] for record in caplog.records] == recorder.kinds
 
 
 def test_rule_3_fail_that_raises(photo, caplog):
-    """The same after a failure."""
-    told = RecordingCallbacks(then=raising)
+    """The same holds after a failure."""
+    recorder = RecordingCallbacks(then=raising)
     with pytest.raises(TypeError):
-        uploadFile(told.object(5, photo)).result(PATIENCE)
-    assert told.kinds == ["fail", "complete"]
+        uploadFile(recorder.object(5, photo)).result(PATIENCE)
+    assert recorder.kinds == ["fail", "complete"]
     assert len(caplog.records) == 2
 
 
@@ -315,37 +315,37 @@ def test_rule_3_fail_that_raises(photo, caplog):
 
 @pytest.mark.parametrize("status", [200, 204, 304, 404, 500])
 def test_rule_4_any_response_is_a_success(photo, status):
-    """A 500 too: the caller reads statusCode."""
-    told = RecordingCallbacks()
+    """Even a 500 is a success: the caller reads statusCode."""
+    recorder = RecordingCallbacks()
     with Server(lambda connection: connection.serve(status)) as server:
-        start(told, server.url, photo)
-        assert told.wait().res["statusCode"] == status
+        start(recorder, server.url, photo)
+        assert recorder.wait().res["statusCode"] == status
 
 
 # Rule 5
 
 
 def test_rule_5_timeout(film, server):
-    """The whole transfer is limited, in milliseconds: 204."""
-    told = RecordingCallbacks()
-    task = start(told, server.url, film, timeout=200)
+    """The limit in milliseconds covers the whole transfer, and fails with 204."""
+    recorder = RecordingCallbacks()
+    task = start(recorder, server.url, film, timeout=200)
     server.next_request()
     with pytest.raises(UploadTimeout, match=r"0\.2 s"):
         task.result(PATIENCE)
-    assert told.code == 204
+    assert recorder.code == 204
 
 
 def test_rule_5_counted_from_the_queue(film, photo, server):
-    """While an upload waits in the queue its time does not run."""
+    """The time in the queue does not count."""
     uploadtask.configure(max_concurrent=1)
     first, second = RecordingCallbacks(), RecordingCallbacks()
     holder = start(first, server.url, film)
     server.next_request()
     task = start(second, server.url, photo, timeout=1000)
-    time.sleep(1.2)  # what is measured
+    time.sleep(1.2)  # the time in the queue
     assert task.state == "queued"
     holder.abort()
-    server.next_request()  # it has come to the server, later than its time after it was made
+    server.next_request()  # it arrives later than its limit after it was created
     assert second.wait().code == 204
 
 
@@ -353,13 +353,13 @@ def test_rule_5_counted_from_the_queue(film, photo, server):
     ("timeout", "seconds"), [(None, 20), (0, None), (1500, 1.5), (0.5, 0.0005), (float("inf"), None)]
 )
 def test_rule_5_default_and_none(photo, timeout, seconds):
-    """The default is 20 seconds, 0 is no limit."""
+    """The default is 20 seconds, and 0 is no limit."""
     given = {"url": "http://127.0.0.1:9/", "filePath": str(photo), "name": "photo", "timeout": timeout}
     assert arguments.upload_of(given)._plan.timeout == seconds
 
 
 def test_rule_5_is_the_only_limit(photo, server):
-    """The default client's own limits do not cut it short."""
+    """The default client's own limits do not apply."""
     up = arguments.upload_of({"url": server.url, "filePath": str(photo), "name": "photo", "timeout": 0})
     request = up._plan.client.build_request("POST", server.url)
     assert set(request.extensions["timeout"].values()) == {None}
@@ -369,84 +369,90 @@ def test_rule_5_is_the_only_limit(photo, server):
 
 
 def test_rule_6_progress(film, server):
-    """Whole percents rounded down, of the whole body, rising; none at zero; 100 with every byte, before headers."""
-    told = RecordingCallbacks()
+    """Percents of the body are whole and rising, never 0; 100 comes with the last byte, before headers."""
+    recorder = RecordingCallbacks()
     began = time.monotonic()
-    start(told, server.url, film)
+    start(recorder, server.url, film)
     request = server.next_request()
     total = request.total
     for _ in range(6):
         request.read(3 * MIB)
-        count = len(told.sent)
-        told.wait_for(lambda told, count=count: len(told.sent) > count or told.sent[-1:] == [total])
+        count = len(recorder.sent)
+        recorder.wait_for(
+            lambda recorder, count=count: len(recorder.sent) > count or recorder.sent[-1:] == [total]
+        )
     request.read_all()
-    told.wait_for(lambda told: told.sent[-1] == total)
+    recorder.wait_for(lambda recorder: recorder.sent[-1] == total)
     request.respond()
-    told.wait()
+    recorder.wait()
     elapsed = time.monotonic() - began
-    assert told.sent[0] > 0
-    assert all(earlier < later for earlier, later in zip(told.sent, told.sent[1:], strict=False))
-    for res in told.of("progress"):
+    assert recorder.sent[0] > 0
+    assert all(earlier < later for earlier, later in zip(recorder.sent, recorder.sent[1:], strict=False))
+    for res in recorder.of("progress"):
         assert res["totalBytesExpectedToSend"] == total
         assert type(res["progress"]) is int
         assert res["progress"] == res["totalBytesSent"] * 100 // total
-    assert [res["progress"] for res in told.of("progress")].count(100) == 1
-    assert told.kinds[-4:] == ["progress", "headers", "success", "complete"]
-    assert 4 <= len(told.sent) <= elapsed / 0.05 + 2
+    assert [res["progress"] for res in recorder.of("progress")].count(100) == 1
+    assert recorder.kinds[-4:] == ["progress", "headers", "success", "complete"]
+    assert 4 <= len(recorder.sent) <= elapsed / 0.05 + 2
 
 
 def test_rule_6_early_answer(film, server):
-    """A server that answers early brings success with no 100."""
-    told = RecordingCallbacks()
-    start(told, server.url, film)
-    under_way(server, told).respond(413)
-    assert told.wait().res["statusCode"] == 413
-    assert told.of("progress")[-1]["progress"] < 100
+    """A server that answers early gives success without 100."""
+    recorder = RecordingCallbacks()
+    start(recorder, server.url, film)
+    under_way(server, recorder).respond(413)
+    assert recorder.wait().res["statusCode"] == 413
+    assert recorder.of("progress")[-1]["progress"] < 100
 
 
 def test_rule_6_empty_file(tmp_path):
-    """An empty file has a body too, which comes to 100."""
+    """An empty file has a body too, which reaches 100."""
     (tmp_path / "empty").touch()
-    told = RecordingCallbacks()
+    recorder = RecordingCallbacks()
     with Server(echo) as server:
-        start(told, server.url, tmp_path / "empty")
-        assert told.wait().of("progress")[-1]["progress"] == 100
+        start(recorder, server.url, tmp_path / "empty")
+        assert recorder.wait().of("progress")[-1]["progress"] == 100
 
 
 def test_rule_6_last_event_of_a_slow_listener(film, server):
-    """A listener that is slower than the events misses some between, and hears the last."""
+    """A listener that is slower than the events misses some, but gets the last."""
     go_on = threading.Event()
-    told = RecordingCallbacks(then=lambda kind, value: go_on.wait(PATIENCE))
-    task = start(told, server.url, film)
-    request = under_way(server, told)
+    recorder = RecordingCallbacks(then=lambda kind, value: go_on.wait(PATIENCE))
+    task = start(recorder, server.url, film)
+    request = under_way(server, recorder)
     for _ in range(5):
         request.read(3 * MIB)
-        time.sleep(0.06)  # longer than what lies between two events, so that there are some to be missed
+        time.sleep(0.06)  # longer than the interval of events, so that some are missed
     request.read_all()
-    while task.state != "waiting":  # nothing tells of that but a listener
+    while task.state != "waiting":  # no callback but a listener's tells of this state
         time.sleep(0.01)
     request.respond()
     go_on.set()
-    assert told.wait().of("progress")[-1]["progress"] == 100
-    assert len(told.sent) == 2
+    assert recorder.wait().of("progress")[-1]["progress"] == 100
+    assert len(recorder.sent) == 2
 
 
 def test_rule_6_unknown_size():
-    """Where nobody knows the size, percent and total are 0."""
-    told = RecordingCallbacks()
+    """If the size is unknown, percent and total are 0."""
+    recorder = RecordingCallbacks()
     with Server(echo) as server:
         task = upload(server.url, iter([b"a" * MIB])).start()
-        task.onProgressUpdate(told.progress)
+        task.onProgressUpdate(recorder.progress)
         task.result(PATIENCE)
-    assert told.of("progress")[-1]["progress"] == told.of("progress")[-1]["totalBytesExpectedToSend"] == 0
-    assert told.sent[-1] > MIB
+    assert (
+        recorder.of("progress")[-1]["progress"]
+        == recorder.of("progress")[-1]["totalBytesExpectedToSend"]
+        == 0
+    )
+    assert recorder.sent[-1] > MIB
 
 
 # Rule 7
 
 
 def test_rule_7_order_and_the_same_callback_twice(photo):
-    """Listeners are called in the order of registration; an equal one counts once; unknown ones do no harm."""
+    """Listeners are called in order; an equal one counts once; removing an unknown one does nothing."""
 
     class Page:
         def listen(self, res: Any) -> None:
@@ -455,8 +461,8 @@ def test_rule_7_order_and_the_same_callback_twice(photo):
     heard: list[str] = []
     page = Page()
     with SteppedServer() as server:
-        told = RecordingCallbacks()
-        task = uploadFile(told.object(server.url, photo))
+        recorder = RecordingCallbacks()
+        task = uploadFile(recorder.object(server.url, photo))
         request = server.next_request()
         listeners = [lambda res, each=each: heard.append(each) for each in range(3)]
         task.offProgressUpdate()
@@ -466,14 +472,14 @@ def test_rule_7_order_and_the_same_callback_twice(photo):
         task.offHeadersReceived(print)
         request.read_all()
         request.respond()
-        told.wait()
+        recorder.wait()
     assert heard in ([2, "page", 0, 1], [2, "page", 0, 1] * 2)
 
 
-def test_rule_7_off_with_none_is_off_with_nothing(film, server):
-    """`offProgressUpdate(None)` removes all."""
-    told, heard = RecordingCallbacks(), RecordingCallbacks()
-    task = start(told, server.url, film)
+def test_rule_7_off_with_none_removes_all(film, server):
+    """`offProgressUpdate(None)` removes all listeners."""
+    recorder, heard = RecordingCallbacks(), RecordingCallbacks()
+    task = start(recorder, server.url, film)
     task.onProgressUpdate(heard.progress)
     task.onHeadersReceived(heard.headers)
     task.offProgressUpdate(None)
@@ -481,42 +487,42 @@ def test_rule_7_off_with_none_is_off_with_nothing(film, server):
     request = server.next_request()
     request.read_all()
     request.respond()
-    assert told.wait().kinds == ["success", "complete"]
+    assert recorder.wait().kinds == ["success", "complete"]
     assert not heard.calls
 
 
 def test_rule_7_removed_while_an_event_is_delivered(film, server):
-    """It is skipped, in this event already."""
+    """A listener that is removed during an event does not get that event."""
     skipped = RecordingCallbacks()
-    told = RecordingCallbacks(
+    recorder = RecordingCallbacks(
         then=lambda kind, value: kind == "progress" and task.offProgressUpdate(skipped.progress)
     )
-    task = start(told, server.url, film)
+    task = start(recorder, server.url, film)
     task.onProgressUpdate(skipped.progress)
-    request = under_way(server, told)
+    request = under_way(server, recorder)
     request.read_all()
     request.respond()
-    told.wait()
+    recorder.wait()
     assert not skipped.calls
 
 
 def test_rule_7_added_while_an_event_is_delivered(film, server):
-    """It waits for the next event, and hears all that follow."""
+    """A listener that is added during an event gets the next event and all that follow."""
     added = RecordingCallbacks()
-    told = RecordingCallbacks(
+    recorder = RecordingCallbacks(
         then=lambda kind, value: kind == "progress" and task.onProgressUpdate(added.progress)
     )
-    task = start(told, server.url, film)
-    request = under_way(server, told)
+    task = start(recorder, server.url, film)
+    request = under_way(server, recorder)
     request.read_all()
     request.respond()
-    told.wait()
-    assert added.of("progress") == told.of("progress")[1:]
+    recorder.wait()
+    assert added.of("progress") == recorder.of("progress")[1:]
     assert added.of("progress")
 
 
-def test_rule_7_listener_that_is_no_function(photo):
-    """What cannot be called is refused at the call."""
+def test_rule_7_a_listener_that_is_no_function_is_refused(photo):
+    """A listener that is not callable is refused at the call."""
     task = uploadFile({})
     with pytest.raises(TypeError, match=r"^callback"):
         task.onProgressUpdate(None)  # type: ignore[arg-type]

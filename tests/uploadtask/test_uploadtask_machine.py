@@ -1,4 +1,4 @@
-"""Any order of what a caller, the callbacks and the server may do, against a model of what the callbacks are told."""
+"""Random orders of what a caller, the callbacks and the server do, against a model of the callbacks."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from rxupload.uploadtask import UploadTask, uploadFile
 
 MIB = 1 << 20
 LIMIT = 2
-SIZES = (0, 3000, 6 * MIB)  # bytes of the files; the last is more than the system's buffers hold
+SIZES = (0, 3000, 6 * MIB)  # bytes of the files; the last is larger than the system's buffers
 
 
-class Misbehaved(Exception):  # noqa: N818
-    """What callbacks raise."""
+class CallbackError(Exception):
+    """Raised by callbacks."""
 
 
 @dataclass(eq=False)
 class Listener:
-    """A progress listener: what it was told, and what it does then."""
+    """A progress listener: what it got, and what it does then."""
 
     raises: bool
     aborts: bool
@@ -49,7 +49,7 @@ class Listener:
         if self.aborts:
             self.model.abort_from_inside()
         if self.raises:
-            raise Misbehaved
+            raise CallbackError
 
     @property
     def sent(self) -> list[int]:
@@ -57,10 +57,10 @@ class Listener:
 
 
 class Model:
-    """One task, and what is known of it."""
+    """One task, and what is known about it."""
 
     def __init__(self, raises: bool, aborts_in: str | None) -> None:
-        self.told = RecordingCallbacks(self._then)
+        self.recorder = RecordingCallbacks(self._then)
         self.raises = raises
         self.aborts_in = aborts_in
         self.task: UploadTask
@@ -70,7 +70,7 @@ class Model:
         self.events: list[int] = []  # the byte counts of the progress events, each once
         self.events_at_abort: int | None = None
         self.was_aborted = False
-        self.status: int | None = None  # that the server answered with
+        self.status: int | None = None  # the status of the server's answer
         self.was_reset = False
         self.whole = False  # the server has read the whole body
         self._lock = threading.Lock()
@@ -79,9 +79,9 @@ class Model:
         self._made = threading.Event()
 
     def start(self, url: str, path: Path) -> None:
-        self.task = uploadFile(self.told.object(url, path, timeout=0))
+        self.task = uploadFile(self.recorder.object(url, path, timeout=0))
         self._made.set()
-        self.task.onHeadersReceived(self.told.headers)
+        self.task.onHeadersReceived(self.recorder.headers)
         self.task.events.subscribe(self._on_item, self._on_end)
 
     def _then(self, kind: str, value: Any) -> None:
@@ -89,7 +89,7 @@ class Model:
         if kind == self.aborts_in:
             self.abort_from_inside()
         if self.raises:
-            raise Misbehaved
+            raise CallbackError
 
     def _on_item(self, item: Any) -> None:
         with self._news:
@@ -102,7 +102,7 @@ class Model:
             self._news.notify_all()
 
     def wait_for_progress(self, sent: int) -> None:
-        """Wait until `task.events` has told of so many bytes; a listener may abort before."""
+        """Wait until `task.events` has reported this many bytes; a listener may abort before."""
         with self._news:
             assert self._news.wait_for(
                 lambda: self._arrived >= sent or self.task.state not in ("uploading", "waiting"), PATIENCE
@@ -114,11 +114,11 @@ class Model:
                 self.events.append(sent)
 
     def abort_from_inside(self) -> None:
-        """An abort in a callback: after it there is no event at all."""
+        """After an abort in a callback there is no event."""
         self._abort(allowed=0)
 
     def abort_from_outside(self) -> None:
-        """An abort from elsewhere: one event, whose delivery had begun, may finish."""
+        """After an abort from elsewhere, one event whose delivery had begun may finish."""
         self._abort(allowed=1)
 
     def _abort(self, allowed: int) -> None:
@@ -131,11 +131,11 @@ class Model:
 
     @property
     def has_ended(self) -> bool:
-        return "complete" in self.told.kinds
+        return "complete" in self.recorder.kinds
 
     def check_end(self) -> None:
-        """Exactly one of success and fail, then one complete, and everything fits what happened."""
-        kinds = self.told.wait().kinds
+        """Exactly one of success and fail comes, then one complete, and both fit what happened."""
+        kinds = self.recorder.wait().kinds
         ends = [kind for kind in kinds if kind in ("success", "fail")]
         assert len(ends) == 1, kinds
         assert kinds[-1] == "complete", kinds
@@ -144,18 +144,18 @@ class Model:
         assert kinds.count("headers") <= 1, kinds
         if self.task.state == "aborted":
             assert self.was_aborted
-            assert self.told.of("fail") == [("user cancel request", 1002)]
+            assert self.recorder.of("fail") == [("user cancel request", 1002)]
             with pytest.raises(UploadAborted):
                 self.task.result(PATIENCE)
         elif ends == ["success"]:
             assert self.task.state == "done"
-            assert self.told.res["statusCode"] == self.status
+            assert self.recorder.res["statusCode"] == self.status
             assert kinds[0] == "headers"
             assert self.task.result(PATIENCE)["statusCode"] == self.status
         else:
             assert self.task.state == "failed"
             assert self.was_reset
-            assert self.told.code == 300
+            assert self.recorder.code == 300
         if self.events_at_abort is not None:
             assert len(self.events) <= self.events_at_abort
         for listener in self.listeners + self.removed:
@@ -168,7 +168,7 @@ class Model:
 
 
 TASKS = 4
-picks = st.integers(0, TASKS - 1)  # one of the tasks, or of the listeners, that a step may be taken with
+picks = st.integers(0, TASKS - 1)  # one of the tasks or listeners for a step
 listeners = st.tuples(st.booleans(), st.sampled_from([False, False, False, True]))  # raises, aborts
 
 
@@ -248,7 +248,7 @@ class Uploads(RuleBasedStateMachine):
         else:
             model.abort_from_outside()
 
-    # The server; it stalls for as long as none of these is taken
+    # The server; it stalls while none of these steps runs
 
     @precondition(lambda self: self.all)
     @rule(pick=picks)
@@ -258,7 +258,7 @@ class Uploads(RuleBasedStateMachine):
     @precondition(lambda self: self.all)
     @rule(pick=picks, count=st.sampled_from([1, MIB, 2 * MIB]))
     def read(self, pick: int, count: int) -> None:
-        """What the server has read has arrived, and the next event tells that."""
+        """The bytes that the server has read have arrived, and the next event reports them."""
         model = self.under_way(pick)
         if model is not None:
             request = model.request
@@ -292,7 +292,7 @@ class Uploads(RuleBasedStateMachine):
         return [model for model in self.all if model.listeners]
 
     def under_way(self, pick: int) -> Model | None:
-        """One of the tasks that run, with its request at the server; None when none does, or it was aborted before."""
+        """A running task with its request at the server; None if none runs, or if it was aborted before."""
         candidates = [
             model
             for model in self.all
@@ -302,14 +302,14 @@ class Uploads(RuleBasedStateMachine):
             return None
         model = candidates[pick % len(candidates)]
         while model.request is None and not model.has_ended:
-            with contextlib.suppress(queue.Empty):  # then again, for it may be aborted before it comes
+            with contextlib.suppress(queue.Empty):  # it may be aborted before that
                 request = self.server.requests.get(timeout=0.05)
                 self.all[int(request.path[1:])].request = request
         return model if model.request is not None else None
 
     @invariant()
     def a_few_run_and_the_others_wait(self) -> None:
-        """The tasks that run came before those that wait."""
+        """The running tasks are older than the waiting ones."""
         states = [model.task.state for model in self.all]
         begun = [n for n, state in enumerate(states) if state in ("uploading", "waiting")]
         queued = [n for n, state in enumerate(states) if state == "queued"]
@@ -327,11 +327,11 @@ class Uploads(RuleBasedStateMachine):
         assert self.calls() == calls, "an event after the end"
 
     def calls(self) -> list[tuple[int, int]]:
-        return [(len(model.told.calls), len(model.events)) for model in self.all]
+        return [(len(model.recorder.calls), len(model.events)) for model in self.all]
 
 
 logging.getLogger("rxupload").addFilter(
-    lambda record: not record.exc_info or record.exc_info[0] is not Misbehaved
+    lambda record: not record.exc_info or record.exc_info[0] is not CallbackError
 )
 
 TestUploads = Uploads.TestCase

@@ -1,4 +1,4 @@
-"""Whole uploads of real files to real servers: another's server, the embedded receiver, 4 GiB, a Jupyter kernel."""
+"""Whole uploads of real files: to aiohttp's server, to the embedded receiver, of 4 GiB, and in a Jupyter kernel."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
 @contextlib.contextmanager
 def aiohttp_server() -> Iterator[str]:
-    """A server that is not ours: aiohttp's, with its own multipart parser, on a loop in a thread."""
+    """aiohttp's server, with its own multipart parser, on a loop in a thread."""
 
     async def receive(request: web.Request) -> web.Response:
         parts = []
@@ -71,14 +71,14 @@ def aiohttp_server() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def random_file(tmp_path_factory) -> tuple[Path, str]:
-    """A file of 32 MiB and a bit, and its SHA-256."""
+    """A file of a little more than 32 MiB, and its SHA-256."""
     path = tmp_path_factory.mktemp("files") / "b\u00e9ach \u2605.jpg"
     content = hashlib.shake_256(b"rxupload").digest(32 * MIB + 12345)
     path.write_bytes(content)
     return path, hashlib.sha256(content).hexdigest()
 
 
-def test_another_server(random_file):
+def test_aiohttp_receives_the_file(random_file):
     """The bytes, names and types that arrive at aiohttp's server are the file's."""
     path, digest = random_file
     with aiohttp_server() as url:
@@ -89,8 +89,8 @@ def test_another_server(random_file):
     check_grammar(observed.items, completed=True)
 
 
-def test_another_server_chunked(random_file):
-    """So are those of a source of unknown size."""
+def test_aiohttp_receives_a_chunked_file(random_file):
+    """The same holds for a source of unknown size."""
     path, digest = random_file
 
     def pieces() -> Iterator[bytes]:
@@ -103,8 +103,8 @@ def test_another_server_chunked(random_file):
     assert [part[3] for part in parts] == [digest]
 
 
-def test_embedded_receiver(random_file):
-    """The receiver's SHA-256 is the file's own, with every kind of client-side waiting."""
+def test_the_embedded_receiver_receives_the_file(random_file):
+    """The receiver's SHA-256 is the file's, with every way to wait for an upload."""
     path, digest = random_file
 
     async def awaited(up: rxupload.Upload) -> httpx.Response:
@@ -144,7 +144,7 @@ with Server(sink) as server:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from Linux's /proc")
-def test_memory(tmp_path):
+def test_memory_does_not_grow_with_the_file(tmp_path):
     """Uploading 4 GiB raises the process's peak by at most 16 MiB over uploading 1 MiB."""
     small, large = tmp_path / "small", tmp_path / "large"
     small.write_bytes(bytes(MIB))
@@ -165,7 +165,7 @@ def test_memory(tmp_path):
 
 
 def test_jupyter_kernel():
-    """In a running kernel run() does not deadlock, await works at top level, and progress prints from a thread."""
+    """In a kernel run() does not deadlock, await works at top level, and a thread can print progress."""
     setup = """
 import rxupload
 from rxupload import receiver, upload
@@ -186,7 +186,7 @@ up = upload(server.__enter__(), bytes(8 << 20), progress_interval=0)
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_notebook(path, tmp_path):
-    """Each notebook runs from top to bottom, and is kept with its outputs."""
+    """Each notebook runs from top to bottom, and is stored with its outputs."""
     notebook = nbformat.read(path, as_version=4)
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code"), "not executed"
     NotebookClient(
@@ -195,6 +195,6 @@ def test_notebook(path, tmp_path):
 
 
 def test_there_are_notebooks():
-    """There is something to explore in Jupyter."""
+    """The folder has at least one notebook."""
     assert NOTEBOOKS
     assert all(json.loads(path.read_text(encoding="utf-8"))["nbformat"] == 4 for path in NOTEBOOKS)

@@ -1,4 +1,4 @@
-"""Files and named pipes on their way to a server: waits that end, many files at once, files that change."""
+"""Files and named pipes: waits that end, many files at once, files that change."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ resource = pytest.importorskip("resource")
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs named pipes, and POSIX limits")
 
-SOON = 0.5  # seconds that a machine with other work may make of some milliseconds
-LIMIT = 0.2  # seconds; a time limit that a test lets pass
+SOON = 0.5  # seconds; a few milliseconds may take this long on a busy machine
+LIMIT = 0.2  # seconds; a time limit that a test reaches
 
 
 @pytest.fixture(params=["default", "UploadTransport", "plain"])
 def any_client(request):
-    """No client given, one with our transport, and one without."""
+    """The default client, a client with our transport, and a plain one."""
     match request.param:
         case "default":
             yield None
@@ -40,14 +40,14 @@ def any_client(request):
 
 @pytest.fixture
 def pipe(tmp_path):
-    """A named pipe that nobody has opened."""
+    """A named pipe that no process has opened."""
     os.mkfifo(tmp_path / "pipe")
     return tmp_path / "pipe"
 
 
 @contextmanager
 def writer_of(pipe):
-    """Open it for writing once there is a reader, and hold it open."""
+    """Open the pipe for writing once there is a reader, and keep it open."""
     opened = queue.SimpleQueue()
     threading.Thread(target=lambda: opened.put(pipe.open("wb", buffering=0)), daemon=True).start()
     with closing(opened.get(timeout=PATIENCE)) as file:
@@ -55,7 +55,7 @@ def writer_of(pipe):
 
 
 class Script:
-    """Reads what comes of a request, and keeps the moment at which it ended."""
+    """Reads a request, and keeps the moment at which it ended."""
 
     def __init__(self, awaited=b"\r\n\r\n"):
         self.there = threading.Event()
@@ -75,8 +75,8 @@ class Script:
 
 
 class TestNamedPipe:
-    def test_content(self, pipe, any_client):
-        """What is written into a named pipe arrives, whenever its writer comes and however often it pauses."""
+    def test_its_content_arrives(self, pipe, any_client):
+        """The content of a named pipe arrives, however late its writer comes and however often it pauses."""
         arrived = threading.Semaphore(0)
         bodies = []
 
@@ -103,8 +103,8 @@ class TestNamedPipe:
         assert bodies[0].index(b"one") < bodies[0].index(b"two")
 
     @pytest.mark.parametrize("has_writer", [False, True])
-    def test_time_limit(self, pipe, any_client, has_writer):
-        """The time limit ends the wait for a writer, and for one that pauses."""
+    def test_the_time_limit_ends_the_wait(self, pipe, any_client, has_writer):
+        """The time limit ends the wait for a writer, and for its next bytes."""
         script = Script(b"some" if has_writer else b"\r\n\r\n")
         with Server(script) as server:
             began = time.monotonic()
@@ -120,8 +120,8 @@ class TestNamedPipe:
             assert not server.errors
 
     @pytest.mark.parametrize("has_writer", [False, True])
-    def test_dispose(self, pipe, any_client, has_writer):
-        """A dispose ends the wait for a writer, and for one that pauses: the server sees it at once."""
+    def test_a_dispose_ends_the_wait(self, pipe, any_client, has_writer):
+        """A dispose ends the wait for a writer and for its next bytes, and the server sees it at once."""
         script = Script(b"some" if has_writer else b"\r\n\r\n")
         with Server(script) as server:
             running = start(upload(server.url, pipe, client=any_client))
@@ -144,8 +144,8 @@ class TestNamedPipe:
         assert script.ended.get(timeout=PATIENCE) - began < SOON
         assert not running.observed.ended
 
-    def test_early_answer(self, pipe, client):
-        """An answer is heard although the pipe's writer never comes."""
+    def test_an_early_answer_ends_the_wait(self, pipe, client):
+        """An answer is heard even if the pipe's writer never comes."""
 
         def script(connection):
             connection.read_head()
@@ -156,8 +156,8 @@ class TestNamedPipe:
             assert upload(server.url, pipe, client=client, timeout=PATIENCE).run().text == "too large"
             assert not server.errors
 
-    def test_writer_that_writes_nothing(self, pipe, any_client):
-        """A writer that comes and goes without a byte has written an empty file."""
+    def test_a_writer_without_a_byte_gives_an_empty_file(self, pipe, any_client):
+        """A writer that opens and closes the pipe gives an empty file."""
         bodies = []
         with Server(lambda connection: bodies.append(connection.serve())) as server:
             observed, _ = observe(upload(server.url, pipe, client=any_client))
@@ -169,7 +169,7 @@ class TestNamedPipe:
 
 @pytest.fixture
 def few_files():
-    """This process may have 1024 files open, as many have by default."""
+    """Limit this process to 1024 open files, as is often the default."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
     yield
@@ -179,7 +179,7 @@ def few_files():
 @pytest.mark.usefixtures("few_files")
 @pytest.mark.parametrize("size", [20, 132_000], ids=["small", "large"])
 def test_more_files_than_may_be_open(tmp_path, any_client, size):
-    """1,500 files go in one request, whole and in their order, where a process may have 1,024 open."""
+    """1,500 files go in one request, complete and in order, in a process that may have 1,024 open."""
     count = 1500 if size < 1000 else 1100
     paths = [tmp_path / f"{number:04}" for number in range(count)]
     for number, path in enumerate(paths):
@@ -198,7 +198,7 @@ def test_more_files_than_may_be_open(tmp_path, any_client, size):
 
 
 class TestFilesThatChange:
-    """The first file is a pipe, so that the second one's turn comes when the test says."""
+    """The first file is a pipe, so the test decides when the second file's turn comes."""
 
     @pytest.fixture
     def path(self, tmp_path):
@@ -207,7 +207,7 @@ class TestFilesThatChange:
         return path
 
     def changed(self, pipe, path, client, change):
-        """Upload both, and change the second before its turn; the observer, and the body."""
+        """Upload both, and change the second before its turn; return the observer and the body."""
         bodies = []
 
         def script(connection):
@@ -219,22 +219,22 @@ class TestFilesThatChange:
             connection.respond()
 
         with Server(script) as server:
-            begun = threading.Event()  # so the file has been looked at
+            begun = threading.Event()  # the file has been opened once by then
             observed, _ = observe(upload(server.url, [pipe, path], client=client), lambda _: begun.set())
             assert begun.wait(PATIENCE)
             with writer_of(pipe):
                 change()
             return observed.wait(), bodies
 
-    def test_gone(self, pipe, path, any_client):
+    def test_a_deleted_file_is_an_error(self, pipe, path, any_client):
         """A file that is gone when its turn comes is FileNotFoundError, with the path."""
         observed, bodies = self.changed(pipe, path, any_client, path.unlink)
         assert isinstance(observed.error, FileNotFoundError)
         assert os.fspath(observed.error.filename) == str(path)
         assert not bodies
 
-    def test_replaced(self, pipe, path, any_client):
-        """A file that was replaced by then is SourceChanged."""
+    def test_a_replaced_file_is_source_changed(self, pipe, path, any_client):
+        """A file that was replaced before its turn is SourceChanged."""
 
         def replace():
             path.with_name("another").write_bytes(b"another")
@@ -246,16 +246,16 @@ class TestFilesThatChange:
         assert not bodies
 
     @pytest.mark.parametrize("size", [7, 300_000])
-    def test_shrunk(self, pipe, path, any_client, size):
-        """A file that was shortened by then is SourceChanged, with both sizes."""
+    def test_a_shrunk_file_is_source_changed(self, pipe, path, any_client, size):
+        """A file that was shortened before its turn is SourceChanged, with both sizes."""
         os.truncate(path, size)
         observed, bodies = self.changed(pipe, path, any_client, lambda: os.truncate(path, 3))
         assert isinstance(observed.error, SourceChanged)
         assert f"{size} bytes expected, and it ended after 3" in str(observed.error)
         assert not bodies
 
-    def test_grown(self, pipe, path, any_client):
-        """A file that has grown by then is sent as long as it was at the start."""
+    def test_a_grown_file_keeps_its_size(self, pipe, path, any_client):
+        """A file that has grown before its turn is sent with its first size."""
 
         def grow():
             with path.open("ab") as file:
@@ -266,8 +266,8 @@ class TestFilesThatChange:
         assert b"\r\n\r\ncontent\r\n--" in body
 
 
-def test_file_object_that_is_closed_by_its_owner(tmp_path, any_client):
-    """It is sent whole, also where another file has its number by then."""
+def test_a_file_object_closed_by_its_owner_is_sent(tmp_path, any_client):
+    """The file object is sent completely, even if another file has its descriptor by then."""
     path, other = tmp_path / "file", tmp_path / "other"
     path.write_bytes(bytes(range(256)) * 40_000)
     other.write_bytes(b"secret" * 2_000_000)

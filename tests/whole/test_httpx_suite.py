@@ -1,4 +1,4 @@
-"""httpx's own tests, from the sdist of the installed version, once as they are and once on our transport."""
+"""httpx's own tests, from the sdist of the installed version: once unchanged and once on our transport."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 TESTS = ("client", "test_api.py", "test_timeouts.py", "test_config.py")
-NEEDED = ("chardet", "sniffio", "trio")  # what these tests import, and ours do not
+NEEDED = ("chardet", "sniffio", "trio")  # packages that these tests import, and ours do not
 LOOKS_INSIDE = "transport._pool"  # in the failing line
-EXPECTS_HTTPCORE = "test_httpcore_lazy_loading"  # that a request loads httpcore, which ours does without
+EXPECTS_HTTPCORE = "test_httpcore_lazy_loading"  # expects that a request loads httpcore, but ours does not
 
 
 class Results(NamedTuple):
-    """What came of a run: how many tests ran, and the text of each failure by the test's name."""
+    """The outcome of a run: how many tests ran, and the text of each failure by the test's name."""
 
     count: int
     failures: dict[str, str]
@@ -29,7 +29,7 @@ class Results(NamedTuple):
 
 @pytest.fixture
 def suite(tmp_path: Path) -> Path:
-    """The folder that has httpx's `tests`, and `needed` beside it."""
+    """The folder with httpx's `tests`, and with `needed` beside it."""
     version = metadata.version("httpx")
     pip("download", "--no-deps", "--no-binary=:all:", "--dest", str(tmp_path), f"httpx=={version}")
     pip("install", "--target", str(tmp_path / "needed"), *NEEDED)
@@ -43,7 +43,7 @@ def suite(tmp_path: Path) -> Path:
 
 
 def pip(*arguments: str) -> None:
-    """Run pip; skip the test where it cannot get the packages."""
+    """Run pip; skip the test if it cannot get the packages."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
@@ -66,7 +66,7 @@ def results(suite: Path, *options: str) -> Results:
     )
     command = [sys.executable, "-m", "pytest", *(f"tests/{each}" for each in TESTS)]
     command += ["-p", "no:cacheprovider", "-m", "not network", "--tb=short", f"--junitxml={report}"]
-    # Of an async client, and blamed on whichever test runs when it is collected.
+    # An async client causes it, and pytest blames the test that runs when it is collected.
     command += ["-W", "ignore:Async generator:ResourceWarning", *options]
     run = subprocess.run(command, cwd=suite, env=environment, capture_output=True, text=True, timeout=80)
     assert run.returncode in {0, 1}, run.stdout + run.stderr
@@ -79,8 +79,8 @@ def results(suite: Path, *options: str) -> Results:
 
 
 @pytest.mark.slow
-def test_httpx_suite(suite: Path) -> None:
-    """On our transport no more tests fail than those that look into httpx's, or for httpcore."""
+def test_httpx_suite_passes_on_our_transport(suite: Path) -> None:
+    """On our transport only those tests may fail that look inside httpx's transport or for httpcore."""
     theirs = results(suite)
     ours = results(suite, "-p", "support.httpx_on_our_transport")
     assert ours.count == theirs.count > 300

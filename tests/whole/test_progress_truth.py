@@ -1,7 +1,7 @@
-"""What `Progress.sent` promises, held against the log of a server that reads slowly and steadily.
+"""`Progress.sent`, compared with the log of a server that reads slowly and steadily.
 
-All is counted in the server's own bytes and steps, of 10 ms and more each, and never in elapsed time: a machine that
-is busy with something else slows both sides down.
+All is counted in the server's bytes and steps of at least 10 ms, and not in elapsed time: a busy machine slows both
+sides down.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SIZE = 5_000_000
 )
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 def test_progress_is_what_has_arrived(tls):
-    """Never 160 KiB ahead of the server, at 100 % at most 50 ms before it, and never silent for 200 ms."""
+    """It is at most 160 KiB ahead of the server, reaches 100 % at most 50 ms early, and never pauses for 200 ms."""
     reader, notices = SteadyReader(), Notices()
     with Server(reader, tls=tls, receive_buffer=RECEIVE_BUFFER) as server, transport_client() as client:
         up = rxupload.upload(server.url, bytes(SIZE), client=client)

@@ -1,4 +1,4 @@
-"""The README keeps its word: its examples run as they stand, and its commands are where `.ci/run` looks for them."""
+"""The README: its examples run unchanged, and its commands are where `.ci/run` looks for them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def in_folder_with_photo(tmp_path, monkeypatch):
 
 
 def test_examples(in_folder_with_photo, capfd):
-    """The examples run one after the other, against the receiver in place of port 8000."""
+    """The examples run one after the other, with the receiver instead of port 8000."""
     names: dict[str, object] = {}
 
     async def run(source: str) -> None:
@@ -61,7 +61,7 @@ def test_examples(in_folder_with_photo, capfd):
                 stop_watcher(names)
             retire_idle()
             for thread in set(threading.enumerate()) - others:
-                # Of an upload that the example left running; neither tqdm's nor the receiver's, nor the watcher.
+                # Threads of an upload that the example left running; not those of tqdm, the receiver or the watcher.
                 if type(thread) is threading.Thread and not thread.name.startswith(
                     ("asyncio", "rxupload watcher")
                 ):
@@ -72,7 +72,7 @@ def test_examples(in_folder_with_photo, capfd):
 
 
 class Recipe:
-    """A recipe of the README, to be run alone: in a namespace of its own, with what it prints in a queue."""
+    """A recipe of the README, run alone in its own namespace, with its output in a queue."""
 
     def __init__(self, title: str) -> None:
         self.printed: SimpleQueue[str] = SimpleQueue()
@@ -83,7 +83,7 @@ class Recipe:
         self.printed.put(" ".join(map(str, values)))
 
     def run(self, url: str, second_url: str = "") -> Recipe:
-        """Run it as it stands, against these servers in place of ports 8000 and 8001."""
+        """Run the recipe unchanged, with these servers instead of ports 8000 and 8001."""
         source = self._source.replace("http://127.0.0.1:8000/", url)
         if second_url:
             source = source.replace("http://127.0.0.1:8001/", second_url)
@@ -91,7 +91,7 @@ class Recipe:
         return self
 
     def all_printed(self) -> str:
-        """What it has printed by now, a line for each call."""
+        """What it has printed so far, a line for each call."""
         return "\n".join(self.printed.get() for _ in range(self.printed.qsize()))
 
 
@@ -100,7 +100,7 @@ CHECKS: dict[str, Check] = {}
 
 
 def check(title: str) -> Callable[[Check], Check]:
-    """Register what shows that the recipe of this title does what it says."""
+    """Register the check for the recipe with this title."""
 
     def register(function: Check) -> Check:
         CHECKS[title] = function
@@ -110,19 +110,19 @@ def check(title: str) -> Callable[[Check], Check]:
 
 
 @pytest.mark.parametrize("title", RECIPES)
-def test_recipe(title, in_folder_with_photo, monkeypatch):
-    """Each recipe does what its title says, alone and as it stands."""
+def test_recipe_does_what_its_title_says(title, in_folder_with_photo, monkeypatch):
+    """Each recipe does what its title says, alone and unchanged."""
     CHECKS[title](lambda: Recipe(title), monkeypatch)
 
 
 def test_checks_have_recipes():
-    """No check is left over from a recipe that was renamed or taken out."""
+    """Every check belongs to a recipe."""
     assert set(CHECKS) == set(RECIPES)
 
 
 @check("Retry with backoff")
 def _(recipe, monkeypatch):
-    """The 503 is followed by a second attempt, which has the same key."""
+    """The 503 is followed by a second attempt with the same key."""
     heads: list[bytes] = []
 
     def busy_at_first(connection: Connection) -> None:
@@ -145,7 +145,7 @@ def _(recipe, monkeypatch):
 
 @check("A folder, four at a time, with totals")
 def _(recipe, monkeypatch):
-    """Four run at once and never more, all that can be read arrive, and the totals and the failure are told."""
+    """At most four run at once, all readable files arrive, and the totals and the failure are printed."""
     for number in range(7):
         Path(f"{number}.jpg").write_bytes(bytes([number]) * 1000)
     Path("folder.jpg").mkdir()
@@ -161,7 +161,7 @@ def _(recipe, monkeypatch):
                 under_way[0] += 1
                 most[0] = max(most[0], under_way[0])
             body = connection.read_body(head)
-            all_four.wait(PATIENCE)  # 8 uploads arrive, in two fours
+            all_four.wait(PATIENCE)  # 8 uploads arrive, in two groups of four
             with lock:
                 under_way[0] -= 1
                 arrived.add(filename_in(body))
@@ -179,7 +179,7 @@ def _(recipe, monkeypatch):
 
 @check("Stop everything when a file fails")
 def _(recipe, monkeypatch):
-    """The error of the file that fails is raised, the three under way with it are reset, and no more begin."""
+    """The error of the file that fails is raised, the three running with it are reset, and no more start."""
     for name in ["broken", "c", "d", "e", "f"]:
         Path(f"{name}.jpg").write_bytes(b"data")
     all_four = threading.Barrier(4)
@@ -202,13 +202,13 @@ def _(recipe, monkeypatch):
     assert server.connections == 4
     assert not server.errors
 
-    with receiver.running() as url:  # and where none fails
+    with receiver.running() as url:  # with no failure
         assert recipe().run(url).names["summary"].done == 6
 
 
 @check("Cancel on a button")
 def _(recipe, monkeypatch):
-    """The handler ends the upload: the server sees the reset, and the pipeline says so; else it has the response."""
+    """The handler ends the upload: the server sees the reset, and the pipeline says so; else there is the response."""
     arrived, ended = threading.Event(), threading.Event()
 
     def never_reading(connection: Connection) -> None:
@@ -234,11 +234,11 @@ def _(recipe, monkeypatch):
 
 @check("Show the rate and the time left")
 def _(recipe, monkeypatch):
-    """A line comes while the upload goes on, and one at its end."""
+    """A line comes during the upload, and another at its end."""
     slow = recipe()
     lines: list[str] = []
 
-    def half_until_told(connection: Connection) -> None:
+    def half_until_released(connection: Connection) -> None:
         head = connection.read_head()
         length = int(header(head, b"content-length"))
         connection.read(length // 2)
@@ -246,7 +246,7 @@ def _(recipe, monkeypatch):
         connection.read(length - length // 2)
         connection.respond(200)
 
-    with Server(half_until_told, receive_buffer=65536) as server:
+    with Server(half_until_released, receive_buffer=65536) as server:
         slow.run(server.url)
     during = re.fullmatch(r"(\d+) %, (\d+\.\d) MB/s, (\d+) s left", lines[0])
     assert during
@@ -257,7 +257,7 @@ def _(recipe, monkeypatch):
 
 @check("Limit the rate in office hours")
 def _(recipe, monkeypatch):
-    """In office hours the limit holds from the first byte, outside there is none, and the clock is looked at again."""
+    """In office hours the limit holds from the first byte; outside there is none; the clock is read again."""
     monday = moment = dt.datetime.fromisoformat("2024-01-08 16:59:30")
 
     class Clock(dt.datetime):
@@ -276,7 +276,7 @@ def _(recipe, monkeypatch):
 
         threads: list[threading.Thread] = []
         with office.names["limits"].subscribe(lambda _: threads.append(threading.current_thread())):
-            assert threads == [threading.current_thread()]  # in subscribe(), so that no byte is earlier
+            assert threads == [threading.current_thread()]  # within subscribe(), before the first byte
 
         scheduler, values = TestScheduler(), []
         with office.names["limits"].subscribe(values.append, scheduler=scheduler):
@@ -294,7 +294,7 @@ def _(recipe, monkeypatch):
 
 @check("Upload each new file that a watcher finds")
 def _(recipe, monkeypatch):
-    """A file that comes later arrives, once and whole; one that was there before does not, until it changes."""
+    """A new file arrives once and complete; an old one only after it changes."""
     Path("outbox").mkdir()
     Path("outbox/old.jpg").write_bytes(b"old")
     arrived: SimpleQueue[bytes] = SimpleQueue()
@@ -318,7 +318,7 @@ def _(recipe, monkeypatch):
     scheduler, files = TestScheduler(), []
     with watcher.names["watcher"].subscribe(lambda file: files.append(file[0].name), scheduler=scheduler):
         scheduler.advance_to(0.1)
-        for second, data in enumerate([b"a", b"ab", b"abc"]):  # it grows, and is no file to be uploaded yet
+        for second, data in enumerate([b"a", b"ab", b"abc"]):  # it still grows, so it is not uploaded yet
             Path("outbox/growing.jpg").write_bytes(data)
             scheduler.advance_to(0.6 + second / 2)
             assert files == []
@@ -332,12 +332,12 @@ def _(recipe, monkeypatch):
 
 @check("Fall back to a second server")
 def _(recipe, monkeypatch):
-    """The second gets the file where the first is down or answers 503, and is left alone where that answers 422."""
+    """The second server gets the file if the first is down or answers 503, but not if it answers 422."""
     bodies: list[bytes] = []
     with Server(lambda connection: bodies.append(connection.serve(200, b"second"))) as second:
         with Server(lambda connection: connection.serve(503)) as first:
             assert recipe().run(first.url, second.url).names["response"].text == "second"
-        # It has closed by now, so that nobody listens at its port.
+        # It is closed by now, so its port refuses connections.
         assert recipe().run(first.url, second.url).names["response"].text == "second"
         with (
             Server(lambda connection: connection.serve(422)) as first,
@@ -352,8 +352,8 @@ def _(recipe, monkeypatch):
 
 @check("Hash while uploading")
 def _(recipe, monkeypatch):
-    """The hash is the file's, also where a first attempt broke off half-way, and the length is known."""
-    data = os.urandom(1 << 24)  # more than the system takes in before anybody reads
+    """The hash is the file's, even if a first attempt broke off, and the length is known."""
+    data = os.urandom(1 << 24)  # more than the system buffers
     Path("beach.jpg").write_bytes(data)
     heads: list[bytes] = []
     bodies: list[bytes] = []
@@ -379,7 +379,7 @@ def _(recipe, monkeypatch):
 
 
 def filename_in(body: bytes) -> bytes:
-    """The filename that a multipart body has for its file."""
+    """The filename of the file in a multipart body."""
     return re.search(rb'filename="(.*?)"', body)[1]
 
 
@@ -390,8 +390,8 @@ def stop_watcher(names: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["demo", "tests", "demo-windows", "tests-windows"])
-def test_commands(name):
-    """Each command is one line in a code block of its own, behind the marker that `.ci/run` looks for."""
+def test_commands_are_found_by_ci(name):
+    """Each command is one line in its own code block, after the marker that `.ci/run` looks for."""
     block = re.search(rf"<!-- command: {name} -->\n```\w+\n(.*)\n```\n", README)
     assert block
     assert "\n" not in block[1]

@@ -44,8 +44,8 @@ def run(source: str, *arguments: str) -> list[str]:
 
 
 @pytest.mark.parametrize("warm", ["", WARM], ids=["the first", "after another"])
-def test_in_an_atexit_function(warm):
-    """An upload in an atexit function ends, or says why it cannot and what can."""
+def test_an_atexit_function_can_upload(warm):
+    """An upload in an atexit function succeeds, or says why it cannot and what to do."""
     with Server(lambda connection: [connection.serve() for _ in range(3)]) as server:
         lines = run(SCRIPT + warm, server.url)
     assert lines[len(lines) - 2] == "in place 200"
@@ -70,8 +70,8 @@ print(upload(url, b"data").run().status_code)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_threads_after_a_fork():
-    """A forked child, which has none of the idle threads of its parent, starts its own."""
+def test_a_forked_child_starts_its_own_threads():
+    """A forked child starts its own threads, because its parent's idle threads do not exist there."""
     with Server(lambda connection: [connection.serve() for _ in range(3)]) as server:
         done = subprocess.run(
             [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED, server.url],

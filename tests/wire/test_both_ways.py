@@ -1,4 +1,4 @@
-"""A server that answers while it reads blocks neither side, however much it says."""
+"""A server that sends its response while it still reads the body blocks neither side."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def echo(connection: Connection) -> None:
 @both
 @pytest.mark.parametrize("receive_buffer", [None, BUFFER], ids=["large buffers", "small buffers"])
 class TestEcho:
-    def test_upload(self, client, tls, receive_buffer):
-        """The response of an upload may be as long as its body, and comes whole."""
+    def test_an_upload_gets_a_response_as_long_as_its_body(self, client, tls, receive_buffer):
+        """The response of an upload arrives complete, even when it is as long as the body."""
         client.timeout = httpx.Timeout(5.0)
         with Server(echo, tls=tls, receive_buffer=receive_buffer) as server:
             response = upload(server.url, LARGE, client=client, max_response_size=2 * len(LARGE)).run()
         start = response.content.index(b"\r\n\r\n") + 4
         assert same(response.content[start : start + len(LARGE)])
 
-    def test_other_request(self, client, tls, receive_buffer):
-        """The response of a request that is no upload does so too."""
+    def test_another_request_gets_a_response_as_long_as_its_body(self, client, tls, receive_buffer):
+        """The same holds for a request that is not an upload."""
         client.timeout = httpx.Timeout(5.0)
         with Server(echo, tls=tls, receive_buffer=receive_buffer) as server:
             assert same(client.post(server.url, content=LARGE).content)
 
 
 def same(content: bytes) -> bool:
-    """Whether it is what was sent; a difference of 64 MiB is not to be printed."""
+    """Compare outside the assert, so that pytest does not print 64 MiB."""
     return hashlib.sha256(content).digest() == hashlib.sha256(LARGE).digest()

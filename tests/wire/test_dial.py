@@ -1,4 +1,4 @@
-"""Connecting: the order and the times on a fake clock and fake sockets, and what real sockets do on loopback."""
+"""Connecting: order and times on a fake clock and fake sockets; then real sockets on loopback."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class StopError(Exception):
     pass
 
 
-class Stoppable(Plain):
-    """A control that a test stops, from any thread, or at a time of a fake clock."""
+class StoppableControl(Plain):
+    """A control that a test can stop from any thread, or at a time of the fake clock."""
 
     def __init__(self, clock=CLOCK, at=math.inf):
         self.wake = Wake()
@@ -67,7 +67,7 @@ class Stoppable(Plain):
 
 
 class SteppedClock:
-    """A clock whose waits take no time: it goes to the moment at which something is ready."""
+    """A clock that does not sleep: a wait jumps to the moment when something is ready."""
 
     def __init__(self):
         self.time = 1000.0
@@ -86,7 +86,7 @@ class SteppedClock:
 
 
 class FakeNet:
-    """Makes sockets that connect, or fail, as long after they were asked to as the test says."""
+    """Makes sockets that connect or fail after the delay that the test sets."""
 
     def __init__(self, clock, outcomes, lacks=()):
         self.clock = clock
@@ -176,15 +176,15 @@ SIX_FOUR = [v6("a"), v6("b"), v4("c"), v4("d"), v4("e")]
 REFUSED = (0.01, errno.ECONNREFUSED)
 
 
-def test_families_take_turns():
-    """The families take turns, beginning with that of the first address, and keep their order."""
+def test_address_families_alternate():
+    """The families alternate, starting with the family of the first address."""
     assert [each[3][0] for each in interleave(SIX_FOUR)] == ["a", "c", "b", "d", "e"]
     assert [each[3][0] for each in interleave(SIX_FOUR[::-1])] == ["e", "b", "d", "a", "c"]
     assert interleave([]) == []
 
 
 def test_attempts_start_a_quarter_of_a_second_apart():
-    """While nothing answers, the next attempt starts 250 ms after the last one; who answers first wins."""
+    """While nothing answers, an attempt starts every 250 ms; the first to answer wins."""
     net, sock, took = race(SIX_FOUR, {"b": (0.3, 0)})
     assert net.log == [(0.0, "a"), (0.25, "c"), (0.5, "b"), (0.75, "d")]
     assert sock.host == "b"
@@ -192,37 +192,37 @@ def test_attempts_start_a_quarter_of_a_second_apart():
 
 
 def test_a_failure_starts_the_next_attempt_at_once():
-    """The next attempt does not wait for the 250 ms once one has failed."""
+    """After a failure the next attempt starts without waiting for the 250 ms."""
     net, sock, _ = race(SIX_FOUR, {"a": REFUSED, "c": (0.0, errno.ENETUNREACH), "b": (0.02, 0)})
     assert net.log == [(0.0, "a"), (0.01, "c"), (0.01, "b")]
     assert sock.host == "b"
 
 
-def test_a_failure_of_the_first_beside_a_running_one():
-    """An earlier attempt that fails while a later one runs starts the one after it."""
+def test_a_late_failure_of_the_first_attempt_starts_the_third():
+    """An earlier attempt that fails while a later one runs starts the next one."""
     net, sock, took = race(SIX_FOUR, {"a": (0.3, errno.EHOSTUNREACH), "c": (0.4, 0)})
     assert net.log == [(0.0, "a"), (0.25, "c"), (0.3, "b"), (0.55, "d")]
     assert sock.host == "c"
     assert took == pytest.approx(0.65)
 
 
-def test_the_first_that_connects_wins_even_late():
-    """An attempt goes on beside those that were started after it."""
+def test_the_first_to_connect_wins_even_if_it_started_early():
+    """An attempt continues beside those that start after it."""
     _, sock, took = race(SIX_FOUR, {"a": (0.6, 0), "c": (0.5, 0)})
     assert sock.host == "a"
     assert took == pytest.approx(0.6)
 
 
 def test_connected_at_once():
-    """An attempt that is connected at once has won without a wait."""
+    """An attempt that connects at once wins without a wait."""
     net, sock, took = race(SIX_FOUR, {"a": (0.0, 0)})
     assert net.log == [(0.0, "a")]
     assert sock.host == "a"
     assert took == 0.0
 
 
-def test_all_fail():
-    """When all fail the error is the last one, and says where and why."""
+def test_when_all_attempts_fail_the_last_error_is_raised():
+    """When all attempts fail, the error is the last one, and names the address."""
     _, error, took = race([v4("a"), v4("b")], {"a": REFUSED, "b": (0.01, errno.EHOSTUNREACH)})
     assert isinstance(error, httpx.ConnectError)
     assert str(error) == f"host:80: {os.strerror(errno.EHOSTUNREACH)}"
@@ -230,8 +230,8 @@ def test_all_fail():
     assert took == pytest.approx(0.02)
 
 
-def test_a_family_that_the_machine_lacks():
-    """A family without sockets is skipped, and says nothing while another family fails otherwise."""
+def test_a_family_that_the_machine_lacks_is_skipped():
+    """A family without sockets is skipped; its error is hidden if another family fails."""
     net, sock, _ = race(SIX_FOUR, {"c": (0.1, 0)}, lacks=[V6])
     assert sock.host == "c"
     assert net.log == [(0.0, "c")]
@@ -241,8 +241,8 @@ def test_a_family_that_the_machine_lacks():
     assert str(error) == "host:80: Address family not supported by protocol"
 
 
-def test_the_timeout_is_for_all_attempts():
-    """The time limit is for all addresses together."""
+def test_the_timeout_covers_all_attempts():
+    """One time limit covers all addresses together."""
     net, error, took = race(SIX_FOUR, {}, timeout=0.6)
     assert isinstance(error, httpx.ConnectTimeout)
     assert str(error) == "No connection to host:80 for 0.6 s"
@@ -250,8 +250,8 @@ def test_the_timeout_is_for_all_attempts():
     assert len(net.log) == 3
 
 
-def test_the_timeout_holds_the_lookup_too():
-    """What the lookup took is no longer there for the attempts."""
+def test_the_timeout_covers_the_lookup():
+    """The time that the lookup takes is subtracted from the limit."""
     clock = SteppedClock()
 
     def slow(host, port, clock, control, until):
@@ -266,34 +266,34 @@ def test_the_timeout_holds_the_lookup_too():
     assert net.open() == []
 
 
-def test_the_caller_is_asked_when_it_wants_to_be():
-    """The caller is asked again at its own time, and what it raises is what ends the attempts."""
+def test_the_control_is_checked_at_its_own_deadline():
+    """The control is checked again at its own deadline, and its exception ends the attempts."""
     clock = SteppedClock()
-    net, error, took = race(SIX_FOUR, {}, timeout=5.0, control=Stoppable(clock, at=1000.3))
+    net, error, took = race(SIX_FOUR, {}, timeout=5.0, control=StoppableControl(clock, at=1000.3))
     assert isinstance(error, StopError)
     assert took == pytest.approx(0.3)
     assert len(net.log) == 2
 
 
-def test_a_caller_that_has_stopped():
-    """Nothing is tried for a caller that has a reason to stop already."""
+def test_a_stopped_control_starts_no_attempt():
+    """Nothing is tried when the control has already stopped."""
     clock = SteppedClock()
-    net, error, _ = race(SIX_FOUR, {"a": (0.0, 0)}, control=Stoppable(clock, at=0.0))
+    net, error, _ = race(SIX_FOUR, {"a": (0.0, 0)}, control=StoppableControl(clock, at=0.0))
     assert isinstance(error, StopError)
     assert net.sockets == []
 
 
-def test_a_wake_for_another_reason_ends_nothing():
-    """A wake that was set for another reason is cleared, instead of making every wait end at once."""
-    control = Stoppable(SteppedClock())
+def test_an_unrelated_wake_does_not_end_the_attempts():
+    """A wake set for another reason is cleared, so that later waits do not end at once."""
+    control = StoppableControl(SteppedClock())
     control.wake.set()
     _, sock, _ = race([v4("a")], {"a": (0.1, 0)}, control=control)
     assert sock.host == "a"
     assert not control.wake.is_set()
 
 
-def test_options_and_local_address():
-    """Each attempt has the caller's options, and is bound; only addresses of the local one's family are tried."""
+def test_socket_options_and_local_address_apply_to_each_attempt():
+    """Each attempt gets the socket options and is bound; only the local address's family is tried."""
 
     def resolver(host, port, *_):
         return [v4("127.0.0.9", 0)] if host == "127.0.0.9" else SIX_FOUR
@@ -318,8 +318,8 @@ def test_options_and_local_address():
         assert sock.options == [option, (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
 
 
-def test_no_address_of_the_local_family():
-    """A host that has no address of the local one's family is an error that says so."""
+def test_no_address_of_the_local_family_is_an_error():
+    """If the host has no address of the local address's family, the error says so."""
 
     def resolver(host, port, *_):
         return [v6("::1", 0)] if host == "::1" else [v4("a")]
@@ -331,8 +331,8 @@ def test_no_address_of_the_local_family():
 # Retries
 
 
-def test_retries_come_after_the_times_of_httpx():
-    """The retries come after 0, 0.5, 1, 2 and 4 seconds, and the last error is raised."""
+def test_retries_are_spaced_as_in_httpx():
+    """The retries come after 0, 0.5, 1, 2 and 4 seconds; then the last error is raised."""
     clock = SteppedClock()
     times = []
 
@@ -345,8 +345,8 @@ def test_retries_come_after_the_times_of_httpx():
     assert times == [0.0, 0.0, 0.5, 1.5, 3.5, 7.5]
 
 
-def test_retries_end_with_success_or_another_error():
-    """What connects is returned; what is neither ConnectError nor ConnectTimeout is raised at once."""
+def test_retries_end_with_success_or_another_kind_of_error():
+    """A connection is returned; any error but ConnectError and ConnectTimeout is raised at once."""
     outcomes = [httpx.ConnectTimeout("late"), "connected"]
 
     def dial():
@@ -356,10 +356,10 @@ def test_retries_end_with_success_or_another_error():
         return outcome
 
     assert attempts(3, dial, clock=SteppedClock(), control=PLAIN) == "connected"
-    outcomes[:] = [httpx.ProxyError("no"), "never"]
+    outcomes[:] = [httpx.ProxyError("no"), "unexpected_lookup"]
     with pytest.raises(httpx.ProxyError):
         attempts(3, dial, clock=SteppedClock(), control=PLAIN)
-    outcomes[:] = [httpx.ConnectError("once"), "never"]
+    outcomes[:] = [httpx.ConnectError("once"), "unexpected_lookup"]
     with pytest.raises(httpx.ConnectError):
         attempts(0, dial, clock=SteppedClock(), control=PLAIN)
 
@@ -401,35 +401,35 @@ BAD_HOSTS = [
 
 
 @pytest.mark.parametrize("host", GOOD_HOSTS)
-def test_hosts_that_can_be(host):
-    """A host name, an address, and an address in a zone pass."""
+def test_valid_hosts_are_accepted(host):
+    """A host name, an address, and an address with a zone are valid."""
     check_host(host)
 
 
 @pytest.mark.parametrize("host", BAD_HOSTS)
-def test_hosts_that_cannot_be(host):
-    """A host that cannot be is a ValueError at the call, and a ConnectError when it is dialled."""
+def test_invalid_hosts_are_refused(host):
+    """An invalid host is a ValueError at the call, and a ConnectError when it is dialled."""
     with pytest.raises(ValueError, match="is no host"):
         check_host(host)
     with pytest.raises(httpx.ConnectError):
-        resolve(host, 80, CLOCK, PLAIN, math.inf, Names(never))
+        resolve(host, 80, CLOCK, PLAIN, math.inf, Names(unexpected_lookup))
 
 
 def test_names_are_encoded_as_httpx_encodes_them():
-    """A name goes out by the IDNA of 2008, where ß is not ss."""
+    """A name is encoded by IDNA 2008, which keeps ß."""
     assert encode_host("faß.example") == b"xn--fa-hia.example" == httpx.URL("http://faß.example/").raw_host
 
 
 # Lookups
 
 
-def never(*_args, **_kwargs):
+def unexpected_lookup(*_args, **_kwargs):
     raise AssertionError("no name is looked up here")
 
 
 def test_addresses_need_no_lookup():
-    """An IP address is taken as it is, without a thread, with its port and its zone."""
-    names = Names(never)
+    """An IP address is used as it is, without a thread, with its port and its zone."""
+    names = Names(unexpected_lookup)
     assert resolve("127.0.0.1", 80, CLOCK, PLAIN, math.inf, names) == [
         (V4, socket.SOCK_STREAM, socket.IPPROTO_TCP, ("127.0.0.1", 80))
     ]
@@ -445,8 +445,8 @@ def test_addresses_need_no_lookup():
         resolve("127.0.0.1", 65536, CLOCK, PLAIN, math.inf, names)
 
 
-class Hanging:
-    """A getaddrinfo that hangs until it is let go; afterwards its threads are waited for."""
+class HangingResolver:
+    """A getaddrinfo that hangs until it is released; its threads are joined in the end."""
 
     def __init__(self):
         self.names = Names(self)
@@ -469,8 +469,8 @@ class Hanging:
 
 
 @pytest.fixture
-def hanging() -> Iterator[Hanging]:
-    hanging = Hanging()
+def hanging() -> Iterator[HangingResolver]:
+    hanging = HangingResolver()
     yield hanging
     hanging.go.set()
     for thread in hanging.threads:
@@ -479,7 +479,7 @@ def hanging() -> Iterator[Hanging]:
 
 
 class Caller(threading.Thread):
-    """Calls something on a thread, and keeps how it ended."""
+    """Calls a function on a thread, and keeps its result or exception."""
 
     def __init__(self, call: Callable[[], object]) -> None:
         super().__init__()
@@ -503,12 +503,12 @@ def descriptors() -> int:
     return 0 if sys.platform == "win32" else len(list(Path("/dev/fd").iterdir()))
 
 
-def test_one_lookup_for_two_callers(hanging):
-    """Two callers of one name share a thread, each has its own port, and an address is there once."""
+def test_two_callers_of_one_name_share_a_lookup(hanging):
+    """Two callers of one name share a thread; each gets its own port, and no address twice."""
     before = descriptors()
     first = Caller(lambda: hanging.resolve("example.com", 80))
     assert hanging.called.acquire(timeout=PATIENCE)
-    control = Stoppable()
+    control = StoppableControl()
     second = Caller(lambda: hanging.resolve("example.com", 443, control))
     assert control.checked.wait(PATIENCE)
     hanging.go.set()
@@ -519,8 +519,8 @@ def test_one_lookup_for_two_callers(hanging):
     assert descriptors() == before
 
 
-def test_a_name_that_is_not_there(hanging):
-    """A failed lookup is a ConnectError with the system's words."""
+def test_an_unknown_name_is_a_connect_error(hanging):
+    """A failed lookup is a ConnectError with the system's message."""
     hanging.go.set()
     with pytest.raises(
         httpx.ConnectError, match=r"nosuch.example:80: \[Errno .*\] Name or service not known"
@@ -529,22 +529,22 @@ def test_a_name_that_is_not_there(hanging):
 
 
 def test_a_hanging_lookup_ends_with_the_time_limit(hanging):
-    """The time limit holds while the resolver hangs, and only its thread is left."""
+    """The time limit holds while the resolver hangs; only the resolver's thread remains."""
     before, threads = descriptors(), threading.active_count()
     resolver = partial(resolve, names=hanging.names)
     with pytest.raises(httpx.ConnectTimeout, match=r"No connection to example.com:80 for 0.05 s"):
         connect("example.com", 80, clock=CLOCK, control=PLAIN, timeout=0.05, resolver=resolver)
     assert descriptors() == before
     assert threading.active_count() == threads + 1
-    hanging.go.set()  # what it finds now is dropped
+    hanging.go.set()  # its result is dropped now
     hanging.threads[0].join(PATIENCE)
     assert hanging.names._lookups == {}
 
 
-def test_an_abort_during_the_lookup(hanging):
+def test_an_abort_ends_the_lookup(hanging):
     """An abort ends the wait for a lookup that hangs."""
     before = descriptors()
-    control = Stoppable()
+    control = StoppableControl()
     resolver = partial(resolve, names=hanging.names)
     caller = Caller(
         lambda: connect("example.com", 80, clock=CLOCK, control=control, timeout=None, resolver=resolver)
@@ -556,9 +556,9 @@ def test_an_abort_during_the_lookup(hanging):
     assert descriptors() == before
 
 
-def test_lookups_wait_for_their_turn(hanging):
-    """No more than 64 names are looked up at a time; those that nobody wants any more are not looked up at all."""
-    controls = [Stoppable() for _ in range(LOOKUPS + 2)]
+def test_at_most_64_lookups_run_at_a_time(hanging):
+    """At most 64 names are looked up at a time; a name that no caller waits for any more is skipped."""
+    controls = [StoppableControl() for _ in range(LOOKUPS + 2)]
     callers = [
         Caller(partial(hanging.resolve, f"host{number}.example", control=control))
         for number, control in enumerate(controls[:LOOKUPS])
@@ -583,8 +583,8 @@ def test_lookups_wait_for_their_turn(hanging):
         control.wake.close()
 
 
-def test_a_process_that_was_forked_looks_names_up():
-    """After a fork nothing is left of the lookups of the parent, whose threads are not there."""
+def test_a_forked_process_can_look_names_up():
+    """A forked process drops the parent's lookups, because their threads do not exist there."""
     names = Names(lambda *_, **__: [(V4, 1, 6, "", ("127.0.0.1", 0))])
     names._threads = LOOKUPS
     names._lock.acquire()
@@ -593,8 +593,8 @@ def test_a_process_that_was_forked_looks_names_up():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit of descriptors")
-def test_no_descriptor_is_left():
-    """Without a free descriptor a lookup and a connection are ConnectErrors, and later ones are as ever."""
+def test_no_free_descriptor_is_a_connect_error():
+    """Without a free descriptor, a lookup and a connection are ConnectErrors; later ones succeed."""
     script = """
 import math, os, resource, socket
 import httpx
@@ -636,7 +636,7 @@ def dial(*addresses, control=PLAIN, timeout=PATIENCE, **kwargs):
 
 
 def local(sock):
-    """The address of a listener, as a resolver gives it."""
+    """The address of a listener, as a resolver returns it."""
     return (sock.family, socket.SOCK_STREAM, 0, sock.getsockname())
 
 
@@ -649,7 +649,7 @@ def listener():
 
 @pytest.fixture
 def black_hole():
-    """An address whose listener's queue is full, so that connecting to it neither succeeds nor fails."""
+    """An address whose listener's queue is full: connecting neither succeeds nor fails."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
@@ -663,8 +663,8 @@ def black_hole():
         yield local(listener)
 
 
-def test_a_connection(listener):
-    """A connection does not block, has TCP_NODELAY, and carries bytes."""
+def test_a_connection_is_ready_for_use(listener):
+    """A connection is non-blocking, has TCP_NODELAY, and carries bytes."""
     before = descriptors()
     host, port = listener.getsockname()
     with connect(host, port, clock=CLOCK, control=PLAIN, timeout=PATIENCE) as sock:
@@ -677,15 +677,15 @@ def test_a_connection(listener):
     assert descriptors() == before
 
 
-def test_a_real_name(listener):
+def test_localhost_is_found(listener):
     """The system's resolver finds localhost."""
     port = listener.getsockname()[1]
     with connect("localhost", port, clock=CLOCK, control=PLAIN, timeout=PATIENCE) as sock:
         assert sock.getpeername()[:2] == ("127.0.0.1", port)
 
 
-def test_refused():
-    """A port without a listener is refused in the system's words."""
+def test_a_refused_connection_has_the_systems_message():
+    """A port without a listener is refused with the system's message."""
     before = descriptors()
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -696,8 +696,8 @@ def test_refused():
     assert descriptors() == before
 
 
-def test_a_black_hole_beside_a_good_address(black_hole, listener):
-    """An address that never answers costs 250 ms, and its attempt leaves nothing."""
+def test_a_black_hole_delays_a_good_address_by_250_ms(black_hole, listener):
+    """An address that unexpected_lookup answers costs 250 ms, and its attempt is cleaned up."""
     before = descriptors()
     began = time.monotonic()
     with dial(black_hole, local(listener)) as sock:
@@ -707,18 +707,18 @@ def test_a_black_hole_beside_a_good_address(black_hole, listener):
     assert descriptors() == before
 
 
-def test_a_black_hole_alone(black_hole):
-    """An address that never answers ends with the time limit."""
+def test_a_black_hole_alone_ends_with_the_time_limit(black_hole):
+    """An address that unexpected_lookup answers ends with the time limit."""
     before = descriptors()
     with pytest.raises(httpx.ConnectTimeout, match=r"No connection to host:80 for 0.1 s"):
         dial(black_hole, timeout=0.1)
     assert descriptors() == before
 
 
-def test_an_abort_during_the_connect(black_hole):
-    """An abort ends an attempt to connect, from another thread."""
+def test_an_abort_ends_the_connect(black_hole):
+    """An abort from another thread ends an attempt to connect."""
     before, threads = descriptors(), threading.active_count()
-    control = Stoppable()
+    control = StoppableControl()
     caller = Caller(lambda: dial(black_hole, control=control, timeout=None))
     assert control.checked.wait(PATIENCE)
     control.stop()
@@ -728,9 +728,9 @@ def test_an_abort_during_the_connect(black_hole):
     assert threading.active_count() == threads
 
 
-def test_an_abort_between_retries():
-    """An abort ends the wait for the next retry, from another thread."""
-    control = Stoppable()
+def test_an_abort_ends_the_wait_between_retries():
+    """An abort from another thread ends the wait for the next retry."""
+    control = StoppableControl()
     failed = threading.Semaphore(0)
 
     def fail():
@@ -743,12 +743,12 @@ def test_an_abort_between_retries():
         assert failed.acquire(timeout=PATIENCE)
     control.stop()
     assert isinstance(caller.end(), StopError)
-    assert time.monotonic() - began < 1.4  # the wait was to end after 0 + 0.5 + 1 s
+    assert time.monotonic() - began < 1.4  # without the abort the wait is 0 + 0.5 + 1 s
     control.wake.close()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere loopback has one address")
-def test_a_local_address(listener):
+def test_the_connection_comes_from_the_local_address(listener):
     """The connection comes from the local address."""
     with dial(local(listener), local_address=None):
         peer, address = listener.accept()
@@ -763,8 +763,8 @@ def test_a_local_address(listener):
         connect(host, port, clock=CLOCK, control=PLAIN, timeout=PATIENCE, local_address="192.0.2.1")
 
 
-def test_ipv6():
-    """An IPv6 address is dialled, and an IPv4 one beside it does not keep it."""
+def test_an_ipv6_address_is_dialled():
+    """An IPv6 address is dialled, even with an IPv4 address beside it."""
     try:
         listener = socket.create_server(("::1", 0), family=V6)
     except OSError:
@@ -775,8 +775,8 @@ def test_ipv6():
             assert sock.getpeername()[:2] == ("::1", port)
 
 
-def test_an_option_that_the_system_refuses(listener):
-    """An option that the system refuses is a ConnectError, and leaves no descriptor."""
+def test_an_option_that_the_system_refuses_is_a_connect_error(listener):
+    """A socket option that the system refuses is a ConnectError, and no descriptor stays open."""
     before = descriptors()
     with pytest.raises(httpx.ConnectError):
         dial(local(listener), socket_options=[(socket.SOL_SOCKET, 9999, 1)])
@@ -799,7 +799,7 @@ def unix(tmp_path):
 
 
 def fill(path):
-    """Fill the queue; the connections in it."""
+    """Fill the listener's queue; return the connections in it."""
     queued = []
     while True:
         sock = socket.socket(socket.AF_UNIX)
@@ -811,8 +811,8 @@ def fill(path):
 
 
 @needs_unix
-def test_a_unix_socket(unix):
-    """A Unix socket is connected, and does not block."""
+def test_a_unix_socket_is_connected(unix):
+    """A Unix socket is connected, and is non-blocking."""
     path, _ = unix
     with connect_unix(path, clock=CLOCK, control=PLAIN, timeout=PATIENCE) as sock:
         assert not sock.getblocking()
@@ -821,8 +821,8 @@ def test_a_unix_socket(unix):
 
 @needs_unix
 @pytest.mark.parametrize("path", ["/nonexistent/s", "/" + "s" * 200])
-def test_no_unix_socket(path):
-    """A Unix socket that is not there, or cannot be, is a ConnectError."""
+def test_a_missing_unix_socket_is_a_connect_error(path):
+    """A missing or invalid Unix socket is a ConnectError."""
     before = descriptors()
     with pytest.raises(httpx.ConnectError, match=path):
         connect_unix(path, clock=CLOCK, control=PLAIN, timeout=PATIENCE)
@@ -831,8 +831,8 @@ def test_no_unix_socket(path):
 
 @needs_unix
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full queue refuses")
-def test_a_unix_sockets_full_queue(unix):
-    """With a full queue it looks again after growing times, until a limit, an abort, or room."""
+def test_a_full_unix_socket_is_tried_again(unix):
+    """While the queue is full, it tries again at growing intervals, until a limit, an abort, or success."""
     path, listener = unix
     queued = fill(path)
     before = descriptors()
@@ -851,7 +851,7 @@ def test_a_unix_sockets_full_queue(unix):
     ]
     assert sum(clock.waits) == pytest.approx(0.5)
 
-    control = Stoppable()
+    control = StoppableControl()
     caller = Caller(lambda: connect_unix(path, clock=CLOCK, control=control, timeout=None))
     assert control.checked.wait(PATIENCE)
     control.stop()
@@ -859,7 +859,7 @@ def test_a_unix_sockets_full_queue(unix):
     control.wake.close()
     assert descriptors() == before
 
-    control = Stoppable()
+    control = StoppableControl()
     caller = Caller(lambda: connect_unix(path, clock=CLOCK, control=control, timeout=PATIENCE))
     assert control.checked.wait(PATIENCE)
     listener.accept()[0].close()

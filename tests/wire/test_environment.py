@@ -1,4 +1,4 @@
-"""Which proxy a URL goes through by the environment, beside what httpx does."""
+"""Which proxy the environment selects for a URL, compared with httpx."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def environ(monkeypatch):
 
 
 def by_httpx(url):
-    """Whether httpx goes through a proxy; None, if it fails."""
+    """Return whether httpx uses a proxy; None if it fails."""
     try:
         with httpx.Client(verify=False) as client:
             return client._transport_for_url(httpx.URL(url)) is not client._transport
@@ -33,7 +33,7 @@ def by_httpx(url):
         return None
 
 
-# NO_PROXY, URL, whether through the proxy, and whether httpx says otherwise: another thing, or nothing but InvalidURL
+# NO_PROXY, URL, whether a proxy is used, and what httpx does instead: the opposite, or raise InvalidURL
 AGREED, OTHERWISE, FAILS = "agreed", "otherwise", "fails"
 ROWS = [
     ("", "http://example.com/", True, AGREED),
@@ -109,8 +109,8 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("no_proxy", "url", "through", "httpx_says"), ROWS)
-def test_no_proxy(environ, no_proxy, url, through, httpx_says):
-    """NO_PROXY is read as httpx reads it, but where httpx fails or does not do what was meant."""
+def test_no_proxy_selects_the_same_hosts_as_httpx(environ, no_proxy, url, through, httpx_says):
+    """NO_PROXY is read as httpx reads it, except where httpx fails or is clearly wrong."""
     environ.setenv("ALL_PROXY", PROXY)
     environ.setenv("NO_PROXY", no_proxy)
     assert Environment().proxy_for(httpx.URL(url)) == (PROXY if through else None)
@@ -125,8 +125,8 @@ def test_no_proxy(environ, no_proxy, url, through, httpx_says):
         ["http://example.com/", "https://[::1%25a]:8/", "http://1.2.3.4/", "http://b\u00fccher.example"]
     ),
 )
-def test_nothing_in_no_proxy_raises(no_proxy, url):
-    """Whatever NO_PROXY holds, it raises nothing."""
+def test_no_proxy_never_raises(no_proxy, url):
+    """No content of NO_PROXY raises an exception."""
     Environment({"all": PROXY, "no": no_proxy}).proxy_for(httpx.URL(url))
 
 
@@ -149,8 +149,8 @@ def test_nothing_in_no_proxy_raises(no_proxy, url):
         ({"HTTP_PROXY": "http://a", "no_proxy": "example.com"}, "http://example.com/", None),
     ],
 )
-def test_which_variable(environ, variables, url, proxy):
-    """Lower case goes before upper case, a scheme's own variable before ALL_PROXY, and without a scheme it is HTTP."""
+def test_order_of_the_variables(environ, variables, url, proxy):
+    """Lower case wins over upper case, a scheme's own variable over ALL_PROXY; the default scheme is HTTP."""
     for name, value in variables.items():
         environ.setenv(name, value)
     assert Environment().proxy_for(httpx.URL(url)) == proxy
@@ -170,8 +170,8 @@ def test_which_variable(environ, variables, url, proxy):
         "http://",
     ],
 )
-def test_a_proxy_that_is_none(value):
-    """A proxy that is none is a ValueError that shows nothing of it, and only for the URLs that would go through it."""
+def test_an_invalid_proxy_is_a_value_error(value):
+    """An invalid proxy is a ValueError that hides its text, and only for URLs that would use it."""
     environment = Environment({"https": value, "no": "direct.example"})
     assert environment.proxy_for(httpx.URL("http://example.com/")) is None
     assert environment.proxy_for(httpx.URL("https://direct.example/")) is None
@@ -182,7 +182,7 @@ def test_a_proxy_that_is_none(value):
 
 
 def test_the_environment_is_read_once(environ):
-    """What is set after it was made changes nothing."""
+    """A later change of the environment has no effect."""
     environ.setenv("HTTP_PROXY", PROXY)
     environment = Environment()
     environ.setenv("HTTP_PROXY", "http://other")

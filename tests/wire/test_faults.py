@@ -1,4 +1,4 @@
-"""What an upload ends with when its server misbehaves, and that nothing of it is left over."""
+"""How an upload ends when its server misbehaves, and that nothing is left over."""
 
 from __future__ import annotations
 
@@ -55,21 +55,21 @@ def client():
 class TestAnyServer:
     @settings(max_examples=8, deadline=None)
     @given(data=st.data())
-    def test_any_moment(self, says, then, data):
-        """Whatever the server does, whenever the abort comes: one right end at most, within a second of its cause."""
+    def test_there_is_one_right_end(self, says, then, data):
+        """Whatever the server does and whenever the abort comes, there is at most one end, and it is right."""
         play(data.draw(scenarios(says, then)))
 
     @pytest.mark.slow
     @settings(max_examples=150, deadline=None)
     @given(data=st.data())
-    def test_many_more(self, says, then, data):
-        """The same of many more servers and moments."""
+    def test_there_is_one_right_end_many_more_times(self, says, then, data):
+        """The same with many more servers and moments."""
         play(data.draw(scenarios(says, then)))
 
 
 class TestConnecting:
-    def test_refused(self, client):
-        """A connection that is refused is a ConnectError that names the address."""
+    def test_a_refused_connection_is_a_connect_error(self, client):
+        """A refused connection is a ConnectError that names the address."""
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{unused.getsockname()[1]}"
@@ -77,8 +77,8 @@ class TestConnecting:
                 upload(f"http://{address}/", b"x", client=client).run()
 
     @pytest.mark.parametrize("how", ["closed", "reset", "garbage", "cut short"])
-    def test_tls_that_fails(self, client, how):
-        """A connection that ends in the TLS handshake, or gets none, is a ConnectError that says so."""
+    def test_a_failed_handshake_is_a_connect_error(self, client, how):
+        """A TLS handshake that breaks off or meets no TLS is a ConnectError that says so."""
 
         def script(connection: Connection) -> None:
             hello = connection.recv()
@@ -92,23 +92,23 @@ class TestConnecting:
         with Server(script) as server, pytest.raises(httpx.ConnectError, match="TLS with localhost: "):
             upload(f"https://localhost:{server.port}/", b"x", client=client).run()
 
-    def test_certificate_that_is_not_trusted(self):
-        """A certificate that cannot be verified is a ConnectError that says why, and the server is told as well."""
-        told: SimpleQueue[str] = SimpleQueue()
+    def test_an_untrusted_certificate_is_a_connect_error(self):
+        """An untrusted certificate is a ConnectError that says why, and the server gets the alert."""
+        alerts: SimpleQueue[str] = SimpleQueue()
 
         def script(connection: Connection) -> None:
             try:
                 connection.start_tls()
             except OSError as error:
-                told.put(str(error))
+                alerts.put(str(error))
 
         with Server(script) as server, httpx.Client(transport=UploadTransport()) as client:
             with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
                 upload(f"https://localhost:{server.port}/", b"x", client=client).run()
-            assert "UNKNOWN_CA" in told.get(timeout=PATIENCE)
+            assert "UNKNOWN_CA" in alerts.get(timeout=PATIENCE)
 
-    def test_tls_that_does_not_come(self, client):
-        """A TLS handshake that the server leaves unanswered is a ConnectTimeout that says so."""
+    def test_an_unanswered_handshake_is_a_connect_timeout(self, client):
+        """A TLS handshake that the server does not answer is a ConnectTimeout that says so."""
         client.timeout = httpx.Timeout(None, connect=SHORT)
         with (
             Server(Connection.wait_for_end) as server,
@@ -120,8 +120,8 @@ class TestConnecting:
 class TestBroken:
     @both
     @known_and_chunked
-    def test_reset_in_the_body(self, client, tls, chunked):
-        """A reset amid the body is a ReadError or a WriteError, as the client reads or writes when it comes."""
+    def test_a_reset_during_the_body_is_a_network_error(self, client, tls, chunked):
+        """A reset during the body is a ReadError or a WriteError, depending on what the client does at the time."""
 
         def script(connection: Connection) -> None:
             connection.read_head()
@@ -133,7 +133,7 @@ class TestBroken:
             upload(server.url, file, client=client).run()
 
     @both
-    def test_closed_before_the_answer(self, client, tls):
+    def test_a_close_before_the_answer_is_a_read_error(self, client, tls):
         """A server that takes the body and closes is a ReadError that says so."""
         with (
             Server(lambda connection: connection.read_body(connection.read_head()), tls=tls) as server,
@@ -143,8 +143,8 @@ class TestBroken:
 
     @both
     @pytest.mark.parametrize("framing", ["Content-Length: 100", "Transfer-Encoding: chunked"])
-    def test_response_cut_short(self, client, tls, framing):
-        """A response whose body breaks off is a ReadError, however its length was declared."""
+    def test_a_response_cut_short_is_a_read_error(self, client, tls, framing):
+        """A response that breaks off is a ReadError, whatever its framing."""
 
         def script(connection: Connection) -> None:
             connection.read_body(connection.read_head())
@@ -156,21 +156,21 @@ class TestBroken:
         ):
             upload(server.url, b"x", client=client).run()
 
-    def test_reset_that_the_sending_meets(self, client):
-        """A reset ends no body of unknown length as whole, also where sending has taken note of it."""
+    def test_a_reset_noticed_by_a_send_is_a_read_error(self, client):
+        """A reset does not complete a body of unknown length, even if a send noticed the reset first."""
 
         def script(connection: Connection) -> None:
             connection.read_head()
             connection.read(1)
             connection.send(b"HTTP/1.1 200 Status\r\n\r\nhalf")
-            time.sleep(0.05)  # the client is in the midst of a send
+            time.sleep(0.05)  # the client is in the middle of a send
             connection.reset()
 
         with Server(script) as server, pytest.raises(httpx.ReadError, match="The response was cut off"):
             upload(server.url, bytes(8 << 20), client=client).run()
 
-    def test_close_that_the_sending_meets(self, client):
-        """A close in order ends it, also where the rest of the body is then refused."""
+    def test_a_close_noticed_by_a_send_completes_the_response(self, client):
+        """A proper close completes the body, even if the rest of the upload is then refused."""
 
         def script(connection: Connection) -> None:
             connection.read_head()
@@ -187,8 +187,8 @@ class TestBroken:
 
     @pytest.mark.parametrize("file", [b"x", LARGE], ids=["small", "large"])
     @pytest.mark.parametrize("garbage", GARBAGE)
-    def test_garbage(self, client, file, garbage):
-        """What is no HTTP is a RemoteProtocolError, at once: also where no line of it ends, or it comes meanwhile."""
+    def test_bytes_that_are_not_http_are_a_protocol_error(self, client, file, garbage):
+        """Bytes that are not HTTP are a RemoteProtocolError at once, even without a line end or during the body."""
 
         def script(connection: Connection) -> None:
             connection.read_head()
@@ -199,8 +199,8 @@ class TestBroken:
             upload(server.url, file, client=client).run()
 
     @pytest.mark.parametrize("file", [b"x", LARGE], ids=["small", "large"])
-    def test_endless_head(self, client, file):
-        """A head without an end is a RemoteProtocolError, also if it comes while the body is sent."""
+    def test_an_endless_head_is_a_protocol_error(self, client, file):
+        """A head without an end is a RemoteProtocolError, even during the body."""
 
         def script(connection: Connection) -> None:
             connection.read_head()
@@ -213,7 +213,7 @@ class TestBroken:
             upload(server.url, file, client=client).run()
 
     @both
-    def test_client_that_is_closed_meanwhile(self, client, tls):
+    def test_closing_the_client_ends_its_uploads(self, client, tls):
         """Closing the client ends its uploads with a network error."""
         begun = threading.Event()
 
@@ -232,8 +232,8 @@ class TestBroken:
 
 class TestLimits:
     @both
-    def test_stalled_send(self, client, tls):
-        """A server that takes no data is a WriteTimeout that says how long and how much had gone; it sees a reset."""
+    def test_a_stalled_send_is_a_write_timeout(self, client, tls):
+        """A server that takes no data is a WriteTimeout with the time and the bytes sent; the server sees a reset."""
         client.timeout = httpx.Timeout(None, write=SHORT)
         is_reset = threading.Event()
 
@@ -255,8 +255,8 @@ class TestLimits:
         assert 0 < last.sent < len(LARGE)
 
     @both
-    def test_stall_after_the_last_write(self, client, tls):
-        """The limit of the send goes on while the system holds what the server has not taken."""
+    def test_the_write_limit_continues_after_the_last_write(self, client, tls):
+        """The write limit runs on while the system holds bytes that the server has not taken."""
         client.timeout = httpx.Timeout(None, write=SHORT, read=PATIENCE)
         with (
             held_by_the_system(tls=tls) as (url, file, _),
@@ -265,8 +265,8 @@ class TestLimits:
             upload(url, file, client=client).run()
 
     @both
-    def test_limit_of_the_response_begins_when_the_body_has_arrived(self, client, tls):
-        """While the system holds some of the body, the limit of the wait for the response does not run."""
+    def test_the_read_limit_starts_when_the_body_has_arrived(self, client, tls):
+        """While the system holds some of the body, the read limit does not run."""
         client.timeout = httpx.Timeout(None, write=PATIENCE, read=SHORT)
         with held_by_the_system(tls=tls) as (url, file, may_read):
             running = start(upload(url, file, client=client))
@@ -277,8 +277,8 @@ class TestLimits:
         assert running.observed.response.status_code == 200
 
     @both
-    def test_no_response(self, client, tls):
-        """A server that takes the body and does not answer is a ReadTimeout that says for how long."""
+    def test_a_missing_response_is_a_read_timeout(self, client, tls):
+        """A server that takes the body and does not answer is a ReadTimeout that gives the time."""
         client.timeout = httpx.Timeout(None, read=SHORT)
 
         def script(connection: Connection) -> None:
@@ -295,8 +295,8 @@ class TestLimits:
         assert str(running.observed.error) == message
 
     @both
-    def test_slow_but_steady_reader(self, client, tls):
-        """The limit of the send is one of standing still: a slow reader may take many times as long."""
+    def test_a_slow_but_steady_reader_is_no_stall(self, client, tls):
+        """The write limit is for a standstill: a slow reader may take many times as long."""
         client.timeout = httpx.Timeout(None, write=SHORT)
         pace = threading.Event()
 
@@ -314,8 +314,8 @@ class TestLimits:
         assert time.monotonic() - began > 3 * SHORT
 
     @both
-    def test_flood_of_informational_answers(self, client, tls):
-        """A server that says 1xx for ever, and reads nothing, keeps no limit from its work."""
+    def test_a_flood_of_informational_answers_does_not_stop_the_limits(self, client, tls):
+        """The limits hold against a server that sends 1xx for ever and reads nothing."""
 
         def script(connection: Connection) -> None:
             connection.read_head()
@@ -332,8 +332,8 @@ class TestLimits:
             assert isinstance(running.observed.error, httpx.WriteTimeout)
             server.errors.clear()  # the resets
 
-    def test_wait_is_never_negative(self, monkeypatch):
-        """A wait whose time has passed is a look, and not endless, as poll(-1) would be."""
+    def test_a_wait_is_never_negative(self, monkeypatch):
+        """A wait with a past deadline returns at once; poll(-1) would wait for ever."""
         seconds: list[float] = []
         monkeypatch.setattr("rxupload._wait._poll", lambda watched, wait: seconds.append(wait) or [])
         with socket.socket() as sock:
@@ -343,17 +343,17 @@ class TestLimits:
 
 @contextlib.contextmanager
 def held_by_the_system(*, tls: bool) -> Iterator[tuple[str, File, threading.Event]]:
-    """A server that reads no body before it is told to, and a file that the two systems' buffers take whole.
+    """A server that reads no body until it is told to, and a file that fits into the two systems' buffers.
 
     Yields:
-        The server's URL, the file, and what tells it. That happens in the end.
+        The server's URL, the file, and the event that lets the server read. It is set in the end.
     """
     is_written, may_read = threading.Event(), threading.Event()
     size = BUFFER
 
     def pieces() -> Iterator[bytes]:
         yield bytes(size)
-        is_written.set()  # for it is asked for the next one
+        is_written.set()  # the next piece was asked for
 
     def script(connection: Connection) -> None:
         head = connection.read_head()
@@ -371,8 +371,8 @@ def held_by_the_system(*, tls: bool) -> Iterator[tuple[str, File, threading.Even
 
 
 class TestEarlyAnswer:
-    def test_through_socks(self):
-        """What a SOCKS proxy says before the request is not taken for the answer, which is heard amid the body."""
+    def test_bytes_of_a_socks_proxy_are_not_the_answer(self):
+        """The bytes of a SOCKS proxy before the request are not the answer; the server's answer is still heard."""
         is_heard = threading.Event()
 
         def script(connection: Connection) -> None:
@@ -389,8 +389,8 @@ class TestEarlyAnswer:
 
 class TestReuse:
     @both
-    def test_reset_after_the_last_look(self, client, tls, monkeypatch):
-        """A connection that was reset while idle fails no upload, even if that comes after every look at it."""
+    def test_a_reset_after_the_last_look_fails_no_upload(self, client, tls, monkeypatch):
+        """An upload survives a connection that was reset while idle, even after the last look at it."""
         is_reset = threading.Event()
 
         def script(connection: Connection) -> None:
@@ -410,13 +410,13 @@ class TestReuse:
 class TestLeftOver:
     @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="the system does not list open files")
     @pytest.mark.parametrize("count", [200, pytest.param(2000, marks=pytest.mark.slow)])
-    def test_nothing(self, tmp_path, count):
-        """After uploads of which half were aborted at random moments no thread, file, socket or connection is left."""
+    def test_nothing_is_left_over(self, tmp_path, count):
+        """After uploads with random aborts, no thread, file, socket or connection is left."""
         path = tmp_path / "file"
         path.write_bytes(bytes(1 << 20))
-        storm(path, 8)  # makes what is made once
+        upload_and_abort_half(path, 8)  # warm up: create what is created once
         before = threading.enumerate(), open_files()
-        storm(path, count)
+        upload_and_abort_half(path, count)
         assert (threading.enumerate(), open_files()) == before
 
 
@@ -425,8 +425,8 @@ def open_files() -> set[str]:
     return {number.name for number in Path("/dev/fd").iterdir()}
 
 
-def storm(path: Path, count: int) -> None:
-    """Make so many uploads, eight at a time, and abort half of them at random moments."""
+def upload_and_abort_half(path: Path, count: int) -> None:
+    """Run this many uploads, eight at a time, and abort half of them at random moments."""
     chance = random.Random(count)
     with Server(serve_by_path) as plain, Server(serve_by_path, tls=True) as tls, transport_client() as client:
         for _ in range(count // 8):
@@ -436,7 +436,7 @@ def storm(path: Path, count: int) -> None:
                 start(upload(url + chance.choice(["", "stall", "silence"]), path, client=client))
                 for url in urls[4:7]
             ]
-            taking = ops.take(chance.randint(1, 5))  # which disposes in an item, on the upload's thread
+            taking = ops.take(chance.randint(1, 5))  # disposes inside an item, on the upload's thread
             taken = start(upload(urls[7], path, client=client, progress_interval=0).pipe(taking))
             for running in doomed:
                 running.observed._ended.wait(chance.uniform(0, 0.01))
@@ -451,7 +451,7 @@ def storm(path: Path, count: int) -> None:
 
 
 def serve_by_path(connection: Connection) -> None:
-    """Serve uploads; of those to /stall read nothing, and those to /silence leave without an answer."""
+    """Serve uploads; read nothing from /stall, and close /silence without an answer."""
     with contextlib.suppress(OSError):  # the aborts
         while head := connection.read_head():
             if head.startswith(b"POST /stall"):

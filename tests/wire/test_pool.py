@@ -1,4 +1,4 @@
-"""The pool on fake connections and a fake clock: what is used again, what is closed, and who waits for how long."""
+"""The pool on fake connections and a fake clock: which connection is reused or closed, and who waits how long."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from rxupload._wire.pool import Limits, Pool
 
 
 class StopError(Exception):
-    """Why a test's control stops."""
+    """The reason with which a test stops a control."""
 
 
 class Dialler:
-    """Makes connections, and remembers them."""
+    """Makes connections, and keeps a list of them."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
@@ -53,8 +53,8 @@ def take(pool, dial, key="a", *, control=PLAIN, timeout=None, is_new=False):
 
 
 class TestReuse:
-    def test_last_in_first_out(self, clock, dial):
-        """Of those that are idle the one that was used last is taken, for the others may soon be too old."""
+    def test_the_last_used_connection_is_taken_first(self, clock, dial):
+        """The most recently used idle connection is taken, because the others may soon expire."""
         pool = make(clock)
         first, second, third = (take(pool, dial) for _ in range(3))
         for connection in (second, first, third):
@@ -63,8 +63,8 @@ class TestReuse:
         assert len(dial.made) == 3
         assert pool.counts() == (3, 0)
 
-    def test_by_key(self, clock, dial):
-        """Only one that leads to the same place is taken."""
+    def test_only_a_connection_with_the_same_key_is_taken(self, clock, dial):
+        """Only a connection to the same place is taken."""
         pool = make(clock)
         pool.keep(take(pool, dial, "a"))
         other = take(pool, dial, "b")
@@ -73,8 +73,8 @@ class TestReuse:
         assert take(pool, dial, "a") is dial.made[0]
         assert take(pool, dial, "b") is dial.made[1]
 
-    def test_what_is_kept_is_marked(self, clock, dial):
-        """One that is kept counts as used, and its queue in the system is as usual again."""
+    def test_a_kept_connection_is_marked_as_used(self, clock, dial):
+        """A kept connection counts as used, and its send queue gets its normal length back."""
         pool = make(clock)
         connection = take(pool, dial)
         assert not connection.is_used
@@ -83,23 +83,23 @@ class TestReuse:
         assert connection.log == ["usual queue"]
         assert pool.counts() == (0, 1)
 
-    def test_a_new_one(self, clock, dial):
-        """Who wants a new one gets it, and the idle one stays for the next."""
+    def test_a_new_connection_on_request(self, clock, dial):
+        """A caller that asks for a new connection gets one, and the idle one stays."""
         pool = make(clock)
         pool.keep(take(pool, dial))
         assert take(pool, dial, is_new=True) is dial.made[1]
         assert take(pool, dial) is dial.made[0]
 
-    def test_does_not_look(self, clock, dial):
-        """Whether the server has closed an idle one is seen by the exchange, and not here as well."""
+    def test_the_pool_does_not_check_idle_connections(self, clock, dial):
+        """The exchange notices that the server closed an idle connection; the pool does not look."""
         pool = make(clock)
         connection = take(pool, dial)
         pool.keep(connection)
         connection.add(ends())
         assert take(pool, dial) is connection
 
-    def test_one_that_is_dropped(self, clock, dial):
-        """One that is dropped is closed as it is asked to be, and is gone."""
+    def test_a_dropped_connection_is_closed_and_forgotten(self, clock, dial):
+        """A dropped connection is closed in the way that was asked for, and forgotten."""
         for reset in (False, True):
             pool = make(clock)
             connection = take(pool, dial)
@@ -110,8 +110,8 @@ class TestReuse:
 
 
 class TestExpiry:
-    def test_just_before_and_at_it(self, clock, dial):
-        """One that has been idle for less than the limit is taken, and no other."""
+    def test_a_connection_expires_at_the_limit(self, clock, dial):
+        """A connection is taken only if it has been idle for less than the limit."""
         pool = make(clock, seconds=5)
         pool.keep(take(pool, dial))
         clock.pass_time(4.9)
@@ -122,15 +122,15 @@ class TestExpiry:
         assert take(pool, dial) is dial.made[1]
         assert connection.is_closed
 
-    def test_no_limit(self, clock, dial):
-        """Without a limit one may be idle for ever."""
+    def test_without_a_limit_none_expires(self, clock, dial):
+        """Without a limit, a connection may be idle for ever."""
         pool = make(clock, seconds=None)
         pool.keep(take(pool, dial))
         clock.pass_time(1e6)
         assert take(pool, dial) is dial.made[0]
 
-    def test_others_are_closed_when_one_is_kept(self, clock, dial):
-        """Those that are too old, to wherever they lead, are closed when another is kept."""
+    def test_expired_connections_are_closed_when_another_is_kept(self, clock, dial):
+        """Keeping a connection closes all expired ones, wherever they lead."""
         pool = make(clock, seconds=5)
         old, new = take(pool, dial, "a"), take(pool, dial, "b")
         pool.keep(old)
@@ -141,23 +141,23 @@ class TestExpiry:
 
 
 class TestLimits:
-    def test_idle(self, clock, dial):
-        """Of more idle ones than there may be, those that were used first are closed."""
+    def test_the_oldest_idle_connections_beyond_the_limit_are_closed(self, clock, dial):
+        """If there are too many idle connections, the least recently used are closed."""
         pool = make(clock, idle=2)
         made = [take(pool, dial, key) for key in "abc"]
         for connection in made:
             pool.keep(connection)
         assert dial.open == made[1:]
 
-    def test_none_idle(self, clock, dial):
-        """Where none may be idle each is closed when it is given back."""
+    def test_with_no_idle_ones_allowed_each_is_closed(self, clock, dial):
+        """If none may be idle, each is closed when it is given back."""
         pool = make(clock, idle=0)
         pool.keep(take(pool, dial))
         assert not dial.open
         assert pool.counts() == (0, 0)
 
-    def test_total_evicts_an_idle_one(self, clock, dial):
-        """Where there is no room, an idle one that leads elsewhere makes some: the one that was used first."""
+    def test_a_full_pool_closes_an_idle_connection(self, clock, dial):
+        """A full pool makes room by closing the least recently used idle connection to another place."""
         pool = make(clock, total=2)
         first, second = take(pool, dial, "a"), take(pool, dial, "b")
         pool.keep(second)
@@ -167,8 +167,8 @@ class TestLimits:
         assert dial.open == [first, third]
         assert pool.counts() == (1, 1)
 
-    def test_timeout(self, clock, dial):
-        """Where there is none either, the wait for room is a PoolTimeout at its time."""
+    def test_a_full_pool_ends_in_a_timeout(self, clock, dial):
+        """If no connection is idle, the wait for room ends in a PoolTimeout at its time."""
         pool = make(clock, total=1)
         take(pool, dial)
         for control in (PLAIN, RecordingControl(clock)):
@@ -181,8 +181,8 @@ class TestLimits:
 
     @pytest.mark.parametrize("how", ["keep", "drop"])
     @pytest.mark.parametrize("control", ["plain", "woken"])
-    def test_room(self, clock, dial, how, control):
-        """The wait ends, without a deadline of its own, when a connection is given back."""
+    def test_the_wait_ends_when_a_connection_is_given_back(self, clock, dial, how, control):
+        """The wait for room has no polling interval, and ends when a connection is given back."""
         pool = make(clock, total=1)
         connection = take(pool, dial, "a")
         clock.at(7, lambda: getattr(pool, how)(connection))
@@ -192,8 +192,8 @@ class TestLimits:
         assert [wait.until for wait in clock.waits] == [math.inf]
         assert connection.is_closed
 
-    def test_room_by_one_that_fits(self, clock, dial):
-        """Who waits takes the connection that is given back, if it leads where he wants to go."""
+    def test_a_waiting_caller_takes_a_connection_that_fits(self, clock, dial):
+        """A waiting caller takes the connection that is given back, if it leads to the right place."""
         pool = make(clock, total=1)
         connection = take(pool, dial, "a")
         clock.at(7, lambda: pool.keep(connection))
@@ -201,16 +201,16 @@ class TestLimits:
         assert not connection.is_closed
         assert pool.counts() == (1, 0)
 
-    def test_a_new_one_where_one_fits(self, clock, dial):
-        """Who wants a new one does not take that."""
+    def test_a_waiting_caller_that_wants_a_new_connection_gets_one(self, clock, dial):
+        """A caller that asks for a new connection does not take the one that is given back."""
         pool = make(clock, total=1)
         connection = take(pool, dial, "a")
         clock.at(7, lambda: pool.keep(connection))
         assert take(pool, dial, "a", is_new=True) is dial.made[1]
         assert connection.is_closed
 
-    def test_stop(self, clock, dial):
-        """A stop ends the wait at once, with its reason; so does a time limit of the control's."""
+    def test_a_stop_ends_the_wait(self, clock, dial):
+        """A stop ends the wait at once with its reason; so does the control's deadline."""
         pool = make(clock, total=1)
         take(pool, dial)
         control = RecordingControl(clock)
@@ -226,8 +226,8 @@ class TestLimits:
         assert pool.counts() == (1, 0)
 
     @pytest.mark.parametrize("end", ["stop", "timeout"])
-    def test_a_wake_for_one_who_goes_is_passed_on(self, clock, dial, end):
-        """Room that comes just when the first of those that wait gives up is the next one's."""
+    def test_a_wake_is_passed_on_by_a_caller_that_gives_up(self, clock, dial, end):
+        """If the first waiting caller gives up just as room appears, the next one is woken."""
         pool = make(clock, total=1)
         connection = take(pool, dial)
         first, second = RecordingControl(clock), RecordingControl(clock)
@@ -245,8 +245,8 @@ class TestLimits:
             take(pool, dial, control=first, timeout=3)
         assert second.wake.is_set()
 
-    def test_room_for_two(self, clock, dial):
-        """Where room for two comes at once, one that takes his wakes the other."""
+    def test_room_for_two_wakes_two(self, clock, dial):
+        """If room for two appears at once, the caller that takes one wakes the other."""
         pool = make(clock, total=2)
         held = [take(pool, dial), take(pool, dial)]
         second = RecordingControl(clock)
@@ -261,7 +261,7 @@ class TestLimits:
         assert second.wake.is_set()
 
     def test_first_come_first_woken(self, clock, dial):
-        """Of those that wait, the one that came first is woken."""
+        """The caller that has waited longest is woken."""
         pool = make(clock, total=1)
         connection = take(pool, dial)
         controls = [RecordingControl(clock) for _ in range(2)]
@@ -269,8 +269,8 @@ class TestLimits:
         pool.drop(connection)
         assert [each.wake.is_set() for each in controls] == [True, False]
 
-    def test_a_dial_that_fails(self, clock, dial):
-        """A dial that raises leaves nothing behind, and its room goes to the next."""
+    def test_a_failed_dial_gives_its_room_back(self, clock, dial):
+        """A dial that raises gives its room to the next caller."""
         pool = make(clock, total=1)
         control = RecordingControl(clock)
 
@@ -287,7 +287,7 @@ class TestLimits:
         assert take(pool, dial) is dial.made[0]
 
     def test_nobody_waits_when_there_is_room(self, clock, dial):
-        """With room, nothing is waited for, whatever the timeout."""
+        """With room there is no wait, whatever the timeout."""
         pool = make(clock, total=3)
         for _ in range(3):
             take(pool, dial, timeout=0)
@@ -295,8 +295,8 @@ class TestLimits:
 
 
 class TestClose:
-    def test_idle_and_active(self, clock, dial):
-        """Closing closes the idle ones, and ends the others; their workers close those."""
+    def test_idle_connections_are_closed_and_active_ones_ended(self, clock, dial):
+        """Closing closes the idle connections and ends the active ones, which their workers then close."""
         pool = make(clock)
         idle, active = take(pool, dial), take(pool, dial)
         pool.keep(idle)
@@ -309,8 +309,8 @@ class TestClose:
         assert active.is_closed
         assert pool.counts() == (0, 0)
 
-    def test_one_that_is_kept_after_it(self, clock, dial):
-        """One that was in use when the pool was closed is closed when it is kept."""
+    def test_a_connection_kept_after_the_close_is_closed(self, clock, dial):
+        """A connection that was active when the pool closed is closed when it is kept."""
         pool = make(clock)
         connection = take(pool, dial)
         pool.close()
@@ -318,8 +318,8 @@ class TestClose:
         assert connection.is_closed
         assert pool.counts() == (0, 0)
 
-    def test_twice(self, clock, dial):
-        """Closing twice is closing once, and what is taken after it is closed by the next."""
+    def test_closing_twice_is_closing_once(self, clock, dial):
+        """A second close does nothing new, except that it closes what was taken since the first."""
         pool = make(clock)
         pool.keep(take(pool, dial))
         pool.close()
@@ -328,8 +328,8 @@ class TestClose:
         pool.close()
         assert not dial.open
 
-    def test_one_that_waits_then(self, clock, dial):
-        """Who waited for room when the pool was closed gets the room of those that were ended."""
+    def test_a_caller_that_waits_during_the_close_gets_room(self, clock, dial):
+        """A caller that waits during the close gets the room of the connections that were ended."""
         pool = make(clock, total=1)
         connection = take(pool, dial)
 

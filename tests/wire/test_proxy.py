@@ -1,4 +1,4 @@
-"""Tunnels through proxies: what goes to the proxy, and what its answers come to."""
+"""Tunnels through proxies: what the proxy is sent, and what its answers lead to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OK = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
 class FakeClock:
-    """A clock whose waits take no time: a wait ends ready, unless the proxy has no more to say."""
+    """A clock that does not sleep: a wait ends ready, unless the proxy has nothing more to send."""
 
     def __init__(self):
         self.time = 0.0
@@ -40,7 +40,7 @@ class FakeClock:
 
 
 class FakeStream:
-    """A connection to a proxy that says what the test says: bytes, or an exception to raise."""
+    """A connection to a proxy that sends the given bytes, or raises the given exception."""
 
     def __init__(self, *says, takes=1000):
         self.sent = b""
@@ -77,7 +77,7 @@ class FakeStream:
 
 
 def trickle(data):
-    """Bytes that come one at a time, each after a wait."""
+    """Send the bytes one at a time, each after a wait."""
     return [each for octet in data for each in (BlockingIOError(), bytes([octet]))]
 
 
@@ -96,8 +96,8 @@ def talk(*says, host="example.com", port=443, takes=1000, until=5.0, control=PLA
 # CONNECT
 
 
-def test_what_a_proxy_is_asked():
-    """CONNECT names the server twice, and carries nothing of the request."""
+def test_a_connect_request():
+    """CONNECT names the server twice, and contains nothing of the request."""
     assert connect(OK).sent == (
         b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\nAccept: */*\r\n\r\n"
     )
@@ -112,13 +112,13 @@ def test_what_a_proxy_is_asked():
         ("bücher.example", b"xn--bcher-kva.example:443"),
     ],
 )
-def test_the_server_of_a_tunnel(host, target):
-    """An IPv6 address stands in brackets without its zone, and a name in ASCII."""
+def test_the_target_of_a_tunnel(host, target):
+    """An IPv6 address is in brackets without its zone, and a name is in ASCII."""
     assert connect(OK, host=host).sent.startswith(b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n" % (target, target))
 
 
 def test_the_headers_for_a_proxy():
-    """The credentials and the caller's headers go to the proxy; the caller's go in place of others."""
+    """The credentials and the caller's headers go to the proxy; the caller's replace the default ones."""
     proxy = httpx.Proxy("http://us%20er:pä:ss@proxy", headers={"X-Team": "a", "host": "other"})
     sent = connect(OK, headers=proxy.headers.raw, auth=proxy.raw_auth).sent
     credentials = base64.b64encode("us er:pä:ss".encode())
@@ -135,8 +135,8 @@ def test_the_headers_for_a_proxy():
 @pytest.mark.parametrize(
     "header", [(b"X", b"a\r\nY: b"), (b"X\n", b"a"), (b"", b"a"), (b"X:", b"a"), (b"X", b"\0")]
 )
-def test_a_header_that_is_none(header):
-    """A header with a line's end in it, or without a name, is refused before anything is sent."""
+def test_an_invalid_header_for_a_proxy_is_refused(header):
+    """A header with a line end or without a name is refused before anything is sent."""
     stream = FakeStream(OK)
     with pytest.raises(httpx.LocalProtocolError, match="Illegal header"):
         tunnel(stream, "h", 1, [header], clock=FakeClock(), control=PLAIN, until=1.0)
@@ -158,7 +158,7 @@ def test_a_header_that_is_none(header):
     ],
 )
 def test_answers_that_open_a_tunnel(says):
-    """Any 2xx opens the tunnel, in whatever pieces it comes, and after informational answers."""
+    """Any 2xx opens the tunnel, split anywhere, even after informational answers."""
     assert connect(*says).says == []
 
 
@@ -185,20 +185,20 @@ def test_answers_that_open_a_tunnel(says):
         ([b"HTTP/1.1 100 C\r\n\r\n" * HEAD_LIMIT], "The head of the proxy's answer is longer than 100 KiB"),
     ],
 )  # fmt: skip
-def test_answers_that_open_none(says, text):
-    """Anything else is a ProxyError in the words of the proxy, or saying what is wrong with them."""
+def test_answers_that_open_no_tunnel(says, text):
+    """Any other answer is a ProxyError with the proxy's text, or with what is wrong with it."""
     with pytest.raises(httpx.ProxyError) as raised:
         connect(*says)
     assert str(raised.value) == text
 
 
-def test_a_head_of_one_byte_at_a_time_costs_little():
+def test_a_head_in_single_bytes_costs_little():
     """A long head that comes byte by byte is not searched from its start each time."""
     connect(*[bytes([octet]) for octet in OK[:-2] + b"A: " + b"a" * 50_000 + b"\r\n\r\n"])
 
 
-def test_a_proxy_that_takes_little():
-    """What the proxy does not take at once is sent when it takes more."""
+def test_a_short_send_to_the_proxy_is_continued():
+    """What the proxy does not take at once is sent later."""
     takes = [5, BlockingIOError(), 1, ssl.SSLWantWriteError(), 7, ssl.SSLWantReadError()]
     stream = FakeStream(OK, takes=takes)
     clock = FakeClock()
@@ -213,24 +213,24 @@ class StopError(Exception):
     pass
 
 
-class Stopping(Plain):
+class StoppingControl(Plain):
     def check(self):
         raise StopError
 
 
 @pytest.mark.parametrize("says", [[], [OK[:20]], trickle(OK[:20])])
-def test_a_silent_proxy(says):
-    """A proxy that says nothing, or not all, is a ConnectTimeout that names it; an abort ends the wait."""
+def test_a_silent_proxy_is_a_connect_timeout(says):
+    """A proxy that does not finish its answer is a ConnectTimeout that names it; an abort ends the wait."""
     with pytest.raises(
         httpx.ConnectTimeout, match=r"The proxy did not answer to CONNECT example.com:443 in time"
     ):
         connect(*says)
     with pytest.raises(StopError):
-        connect(*says, control=Stopping())
+        connect(*says, control=StoppingControl())
 
 
-def test_a_real_connection():
-    """A tunnel over a real connection takes nothing but the answer, and can be used then."""
+def test_a_tunnel_over_a_real_connection():
+    """A tunnel over a real connection reads only the answer, and the tunnel is then usable."""
     ours, proxys = socket.socketpair()
     with ours, proxys:
         ours.setblocking(False)
@@ -263,14 +263,14 @@ REQUEST = b"\x05\x01\x00\x03\x0bexample.com\x01\xbb"
 )
 @pytest.mark.parametrize("cut", [lambda data: [data], trickle])
 def test_a_socks_tunnel(done, cut):
-    """The proxy looks the name up; its answers may come in any pieces, and what follows them is not touched."""
+    """The proxy resolves the name; its answers may be split anywhere, and the bytes after them stay."""
     stream = talk(*cut(METHOD), *cut(done), b"more")
     assert stream.sent == GREETING + REQUEST
     assert stream.says == [b"more"]
 
 
-def test_answers_in_one_piece():
-    """Answers that come together are taken one by one."""
+def test_socks_answers_in_one_piece():
+    """Answers that come together are read one by one."""
     assert talk(METHOD + DONE + b"more").says == [b"more"]
 
 
@@ -283,13 +283,13 @@ def test_answers_in_one_piece():
         ("faß.example", b"\x03\x12xn--fa-hia.example"),
     ],
 )
-def test_the_server_of_a_socks_tunnel(host, address):
-    """An address goes as such, and a name in ASCII."""
+def test_the_target_of_a_socks_tunnel(host, address):
+    """An address is sent as an address, and a name in ASCII."""
     assert talk(METHOD, DONE, host=host).sent == GREETING + b"\x05\x01\x00" + address + b"\x01\xbb"
 
 
 def test_socks_with_a_password():
-    """With a user name and a password no other method is offered, and they are sent (RFC 1929)."""
+    """With a user name and a password, only that method is offered, and both are sent (RFC 1929)."""
     stream = talk(b"\x05\x02", b"\x01\x00", DONE, auth=(b"user", b"secret"))
     assert stream.sent == b"\x05\x01\x02" + b"\x01\x04user\x06secret" + REQUEST
 
@@ -315,26 +315,26 @@ def test_socks_with_a_password():
         ([], (b"u" * 256, b"p"), "A SOCKS user name or password has at most 255 bytes"),
     ],
 )  # fmt: skip
-def test_socks_refused(says, auth, text):
-    """A refusal is a ProxyError in httpcore's words, at once, even if the rest of the answer never comes."""
+def test_a_socks_refusal_is_a_proxy_error(says, auth, text):
+    """A refusal is a ProxyError with httpcore's text, at once, even if the rest of the answer never comes."""
     with pytest.raises(httpx.ProxyError) as raised:
         talk(*says, auth=auth)
     assert str(raised.value) == text
 
 
 @pytest.mark.parametrize("says", [[], [METHOD], [METHOD, DONE[:7]]])
-def test_a_silent_socks_proxy(says):
-    """A SOCKS proxy that says nothing, or not all, is a ConnectTimeout that names it; an abort ends the wait."""
+def test_a_silent_socks_proxy_is_a_connect_timeout(says):
+    """A SOCKS proxy that does not finish its answer is a ConnectTimeout that names it; an abort ends the wait."""
     with pytest.raises(
         httpx.ConnectTimeout, match=r"The proxy did not answer to SOCKS to example.com:443 in time"
     ):
         talk(*says)
     with pytest.raises(StopError):
-        talk(*says, control=Stopping())
+        talk(*says, control=StoppingControl())
 
 
-def test_socks_without_its_package():
-    """Without socksio the error is that of httpx, and comes when it is needed."""
+def test_socks_without_socksio_is_httpx_s_error():
+    """Without socksio the error is that of httpx, and comes when SOCKS is needed."""
     check_socks()
     script = """
 import sys
@@ -355,7 +355,7 @@ except ImportError as error:
 
 
 def test_forward_headers():
-    """A forwarded request carries the credentials, and the headers for the proxy."""
+    """A forwarded request has the credentials and the headers for the proxy."""
     assert forward_headers(httpx.Proxy("http://proxy")) == []
     proxy = httpx.Proxy("http://user:pass@proxy", headers={"X-Team": "a"})
     assert forward_headers(proxy) == [

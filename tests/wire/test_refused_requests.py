@@ -1,4 +1,4 @@
-"""What is refused before it is sent, because it would not be read as it is meant; and the last request."""
+"""Requests that are refused before they are sent because a server could misread them; and the last request."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ HOST = (b"Host", b"x")
         (b"GET", b"/", [HOST, HOST], "one Host header, and this one has 2"),
     ],
 )
-def test_head_that_is_refused(method, target, headers, message):
-    """A head that another reader could take for something else is not sent (RFC 9112, section 11)."""
+def test_an_ambiguous_head_is_refused(method, target, headers, message):
+    """A head that another reader could misread is not sent (RFC 9112, section 11)."""
     with pytest.raises(httpx.LocalProtocolError, match=message):
         head_of(method, target, headers)
 
@@ -54,8 +54,8 @@ def test_head_that_is_refused(method, target, headers, message):
         [(b"Transfer-Encoding", b"chunked"), (b"Transfer-Encoding", b"chunked")],
     ],
 )
-def test_framing_that_is_refused(headers):
-    """A body whose end the headers do not tell, or tell in two ways, is not sent (RFC 9112, section 6)."""
+def test_ambiguous_framing_is_refused(headers):
+    """A body with no end or two ends in its headers is not sent (RFC 9112, section 6)."""
     with pytest.raises(httpx.LocalProtocolError, match=r"Content-Length|Transfer-Encoding"):
         Framing.of(headers)
 
@@ -71,7 +71,7 @@ def test_framing_that_is_refused(headers):
     ],
 )
 def test_framing(headers, framing):
-    """How the body ends, and whether the connection ends with it."""
+    """The headers decide how the body ends, and whether the connection ends with it."""
     assert Framing.of(headers) == framing
 
 
@@ -82,8 +82,8 @@ def serve_all(connection: Connection) -> None:
         connection.respond(200, b"tunnel" if b"CONNECT" in head else b"ok")
 
 
-def test_connection_of_the_last_request(client):
-    """After `Connection: close` no other request goes over the connection (RFC 9112, section 9.6)."""
+def test_no_request_follows_connection_close(client):
+    """After `Connection: close` the connection carries no other request (RFC 9112, section 9.6)."""
     with Server(serve_all) as server:
         for _ in range(2):
             response = upload(server.url, b"x", headers={"Connection": "close"}, client=client).run()
@@ -92,8 +92,8 @@ def test_connection_of_the_last_request(client):
         assert server.connections == 4
 
 
-def test_tunnel_is_not_used_again(client):
-    """What follows a CONNECT that was granted is the tunnel's (RFC 9110, section 9.3.6)."""
+def test_a_tunnel_is_not_reused(client):
+    """After a successful CONNECT the connection belongs to the tunnel (RFC 9110, section 9.3.6)."""
     with Server(serve_all) as server:
         assert client.request("CONNECT", server.url).status_code == 200
         assert client.get(server.url).content == b"ok"
@@ -101,15 +101,15 @@ def test_tunnel_is_not_used_again(client):
 
 
 @pytest.mark.parametrize("piece", [bytearray(b"abc"), memoryview(b"abc"), b"abc"])
-def test_pieces_of_a_plain_request(client, piece):
-    """A body of httpx's own may come in whatever is like bytes."""
+def test_pieces_of_a_plain_request_may_be_any_buffer(client, piece):
+    """A body of httpx's own may consist of any bytes-like objects."""
     received = []
     with Server(lambda connection: received.append(connection.serve())) as server:
         assert client.post(server.url, content=iter([piece, piece])).status_code == 200
     assert received == [b"abcabc"]
 
 
-def test_pieces_that_are_not_bytes(client):
+def test_text_in_a_body_is_a_type_error(client):
     """Text in a body is a TypeError."""
     pieces: Any = iter(["text"])
     with (
@@ -119,7 +119,7 @@ def test_pieces_that_are_not_bytes(client):
         client.post(server.url, content=pieces)
 
 
-def test_target_as_text(client):
+def test_the_target_may_be_text(client):
     """The extension `target` may be text, as with httpx's own transport."""
     heads = []
 

@@ -1,4 +1,4 @@
-"""What goes out: the head of a request, its body as units, and which of the bytes on the wire are the body's."""
+"""What is sent: the head, the body as units, and which bytes on the wire belong to the body."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHUNKED = Framing(None, is_chunked=True)
 
 
 class Clock:
-    """A clock that stands still until it is told."""
+    """A clock that moves only when the test moves it."""
 
     def __init__(self):
         self.time = 100.0
@@ -27,7 +27,7 @@ class Clock:
 
 
 class Range:
-    """A range of a file that reads at most so many bytes at a time."""
+    """A range of a file that reads at most `most` bytes at a time."""
 
     def __init__(self, content, most=1 << 30):
         self.start = 0
@@ -44,7 +44,7 @@ class Range:
 
 
 class Flow:
-    """Gives these items, one a read; None is nothing for now."""
+    """Gives one of these items for each read; None means nothing yet."""
 
     def __init__(self, *items, before_read=lambda: None):
         self.items = list(items)
@@ -66,7 +66,7 @@ def declared(length):
 
 
 def data_of(unit):
-    """The bytes of a unit; None of a flow that has nothing for now."""
+    """The bytes of a unit; None for a flow that has nothing yet."""
     if isinstance(unit.data, Flow):
         return None
     if isinstance(unit.data, Range):
@@ -83,15 +83,15 @@ def listed(pieces, framing, head=HEAD, **kwargs):
 
 
 class TestHead:
-    def test_is_exact(self):
-        """The request line and the headers stand as they were given, in their order."""
+    def test_it_is_sent_exactly(self):
+        """The request line and the headers are sent as given, in their order."""
         headers = [(b"Host", b"a.test"), (b"X-Two", b"1"), (b"X-Two", b"2"), (b"X-Empty", b"")]
         assert head_of(b"POST", b"/a?b=c", headers) == (
             b"POST /a?b=c HTTP/1.1\r\nHost: a.test\r\nX-Two: 1\r\nX-Two: 2\r\nX-Empty: \r\n\r\n"
         )
 
     @pytest.mark.parametrize("end", [b"\r", b"\n", b"\r\n", b"\0"])
-    def test_that_would_break_its_line(self, end):
+    def test_a_line_break_in_a_header_is_refused(self, end):
         """A line break or a NUL in a header is a LocalProtocolError, which does not quote the value."""
         for header in ((b"X-Token", b"secret" + end + b"X-Other: 1"), (b"X" + end, b"secret")):
             with pytest.raises(httpx.LocalProtocolError, match=r"line break or a NUL|not a token") as raised:
@@ -99,7 +99,7 @@ class TestHead:
             assert "secret" not in str(raised.value)
 
     @pytest.mark.parametrize("white", [b" ", b"\r", b"\n", b"\0"])
-    def test_request_line_that_would_break(self, white):
+    def test_white_space_in_the_request_line_is_refused(self, white):
         """White space in the method or the target is a LocalProtocolError."""
         for method, target in ((b"PO" + white + b"ST", b"/"), (b"POST", b"/a" + white + b"b")):
             with pytest.raises(httpx.LocalProtocolError, match=r"not a token|not visible ASCII"):
@@ -113,13 +113,13 @@ class TestHead:
             ([(b"Transfer-encoding", b"chunked")], (None, True)),
         ],
     )
-    def test_framing(self, headers, expected):
-        """The headers say how the body is delimited."""
+    def test_the_headers_give_the_framing(self, headers, expected):
+        """The headers determine how the body is delimited."""
         assert Framing.of([(b"Host", b"a.test"), *headers]) == (*expected, False)
 
 
 class TestJoining:
-    def test_head_and_small_pieces_leave_in_one_unit(self):
+    def test_head_and_small_pieces_are_one_unit(self):
         """The head, the small pieces and the small files of a request are a single send."""
         pieces = [b"one", Range(b"two"), b"", memoryview(b"three"), Range(b"")]
         assert listed(pieces, declared(11), HEAD) == [(HEAD + b"onetwothree", 11)]
@@ -128,8 +128,8 @@ class TestJoining:
         """A request without a body is its head."""
         assert listed([], Framing(None, is_chunked=False), HEAD) == [(HEAD, 0)]
 
-    def test_head_is_alone_where_that_is_asked(self):
-        """Where the server or a throttle is to be asked first, not a byte of the body goes with the head."""
+    def test_the_head_is_alone_on_request(self):
+        """If the server or a throttle must be asked first, no byte of the body goes with the head."""
         assert listed([b"one", b"two"], declared(6), HEAD, is_head_alone=True) == [(HEAD, 0), (b"onetwo", 6)]
         assert listed([], declared(0), HEAD, is_head_alone=True) == [(HEAD, 0)]
         assert listed([b"one"], CHUNKED, HEAD, is_head_alone=True) == [
@@ -137,8 +137,8 @@ class TestJoining:
             (b"3\r\none\r\n0\r\n\r\n", 3),
         ]
 
-    def test_nothing_is_drawn_for_a_head_that_is_alone(self):
-        """The head goes out before the source is read."""
+    def test_the_source_is_not_read_for_a_head_that_is_alone(self):
+        """The head is sent before the source is read."""
         drawn = []
         pieces = (drawn.append(True) or b"one" for _ in range(1))
         units = iter(units_of(pieces, declared(3), HEAD, is_head_alone=True))
@@ -150,7 +150,7 @@ class TestJoining:
     )
     @pytest.mark.parametrize("framing", [declared(SMALL + 1), CHUNKED], ids=["length", "chunked"])
     def test_large_pieces_are_not_copied(self, kind, framing):
-        """A large piece is a unit of its own, the very object that the body gave, after what stands before it."""
+        """A large piece is a unit of its own, as the same object, after the pieces before it."""
         piece = kind(SMALL + 1)
         units = list(units_of([piece], framing, HEAD))
         assert units[0].data.startswith(HEAD)
@@ -159,26 +159,26 @@ class TestJoining:
         assert units[1].content == SMALL + 1
         assert [bytes(unit.data) for unit in units[2:]] == ([b"\r\n0\r\n\r\n"] if framing is CHUNKED else [])
 
-    def test_large_item_of_a_flow_is_not_copied(self):
-        """Nor is a long item of a flow."""
+    def test_a_large_item_of_a_flow_is_not_copied(self):
+        """A long item of a flow is not copied either."""
         item = bytes(SMALL + 1)
         units = list(units_of([Flow(b"small", item, b"end")], declared(SMALL + 9), HEAD))
         assert [unit.content for unit in units] == [0, 5, SMALL + 1, 3]
         assert units[2].data is item
 
     def test_small_pieces_are_joined_up_to_a_limit(self):
-        """Small pieces leave as soon as they are 128 KiB together, so a unit never has more than twice that."""
+        """Small pieces are sent once they reach 128 KiB, so a unit has at most twice that."""
         size = SMALL // 4
         sizes = [content for _, content in listed([bytes(size)] * 21, declared(21 * size), HEAD)]
         assert sizes == [5 * size] * 4 + [size]
         largest = listed([bytes(SMALL)] * 2, declared(2 * SMALL))
         assert [content for _, content in largest] == [2 * SMALL]
 
-    def test_parts_of_a_read_are_put_together(self):
+    def test_a_file_read_in_steps_is_whole(self):
         """A small file that is read in several steps is whole."""
         assert listed([Range(b"content", most=2)], declared(7)) == [(HEAD + b"content", 7)]
 
-    def test_views_are_not_joined_late(self):
+    def test_a_reused_buffer_is_copied_in_time(self):
         """A flow may fill the same buffer again for its next item."""
         buffer = bytearray(b"one")
 
@@ -190,16 +190,16 @@ class TestJoining:
 
 
 class TestFlow:
-    def test_nothing_waits_for_its_first_bytes(self):
-        """What stands before a flow, which may block, has gone out before the flow is read."""
+    def test_earlier_bytes_are_sent_before_a_flow_is_read(self):
+        """The bytes before a flow are sent before the flow is read, because that may block."""
         flow = Flow(b"item")
         units = iter(units_of([b"before", flow, b"after"], declared(15), HEAD))
         assert next(units) == (HEAD + b"before", 6)
         assert flow.reads == 0
         assert next(units) == (b"itemafter", 9)
 
-    def test_nothing_for_now(self):
-        """What is pending goes out; then it is read again, for a wake-up may be missed; then it is waited for."""
+    def test_a_flow_with_nothing_yet_is_read_again_before_the_wait(self):
+        """The pending bytes are sent; then the flow is read again, since a wake may be missed; then comes the wait."""
         flow = Flow(b"one", b"two", None, None, None, b"three")
         units = iter(units_of([flow], declared(11)))
         assert next(units) == (HEAD, 0)
@@ -211,13 +211,13 @@ class TestFlow:
         assert next(units) == (b"three", 5)
         assert next(units, None) is None
 
-    def test_item_that_came_while_what_was_pending_went(self):
-        """What has come meanwhile goes out, and is not waited for."""
+    def test_an_item_that_came_during_a_send_is_sent(self):
+        """An item that came during a send is sent without a wait."""
         flow = Flow(b"one", None, b"two", None)
         assert listed([flow], declared(6))[1:] == [(b"one", 3), (b"two", 3)]
 
-    def test_slow_one_is_not_held_back(self):
-        """What a flow gives after a wait goes out at once, together with what was pending."""
+    def test_a_slow_flow_is_not_held_back(self):
+        """An item that a flow gives after a wait is sent at once, with the pending bytes."""
         clock = Clock()
         waits = iter([0, 0.04, 0.02, 60, 0, 0])
 
@@ -233,8 +233,8 @@ class TestFlow:
             (b"fiveend", 7),
         ]
 
-    def test_time_that_the_network_takes_does_not_count(self):
-        """While a unit is being sent nothing is pending, so a slow network makes no small units."""
+    def test_the_time_of_a_send_does_not_count(self):
+        """Nothing is pending during a send, so a slow network causes no small units."""
         clock = Clock()
         size = SMALL // 2
         sizes = []
@@ -247,8 +247,8 @@ class TestFlow:
 class TestLength:
     @pytest.mark.parametrize("kind", [bytes, lambda size: Range(bytes(size)), lambda size: Flow(bytes(size))])
     @pytest.mark.parametrize("size", [10, SMALL + 10])
-    def test_too_many(self, kind, size):
-        """More bytes than the Content-Length are a LocalProtocolError, and none beyond it leaves."""
+    def test_too_many_bytes_are_an_error(self, kind, size):
+        """More bytes than the Content-Length are a LocalProtocolError, and none of the excess is sent."""
         sent = 0
         with pytest.raises(httpx.LocalProtocolError, match=f"has more than the {size - 1} bytes"):
             for unit in units_of([kind(size)], declared(size - 1), HEAD):
@@ -257,13 +257,13 @@ class TestLength:
 
     @pytest.mark.parametrize("kind", [bytes, lambda size: Range(bytes(size)), lambda size: Flow(bytes(size))])
     @pytest.mark.parametrize("size", [10, SMALL + 10])
-    def test_too_few(self, kind, size):
+    def test_too_few_bytes_are_an_error(self, kind, size):
         """Fewer bytes than the Content-Length are a LocalProtocolError."""
         with pytest.raises(httpx.LocalProtocolError, match=f"has {size} bytes, and {size + 1} were declared"):
             list(units_of([kind(size)], declared(size + 1), HEAD))
 
-    def test_a_body_that_was_not_announced(self):
-        """A body without a length that is not chunked is a LocalProtocolError."""
+    def test_a_body_without_framing_is_an_error(self):
+        """A body that has no length and is not chunked is a LocalProtocolError."""
         with pytest.raises(httpx.LocalProtocolError, match="more than the 0 bytes"):
             list(units_of([b"body"], Framing.of([]), HEAD))
 
@@ -275,7 +275,7 @@ sizes = st.integers(0, 40) | st.sampled_from([SMALL - 1, SMALL, SMALL + 1, 3 * S
 
 @dataclass
 class Shapes:
-    """Makes the same pieces again and again, whose bytes tell where they belong."""
+    """Makes the same pieces each time, with bytes that show their position."""
 
     shapes: list = field(default_factory=list)
 
@@ -314,8 +314,8 @@ def shapes(draw):
 
 @settings(max_examples=150, deadline=None)
 @given(shapes(), st.booleans())
-def test_any_body_with_a_length_is_exact(shapes, is_head_alone):
-    """Whatever pieces a body has, its bytes follow the head as they are, and all of them count as its content."""
+def test_any_body_with_a_length_is_sent_exactly(shapes, is_head_alone):
+    """The bytes of any body follow the head unchanged, and all of them count as content."""
     content = shapes.content()
     units = listed(shapes.pieces(), declared(len(content)), HEAD, is_head_alone=is_head_alone)
     assert b"".join(data or b"" for data, _ in units) == HEAD + content
@@ -325,8 +325,8 @@ def test_any_body_with_a_length_is_exact(shapes, is_head_alone):
 
 @settings(max_examples=150, deadline=None)
 @given(shapes(), st.booleans())
-def test_any_chunked_body_is_exact(shapes, is_head_alone):
-    """Whatever pieces a body has, another parser reads from its chunks the same bytes, and nothing after them."""
+def test_any_chunked_body_is_sent_exactly(shapes, is_head_alone):
+    """Another parser reads the same bytes from the chunks of any body, and nothing after them."""
     head = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
     units = listed(shapes.pieces(), CHUNKED, head, is_head_alone=is_head_alone)
     server = h11.Connection(h11.SERVER)
@@ -342,8 +342,8 @@ def test_any_chunked_body_is_exact(shapes, is_head_alone):
 
 
 class TestCount:
-    def test_head_and_frames_do_not_count(self):
-        """Of a part with a frame, its content counts as if the whole frame stood in front."""
+    def test_head_and_framing_do_not_count(self):
+        """In a unit with framing, the content counts as if all framing came first."""
         count = Count()
         count.add(10, 0)
         count.add(8, 5)
@@ -356,8 +356,8 @@ class TestCount:
 
     @settings(max_examples=150, deadline=None)
     @given(shapes(), st.booleans(), st.lists(st.floats(0, 1), max_size=30).map(sorted))
-    def test_never_says_too_many(self, shapes, is_chunked, moments):
-        """However much of a request has arrived, no more counts than the server has of the body; at the end, all."""
+    def test_it_is_never_too_high(self, shapes, is_chunked, moments):
+        """The count never exceeds the part of the body that has arrived; in the end it is the whole body."""
         content = shapes.content()
         framing = CHUNKED if is_chunked else declared(len(content))
         count, where, wire = Count(), [], 0
@@ -365,7 +365,7 @@ class TestCount:
             if data is None:
                 continue
             count.add(len(data), size)
-            # Where the unit's content is: one run of bytes, behind the frame's first line.
+            # The position of the unit's content: one run of bytes, after the first line of the framing.
             start = (
                 wire if not size else wire + data.index(content[sum(where_[1] for where_ in where) :][:size])
             )

@@ -1,4 +1,4 @@
-"""Whole requests on fake connections: which connection they take, what becomes of it, and any server at all."""
+"""Whole requests on fake connections: which connection each takes, what becomes of it, and random servers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ BODY = b"0123456789" * 100
 
 
 class StopError(Exception):
-    """Why a test's control or source stops."""
+    """The reason with which a test stops a control or a source."""
 
 
 class FakeRoute:
@@ -105,8 +105,8 @@ def clock() -> FakeClock:
 
 
 class TestConnections:
-    def test_used_again(self, clock):
-        """After a response that was read to its end the next request goes over the same connection."""
+    def test_it_is_used_again(self, clock):
+        """After a response that was read to its end, the next request uses the same connection."""
         whole = len(head()) + len(BODY)
         connection = FakeConnection(clock, when_sent(whole), says(OK), when_sent(2 * whole), says(OK))
         client = Client(clock, connection)
@@ -120,7 +120,7 @@ class TestConnections:
         assert client.pool.counts() == (0, 1)
 
     def test_a_response_is_closed_once(self, clock):
-        """Closing it again does nothing to the connection, which may be another request's by then."""
+        """A second close leaves the connection alone, because another request may have it by then."""
         connection = FakeConnection(clock, when_sent(len(head()) + len(BODY)), says(OK))
         client = Client(clock, connection)
         response = client.post(BODY)
@@ -129,8 +129,8 @@ class TestConnections:
         response.close()
         assert client.pool.counts() == (0, 1)
 
-    def test_a_response_that_was_not_read(self, clock):
-        """Closing it before its end closes the connection, without a reset: the server has had the body."""
+    def test_an_unread_response_closes_it(self, clock):
+        """Closing an unread response closes the connection without a reset, because the server has the body."""
         connection = FakeConnection(clock, when_sent(len(head()) + len(BODY)), says(OK[:-1]))
         client = Client(clock, connection)
         client.post(BODY).close()
@@ -138,8 +138,8 @@ class TestConnections:
         assert not connection.was_reset
         assert client.pool.counts() == (0, 0)
 
-    def test_a_refusal_amid_the_body(self, clock):
-        """A connection whose request was cut short is reset once the response is closed."""
+    def test_a_refusal_during_the_body_resets_it(self, clock):
+        """A connection with a request that was cut short is reset once the response is closed."""
         connection = FakeConnection(clock, when_blocked(), says(TOO_LARGE), room=500)
         client = Client(clock, connection)
         response = client.post(BODY)
@@ -150,8 +150,8 @@ class TestConnections:
         assert connection.was_reset
 
     @pytest.mark.parametrize("fault", [ends(), resets(), says(b"SSH-2.0")])
-    def test_an_error(self, clock, fault):
-        """After an error the connection is reset and gone, and no control has it."""
+    def test_an_error_resets_it(self, clock, fault):
+        """After an error the connection is reset and gone, and no control is attached to it."""
         connection = FakeConnection(clock, when_blocked(), fault, room=500)
         client = Client(clock, connection)
         with pytest.raises(httpx.TransportError):
@@ -161,8 +161,8 @@ class TestConnections:
         assert client.pool.counts() == (0, 0)
         assert not client.control.is_attached
 
-    def test_a_stop(self, clock):
-        """A stop ends the connection, which the request then closes."""
+    def test_a_stop_closes_it(self, clock):
+        """A stop ends the connection, and the request then closes it."""
         connection = FakeConnection(clock, room=500)
         client = Client(clock, connection)
         clock.at(1, lambda: client.control.stop(StopError()))
@@ -172,8 +172,8 @@ class TestConnections:
         assert connection.is_closed
         assert client.pool.counts() == (0, 0)
 
-    def test_a_stop_before_it_begins(self, clock):
-        """A control that was stopped while the connection was dialled gets none, and it is closed."""
+    def test_a_stop_during_the_dial_closes_it(self, clock):
+        """A control that was stopped during the dial gets no connection, and the new one is closed."""
         connection = FakeConnection(clock)
         client = Client(clock, connection)
         client.control.stop(StopError())
@@ -183,8 +183,8 @@ class TestConnections:
         assert client.passes == 0
         assert client.pool.counts() == (0, 0)
 
-    def test_a_file_that_has_shrunk(self, clock):
-        """After SourceChanged nothing is used again."""
+    def test_it_is_not_reused_after_source_changed(self, clock):
+        """After SourceChanged the connection is not reused."""
         connection = FakeConnection(clock)
         client = Client(clock, connection)
         with pytest.raises(SourceChanged):
@@ -193,8 +193,8 @@ class TestConnections:
         assert connection.was_reset
 
     @pytest.mark.parametrize("length", [len(BODY) - 1, len(BODY) + 1])
-    def test_a_body_of_another_length_than_declared(self, clock, length):
-        """A body that has more or fewer bytes than its Content-Length never ends as a request that is whole."""
+    def test_a_body_of_the_wrong_length_never_completes(self, clock, length):
+        """A body that does not match its Content-Length never completes its request."""
         connection = FakeConnection(clock, when_sent(10_000), says(OK))
         client = Client(clock, connection)
         with pytest.raises(httpx.LocalProtocolError):
@@ -202,8 +202,8 @@ class TestConnections:
         assert len(connection.sent) < len(head(length)) + length
         assert connection.is_closed
 
-    def test_http2(self, clock):
-        """A server that chose HTTP/2 is left before a byte was sent or the body begun."""
+    def test_http2_sends_nothing(self, clock):
+        """If the server chooses HTTP/2, nothing is sent and the body is not started."""
         connection = FakeConnection(clock)
         connection.speaks_http2 = True
         client = Client(clock, connection)
@@ -213,8 +213,8 @@ class TestConnections:
         assert connection.is_closed
         assert client.passes == 0
 
-    def test_a_pool_that_is_closed_meanwhile(self, clock):
-        """Closing the pool ends the requests that are under way."""
+    def test_closing_the_pool_ends_its_requests(self, clock):
+        """Closing the pool ends the requests that are running."""
         connection = FakeConnection(clock, room=500)
         client = Client(clock, connection)
         clock.at(1, client.pool.close)
@@ -226,7 +226,7 @@ class TestConnections:
 
 class TestStale:
     def used(self, clock: FakeClock, *steps: Step) -> FakeConnection:
-        """A connection that serves one request, and then does so."""
+        """A connection that serves one request, and then follows these steps."""
         return FakeConnection(clock, when_sent(len(head()) + len(BODY)), says(OK), *steps)
 
     def serve_one(self, client: Client) -> None:
@@ -236,8 +236,8 @@ class TestStale:
         client.passes = 0
 
     @pytest.mark.parametrize("when", ["before", "in the first send"])
-    def test_another_connection(self, clock, when):
-        """A connection that was closed while idle costs no byte of a body that can be read once."""
+    def test_it_is_replaced_before_the_body_is_read(self, clock, when):
+        """A connection that was closed while idle costs no byte of a body that can be read only once."""
         stale = self.used(clock)
         fresh = FakeConnection(clock, when_sent(len(head()) + len(BODY)), says(OK))
         client = Client(clock, stale, fresh)
@@ -255,8 +255,8 @@ class TestStale:
         assert client.passes == 1
         assert client.route.dialled == 2
 
-    def test_it_does_not_try_another_idle_one(self, clock):
-        """After a stale connection a new one is dialled, for the others may be stale too."""
+    def test_no_other_idle_connection_is_tried(self, clock):
+        """After a stale connection a new one is dialled, because the other idle ones may be stale too."""
         first, second = self.used(clock), self.used(clock)
         fresh = FakeConnection(clock, when_sent(len(head()) + len(BODY)), says(OK))
         client = Client(clock, first, second, fresh)
@@ -274,8 +274,8 @@ class TestStale:
         assert second.is_closed
         assert not first.is_closed
 
-    def test_no_second_try_after_a_byte(self, clock):
-        """Once a byte has gone the request is not repeated: it may not be one that can be."""
+    def test_there_is_no_second_try_after_a_byte(self, clock):
+        """Once a byte has gone, the request is not repeated, because that may not be safe."""
         stale = self.used(clock)
         client = Client(clock, stale)
         self.serve_one(client)
@@ -285,8 +285,8 @@ class TestStale:
             client.post(BODY)
         assert client.route.dialled == 1
 
-    def test_a_new_one_that_fails(self, clock):
-        """A new connection that breaks is an error, and no third is tried."""
+    def test_there_is_no_third_try(self, clock):
+        """A new connection that breaks is an error, and no third one is tried."""
         stale = self.used(clock)
         client = Client(clock, stale, FakeConnection(clock, breaks_the_pipe()))
         self.serve_one(client)
@@ -321,7 +321,7 @@ BODIES = {
 
 @st.composite
 def speeches(draw: st.DrawFn) -> list[bytes]:
-    """What a server says, split anywhere, and perhaps cut off."""
+    """What a server sends, split anywhere, and perhaps cut off."""
     informational = draw(
         st.lists(st.sampled_from([b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 E\r\nX: y\r\n\r\n"]))
     )
@@ -345,7 +345,7 @@ FAULTS = [None, None, ends, resets, breaks_the_pipe, lambda: alerts("bad")]
 
 @st.composite
 def servers(draw: st.DrawFn) -> list[Step]:
-    """What a server and the system do: a list of steps, which may end the connection anywhere."""
+    """What a server and the system do: a list of steps that may end the connection anywhere."""
     steps = draw(st.lists(st.one_of(STEPS), max_size=10))
     places = sorted(draw(st.lists(st.integers(0, len(steps)), max_size=5)), reverse=True)
     speech = draw(speeches())
@@ -384,7 +384,7 @@ def make_pieces(clock: FakeClock, connection: FakeConnection, body: list[tuple[s
 
 
 def dechunked(data: bytes) -> bytes:
-    """What a chunked body has, as far as it has come."""
+    """The content of a chunked body, as far as it has come."""
     content = b""
     while data:
         line, found, data = data.partition(b"\r\n")
@@ -410,11 +410,11 @@ def dechunked(data: bytes) -> bytes:
     stop=st.none() | st.floats(0, 8),
     small=st.sampled_from([16, 200, 128 * 1024]),
 )
-def test_any_server(
+def test_any_server_leads_to_one_end(
     monkeypatch_small: Callable[[int], None],
     steps, body, is_chunked, room, is_acknowledged, tls_slice, grants, asks_first, is_used, stop, small,
 ):  # fmt: skip
-    """Whatever comes in whatever order: one end, nothing sent that is not the request, and no connection left over."""
+    """In any order of events there is one end, only the request is sent, and no connection is left over."""
     monkeypatch_small(small)
     clock = FakeClock()
     connection = FakeConnection(
@@ -430,7 +430,7 @@ def test_any_server(
     client.control = control = RecordingControl(
         clock, keep=1000, asks_first=asks_first, is_held_back=bool(grants), grants=grants
     )
-    if is_used:  # it is idle in the pool, as after another request
+    if is_used:  # idle in the pool, as after another request
         assert client.pool.acquire(ORIGIN, lambda: client.route.dial(ORIGIN), control=control, timeout=None)
         client.pool.keep(connection)
         connection.log.clear()
@@ -451,7 +451,7 @@ def test_any_server(
         outcome = str(response.head.status)
         was_used = response.connection
         response.close()
-        # A body that ends with the connection is as long as that has let it be.
+        # The length of a body that ends with the connection depends on when that ends.
         assert received in BODIES[outcome] or (outcome == "200" and b"until the end".startswith(received))
         if client.pool.counts() == (0, 1):
             assert not was_used.is_closed
@@ -466,16 +466,16 @@ def test_any_server(
     assert not (connection.sent and fresh.sent)
     sent = bytes(connection.sent or fresh.sent)
     is_whole = check_sent(sent, content, is_chunked=is_chunked)
-    if outcome in ("413", "503") and control.told("settled"):
+    if outcome in ("413", "503") and control.recorded("settled"):
         assert is_whole
-    assert {*control.told("settled")} <= {len(content)}
-    assert max(control.told("arrived"), default=0) <= len(content)
+    assert {*control.recorded("settled")} <= {len(content)}
+    assert max(control.recorded("arrived"), default=0) <= len(content)
     if grants:
         assert control.granted - control.given_back <= len(sent) + connection.pending
 
 
 def check_nothing_is_left(client: Client, used: list[FakeConnection]) -> None:
-    """Whether no control has a connection any more, and what is not idle is closed."""
+    """Assert that no control has a connection, and that every connection is idle or closed."""
     assert not client.control.is_attached
     active, idle = client.pool.counts()
     assert active == 0
@@ -485,7 +485,7 @@ def check_nothing_is_left(client: Client, used: list[FakeConnection]) -> None:
 
 
 def check_sent(sent: bytes, content: bytes, *, is_chunked: bool) -> bool:
-    """Whether what went is the beginning of the request; returns whether it is all of it."""
+    """Assert that the sent bytes are the start of the request; return whether they are all of it."""
     framing = b"Transfer-Encoding: chunked" if is_chunked else b"Content-Length: %d" % len(content)
     start = HEAD + framing + b"\r\n\r\n"
     assert sent[: len(start)] == start[: len(sent)]
@@ -496,6 +496,6 @@ def check_sent(sent: bytes, content: bytes, *, is_chunked: bool) -> bool:
 
 @pytest.fixture(scope="module")
 def monkeypatch_small():
-    """Set up to which size pieces are joined."""
+    """Lower the size up to which pieces are joined."""
     with pytest.MonkeyPatch.context() as patch:
         yield lambda size: patch.setattr("rxupload._wire.request.SMALL", size)

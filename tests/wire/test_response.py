@@ -1,4 +1,4 @@
-"""The response's parser: bytes in, heads and a body out, however the bytes are cut."""
+"""The response parser: however the bytes are cut, the heads and the body are the same."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rxupload._wire.response import MAX_HEAD, Head, ResponseParser
 
 
 class Outcome(NamedTuple):
-    """What a parser has made of some bytes. Of wrong ones, only how they are refused."""
+    """What a parser made of some bytes; for invalid bytes, only how they are refused."""
 
     error: type[Exception] | None = None
     informational: tuple[int, ...] = ()
@@ -195,13 +195,13 @@ RESPONSES = {
 
 @pytest.mark.parametrize(("data", "expected"), RESPONSES.values(), ids=RESPONSES)
 def test_a_response_is_the_same_however_its_bytes_are_cut(data, expected):
-    """Whole, byte by byte and cut in two anywhere, the same bytes are the same response."""
+    """The same bytes are the same response: whole, byte by byte, or cut in two anywhere."""
     check_all_cuts(data, expected)
 
 
 @pytest.mark.parametrize("number", [1, 3, 40])
 def test_informational_heads_are_handed_on_in_order(number):
-    """Each 1xx head, with its headers, goes to the callback, and the final head comes after any number of them."""
+    """Each 1xx head goes to the callback with its headers; then comes the final head."""
     one = (
         answer("HTTP/1.1 100 Continue")
         + answer("HTTP/1.1 103 Early Hints\nLink: </a>\nContent-Length: 5")
@@ -228,8 +228,8 @@ def test_informational_heads_need_no_callback():
     assert parser.status == 200
 
 
-def test_what_the_callback_raises_comes_out_and_loses_nothing():
-    """An exception of the callback leaves feed(); the next call goes on after that head."""
+def test_an_exception_of_the_callback_loses_nothing():
+    """An exception of the callback is raised by feed(); the next call continues after that head."""
     heads = []
 
     def refuse_the_first(head):
@@ -262,7 +262,7 @@ def test_what_the_callback_raises_comes_out_and_loses_nothing():
     ],
 )
 def test_some_responses_end_with_their_head(method, head):
-    """A response that has no body is complete with its head, whatever its headers say of a length."""
+    """A response that has no body is complete with its head, even if its headers give a length."""
     data = answer(head)
     outcome = parse([data], method)
     assert outcome.status == int(head[9:12])
@@ -273,7 +273,7 @@ def test_some_responses_end_with_their_head(method, head):
     check_all_cuts(data + b"hi", outcome._replace(reusable=False), method=method)
 
 
-def test_a_connect_that_is_refused_has_a_body():
+def test_a_refused_connect_has_a_body():
     """Only a 2xx answer to CONNECT ends with its head."""
     data = answer("HTTP/1.1 407 Who?\nContent-Length: 2", b"hi")
     check_all_cuts(data, ok(status=407, reason=b"Who?"), method="CONNECT")
@@ -295,14 +295,14 @@ def test_a_connect_that_is_refused_has_a_body():
         ("1.0", ["Connection: keep-alive, close"], False),
     ],
 )
-def test_version_and_connection_header_say_whether_it_is_reusable(version, lines, reusable):
-    """HTTP/1.1 goes on unless the server says close; HTTP/1.0 only if it says keep-alive."""
+def test_version_and_connection_header_decide_on_reuse(version, lines, reusable):
+    """HTTP/1.1 is reusable unless the server sends close; HTTP/1.0 only if it sends keep-alive."""
     data = answer("\n".join([f"HTTP/{version} 200 OK", "Content-Length: 2", *lines]), b"hi")
     check_all_cuts(data, ok(headers=headers("Content-Length: 2", *lines), reusable=reusable))
 
 
 def test_chunks_under_http_1_0_are_not_reusable():
-    """A chunked HTTP/1.0 response is read, and its connection is not trusted with another."""
+    """A chunked HTTP/1.0 response is read, but its connection is not reused."""
     data = answer(
         "HTTP/1.0 200 OK\nTransfer-Encoding: chunked\nConnection: keep-alive", b"2\r\nhi\r\n0\r\n\r\n"
     )
@@ -311,7 +311,7 @@ def test_chunks_under_http_1_0_are_not_reusable():
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_a_body_without_a_length_ends_with_the_connection(version):
-    """It is complete at a clean end, an error at another one, and never reusable."""
+    """A body without a length is complete at a clean end, an error at any other, and never reusable."""
     data = answer(f"HTTP/{version} 200 OK\nConnection: keep-alive", b"hi\r\n")
     expected = ok(headers=headers("Connection: keep-alive"), body=b"hi\r\n", complete=True, reusable=False)
     check_all_cuts(data, expected, end="clean")
@@ -323,8 +323,8 @@ def test_a_body_without_a_length_ends_with_the_connection(version):
 @pytest.mark.parametrize(
     "data", [OK, answer(CHUNKED, b"2\r\nhi\r\n0\r\nA: b\r\n\r\n")], ids=["length", "chunked"]
 )
-def test_an_end_before_the_end_is_an_error(data, end):
-    """The connection's end in a head or in a body of known length is an error, and after that it is nothing."""
+def test_an_early_end_is_an_error(data, end):
+    """The end of the connection in a head or in a body of known length is an error, raised once."""
     for size in range(len(data)):
         check_all_cuts(data[:size], Outcome(httpx.ReadError), end=end)
     check_all_cuts(data, parse([data]), end=end)
@@ -345,7 +345,7 @@ def test_an_end_before_the_end_is_an_error(data, end):
     ],
 )
 def test_an_early_end_says_whether_there_was_an_answer(data, message):
-    """The error of an early end tells no answer at all from an answer that broke off, however it was cut."""
+    """The error of an early end distinguishes no answer from an answer that broke off."""
     for pieces in ([data], [data[i : i + 1] for i in range(len(data))]):
         parser = ResponseParser("POST")
         for piece in pieces:
@@ -460,8 +460,8 @@ HEAD_ERRORS = [
         *HEAD_ERRORS,
     ],
 )
-def test_wrong_bytes_are_refused_however_they_are_cut(data):
-    """What is not HTTP/1.1, or could be read in two ways, is a RemoteProtocolError at every cut."""
+def test_invalid_bytes_are_refused_however_they_are_cut(data):
+    """Bytes that are not HTTP/1.1, or are ambiguous, are a RemoteProtocolError at every cut."""
     if len(data) < 1000:
         check_all_cuts(data, Outcome(httpx.RemoteProtocolError))
     assert parse([data]) == Outcome(httpx.RemoteProtocolError)
@@ -480,8 +480,8 @@ def test_wrong_bytes_are_refused_however_they_are_cut(data):
         (answer("HTTP/1.1 100 Continue"), b"I"),
     ],
 )
-def test_the_first_wrong_byte_raises(good, wrong):
-    """A status line is refused at its first wrong byte; the end of the line is not waited for. So is what follows."""
+def test_the_first_invalid_byte_raises(good, wrong):
+    """A status line is refused at its first invalid byte, without waiting for the line end; so are the next lines."""
     parser = ResponseParser("POST")
     parser.feed(good)
     for _ in range(2):
@@ -489,8 +489,8 @@ def test_the_first_wrong_byte_raises(good, wrong):
             parser.feed(wrong)
 
 
-def test_it_tells_when_it_begins():
-    """A response begins with the first byte of any head; an empty line is none."""
+def test_it_knows_when_a_response_begins():
+    """A response begins with the first byte of any head; an empty line does not begin one."""
     parser = ResponseParser("POST")
     parser.feed(b"")
     parser.feed(b"\r\n\r")
@@ -504,7 +504,7 @@ def test_it_tells_when_it_begins():
 
 
 def test_an_early_status_is_known_at_its_third_digit():
-    """A 413 is recognised while its head is still coming."""
+    """A 413 is recognised before its head is complete."""
     parser = ResponseParser("POST")
     parser.feed(answer("HTTP/1.1 100 Continue") + b"HTTP/1.1 41")
     assert parser.status is None
@@ -517,8 +517,8 @@ def test_an_early_status_is_known_at_its_third_digit():
 
 @pytest.mark.parametrize("before", [b"", b"\r\n\n", answer("HTTP/1.1 103 Early Hints\nA: " + "b" * 60_000)])
 @pytest.mark.parametrize("size", [1, 7, 4096, 10**9])
-def test_a_head_may_have_so_many_bytes_and_no_more(before, size):
-    """The limit of a head counts each head, with empty lines, at whatever size its pieces come."""
+def test_the_limit_of_a_head_is_exact(before, size):
+    """The limit applies to each head, counts empty lines, and does not depend on the sizes of the pieces."""
     empty = 0 if before.startswith(b"H") else len(before)
     rest = answer("HTTP/1.1 200 OK\nContent-Length: 2\nA: ", b"hi")
     for excess, error in ((0, None), (1, httpx.RemoteProtocolError)):
@@ -531,8 +531,8 @@ def test_a_head_may_have_so_many_bytes_and_no_more(before, size):
     "start", ["", "\n", "\r\n\n", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\nA: b", "HTTP/1.1 100 \r\n"]
 )
 @pytest.mark.parametrize("filling", ["a", " ", "\r", "a: b\r\n", " \n", "\r\n x", "\r\n"])
-def test_a_head_without_an_end_is_refused(start, filling):
-    """Whatever a head is filled with, it never waits for more than the limit."""
+def test_an_endless_head_is_refused(start, filling):
+    """A head that exceeds the limit is refused, whatever it contains."""
     data = (start + filling * (MAX_HEAD // len(filling) + 1)).encode()[: MAX_HEAD + 1]
     outcome = parse([data])
     has_end = filling == "\r\n" and start.startswith("HTTP")
@@ -540,8 +540,8 @@ def test_a_head_without_an_end_is_refused(start, filling):
     assert parse(data[i : i + 1] for i in range(len(data))).error is outcome.error
 
 
-def test_the_search_for_the_blank_line_goes_on_where_it_was():
-    """What has come of a head is not searched again for each new byte."""
+def test_the_search_for_the_blank_line_continues():
+    """A head is not searched from its start for each new byte."""
     parser = ResponseParser("POST")
     for byte in b"HTTP/1.1 200 OK\r\nA: " + b"b" * 1000:
         parser.feed(bytes([byte]))
@@ -574,8 +574,8 @@ def test_nothing_is_kept_of_informational_heads(number):
     assert (parser.kept, parser.status, parser.has_begun) == (0, None, True)
 
 
-def test_a_chunked_body_has_no_endless_overhead():
-    """Trailers or a chunk extension without an end are refused, and take no memory meanwhile."""
+def test_a_chunked_body_has_a_bounded_overhead():
+    """Endless trailers or chunk extensions are refused, and take no memory before."""
     for beginning, filling in ((b"0\r\n", b"A: bbbbbbbbbbbbbb\r\n"), (b"5;", b"a"), (b"0", b"0")):
         parser = ResponseParser("POST")
         parser.feed(answer(CHUNKED, beginning))
@@ -592,7 +592,7 @@ def test_a_chunked_body_has_no_endless_overhead():
     assert parser.is_complete
 
 
-def test_what_is_not_taken_is_counted_and_kept_in_order():
+def test_untaken_bytes_are_counted_and_kept_in_order():
     """take() returns all that has come since the last call, and `kept` is its size."""
     parser = ResponseParser("POST")
     parser.feed(answer("HTTP/1.1 200 OK\nContent-Length: 6", b"ab"))
@@ -604,8 +604,8 @@ def test_what_is_not_taken_is_counted_and_kept_in_order():
     assert (parser.take(), parser.is_complete, parser.is_reusable) == (b"ef", True, False)
 
 
-def test_nothing_is_kept_of_what_comes_after_the_end():
-    """Bytes after a complete response change nothing but whether the connection is reusable."""
+def test_bytes_after_the_end_are_dropped():
+    """Bytes after a complete response only make the connection unusable."""
     for data in (OK, answer(CHUNKED, b"0\r\n\r\n"), answer("HTTP/1.1 204 No Content")):
         parser = ResponseParser("POST")
         parser.feed(data)
@@ -622,7 +622,7 @@ def test_nothing_is_kept_of_what_comes_after_the_end():
 
 
 def test_an_error_is_raised_again():
-    """Once the bytes were wrong, no later ones make a response of them."""
+    """After invalid bytes, later ones cannot make a response."""
     for data in (
         answer("HTTP/1.1 200 OK\nContent-Length: x"),
         answer(CHUNKED, b"x"),
@@ -642,7 +642,7 @@ FRAMING = {b"content-length", b"transfer-encoding"}  # h11 normalises these
 
 
 def parse_with_h11(data, method, end):
-    """What h11 makes of the bytes: statuses, headers, body, whether it is complete. None without a head."""
+    """Return what h11 reads: statuses, headers, body, whether it is complete. None without a head."""
     connection = h11.Connection(h11.CLIENT)
     connection.send(h11.Request(method=method, target="/", headers=[("Host", "h"), ("Content-Length", "0")]))
     connection.send(h11.EndOfMessage())
@@ -694,7 +694,7 @@ texts = st.text([chr(code) for code in (9, *range(32, 127), *range(128, 256))], 
 
 @st.composite
 def responses(draw):
-    """A well-formed response: its bytes, the request's method, and what is to come of it."""
+    """A well-formed response: its bytes, the request's method, and the expected outcome."""
     method = draw(st.sampled_from(["POST", "POST", "PUT", "HEAD"]))
     status = draw(st.sampled_from([200, 201, 204, 304, 400, 413, 500]) | st.integers(200, 999))
     reason = draw(texts)
@@ -748,7 +748,7 @@ def draw_cuts(data, size):
 
 @given(responses(), st.data())
 @settings(max_examples=300, deadline=None)
-def test_any_response_comes_out_as_it_went_in(response, data):
+def test_any_response_is_read_as_it_was_written(response, data):
     """A well-formed response of any shape, cut anywhere, gives back its heads and its body, as with h11."""
     wire, method, expected = response
     assert parse(cut(wire, *draw_cuts(data, len(wire))), method) == expected
@@ -765,7 +765,7 @@ TELLING_BYTES = st.sampled_from([b"\r\n", *(b"%c" % byte for byte in b'\r\n\0\t 
 @given(responses(), st.data())
 @settings(max_examples=500, deadline=None)
 def test_changed_bytes_are_refused_or_read_in_one_way(response, data):
-    """Bytes that a mutation has made wrong raise our two errors and no other, and mean the same at every cut."""
+    """Mutated bytes raise only our two errors, and mean the same at every cut."""
     wire, method, _ = response
     for _ in range(data.draw(st.integers(1, 4), label="mutations")):
         start = data.draw(st.integers(0, len(wire)))
@@ -781,7 +781,7 @@ def test_changed_bytes_are_refused_or_read_in_one_way(response, data):
 @given(st.binary(max_size=60), st.sampled_from([b"", b"HTTP/1.1 200 OK\r\n", answer(CHUNKED)]), st.data())
 @settings(max_examples=300, deadline=None)
 def test_any_bytes_are_refused_or_read_in_one_way(junk, start, data):
-    """Bytes of any kind raise our two errors and no other, and mean the same at every cut."""
+    """Random bytes raise only our two errors, and mean the same at every cut."""
     wire = start + junk
     expected = parse([wire])
     assert parse(cut(wire, *draw_cuts(data, len(wire)))) == expected

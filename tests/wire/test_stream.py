@@ -1,4 +1,4 @@
-"""The connection after an upgrade or a CONNECT, as httpx's extension `network_stream` has it."""
+"""The connection after an upgrade or a CONNECT, as httpx's extension `network_stream`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ UPGRADE = {"Connection": "Upgrade", "Upgrade": "echo"}
 
 
 def echo(connection: Connection) -> None:
-    """Upgrade, with the first bytes of the new protocol behind the head; then send back what comes."""
+    """Upgrade, and send the first bytes of the new protocol with the head; then echo."""
     connection.read_head()
     connection.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\n\r\nhello")
     while data := connection.recv():
@@ -28,7 +28,7 @@ def client():
 
 @both
 def test_bytes_go_both_ways(client, tls):
-    """What came with the head comes first; then reads and writes go on, in any size."""
+    """Bytes that came with the head are read first; then reads and writes of any size follow."""
     with (
         Server(echo, tls=tls) as server,
         client.stream("GET", server.url, headers=UPGRADE) as response,
@@ -48,8 +48,8 @@ def test_bytes_go_both_ways(client, tls):
 
 
 @both
-def test_end_of_the_connection(client, tls):
-    """Where the server closes, a read says so with no bytes."""
+def test_a_read_after_the_servers_close_is_empty(client, tls):
+    """When the server closes, a read returns no bytes."""
 
     def script(connection: Connection) -> None:
         connection.read_head()
@@ -62,7 +62,7 @@ def test_end_of_the_connection(client, tls):
         assert response.extensions["network_stream"].read(100) == b""
 
 
-def test_server_that_takes_nothing(client):
+def test_a_blocked_write_is_a_write_timeout(client):
     """A write that blocks for its limit is a WriteTimeout."""
 
     def script(connection: Connection) -> None:
@@ -80,8 +80,8 @@ def test_server_that_takes_nothing(client):
         stream.close()
 
 
-def test_what_is_known_of_the_connection(client):
-    """Addresses, the socket and the TLS object are there, as httpx has them."""
+def test_extra_info_of_the_connection(client):
+    """The addresses, the socket and the TLS object are available, as in httpx."""
 
     def script(connection: Connection) -> None:
         connection.read_head()

@@ -1,4 +1,4 @@
-"""TLS over a fake socket: what `send` says of what went."""
+"""TLS over a fake socket: how much `send` reports as sent."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from rxupload._wire.tls import SLICE, TLS
 
 
-class Beneath:
-    """Takes so many bytes at each send, then breaks or blocks."""
+class FakeSocket:
+    """Takes this many bytes at each send, then breaks or blocks."""
 
     def __init__(self, *takes: int | OSError) -> None:
         self.takes = list(takes)
@@ -23,8 +23,8 @@ class Beneath:
         return min(takes, len(data))
 
 
-class Plain:
-    """Stands where an `ssl.SSLObject` does, and encrypts nothing."""
+class FakeSSLObject:
+    """Replaces an `ssl.SSLObject`, and encrypts nothing."""
 
     def __init__(self, outgoing: ssl.MemoryBIO) -> None:
         self._outgoing = outgoing
@@ -34,8 +34,8 @@ class Plain:
 
 
 def make(*takes: int | OSError) -> TLS:
-    tls = TLS(Beneath(*takes), ssl.create_default_context(), "localhost")
-    tls.object = Plain(tls._outgoing)
+    tls = TLS(FakeSocket(*takes), ssl.create_default_context(), "localhost")
+    tls.object = FakeSSLObject(tls._outgoing)
     return tls
 
 
@@ -44,16 +44,16 @@ BLOCKED = BlockingIOError(errno.EAGAIN, "would block")
 
 
 @pytest.mark.parametrize("takes", [[SLICE], [100], [SLICE, 100]])
-def test_a_connection_that_breaks_amid_a_send(takes):
-    """A send of which some went says so, and the next one fails: else the request could be sent twice."""
+def test_a_break_during_a_send_is_raised_by_the_next(takes):
+    """A partial send returns its count and the next send fails; otherwise the request could be sent twice."""
     tls = make(*takes, BROKEN, BROKEN)
     assert tls.send(bytes(3 * SLICE)) > 0
     with pytest.raises(BrokenPipeError):
         tls.send(b"")
 
 
-def test_a_connection_that_breaks_before_a_send():
-    """A send of which nothing went fails, also if records of an earlier one went."""
+def test_a_break_before_a_send_is_raised():
+    """A send of no bytes fails, even if records of an earlier one went."""
     with pytest.raises(BrokenPipeError):
         make(BROKEN).send(b"x")
     tls = make(100, BLOCKED, SLICE, BROKEN)
@@ -62,8 +62,8 @@ def test_a_connection_that_breaks_before_a_send():
         tls.send(b"x")
 
 
-def test_a_send_that_blocks():
-    """What is encrypted counts as sent, and what the system has not taken is pending."""
+def test_a_blocked_send_counts_encrypted_bytes():
+    """Encrypted bytes count as sent; the part that the system has not taken is pending."""
     tls = make(SLICE, 100, BLOCKED, BLOCKED, SLICE)
     assert tls.send(bytes(3 * SLICE)) == 2 * SLICE
     assert tls.pending == SLICE - 100

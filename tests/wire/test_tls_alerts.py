@@ -1,4 +1,4 @@
-"""A TLS alert says why a server hangs up: whenever it comes, its text is in the error."""
+"""A TLS alert says why a server closed; its text is in the error, whenever the alert comes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.scripted_server import PATIENCE, Connection, Server, authority
 from rxupload import UploadTransport, upload
 
 RUNS = 20
-DELAYS = (0.0, 0.001, 0.005, 0.02)  # seconds, of the server amid the handshake
+DELAYS = (0.0, 0.001, 0.005, 0.02)  # seconds that the server waits in the handshake
 PAST = {"not_before": dt.datetime(2020, 1, 1), "not_after": dt.datetime(2020, 2, 1)}  # noqa: DTZ001
 ALERTS = {
     "no certificate": "alert (certificate required|handshake failure)",  # TLS 1.3, TLS 1.2
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def client_context(certificate: str) -> ssl.SSLContext:
-    """A client's settings, with such a certificate of its own."""
+    """A client's settings, with a certificate of this kind."""
     context = ssl.create_default_context()
     authority().configure_trust(context)
     if certificate == "expired":
@@ -49,7 +49,7 @@ def client_context(certificate: str) -> ssl.SSLContext:
 
 
 def server_context(version: ssl.TLSVersion) -> ssl.SSLContext:
-    """A server's settings, which demand a certificate."""
+    """A server's settings, which require a certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = context.maximum_version = version
     context.verify_mode = ssl.CERT_REQUIRED
@@ -61,8 +61,8 @@ def server_context(version: ssl.TLSVersion) -> ssl.SSLContext:
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("certificate", ALERTS)
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
-def test_alert_is_the_error(version, certificate, body):
-    """In TLS 1.3 the alert may come before, amid and after the body; in TLS 1.2 in the handshake."""
+def test_the_alert_is_the_error(version, certificate, body):
+    """In TLS 1.3 the alert may come before, during or after the body; in TLS 1.2 in the handshake."""
     ours, theirs = client_context(certificate), server_context(version)
     delays = itertools.cycle(DELAYS)
 

@@ -40,7 +40,7 @@ new_and_reused = pytest.mark.parametrize("reused", [False, True], ids=["new", "r
 
 @pytest.fixture
 def fresh_default_client(monkeypatch):
-    """A default client of this test's own."""
+    """A default client for this test only."""
     monkeypatch.setattr(client_module, "_client", None)
     yield
     if client_module._client is not None:
@@ -54,14 +54,14 @@ class TestAbort:
         CASES,
         ids=[f"{p.name}-{'https' if t else 'http'}-{'reused' if r else 'new'}" for p, t, r in CASES],
     )
-    def test_in_every_phase(self, phase, tls, reused):
-        """Disposing closes the connection, ends the worker, is not notified, and leaves the client usable."""
+    def test_every_phase_can_be_aborted(self, phase, tls, reused):
+        """Disposing closes the connection, ends the worker, sends no notification, and leaves the client usable."""
         abort(phase, tls=tls, reused=reused)
 
     @NOT_ON_WINDOWS
     @both
-    def test_while_the_observer_is_busy(self, client, tls):
-        """The server sees the end at once also when the worker is held up by its observer, in a stalled send."""
+    def test_it_takes_effect_while_the_observer_is_busy(self, client, tls):
+        """In a stalled send the server sees the end at once, even while the observer blocks the worker."""
         held, go_on, ended = threading.Event(), threading.Event(), threading.Event()
 
         def script(connection: Connection) -> None:
@@ -87,8 +87,8 @@ class TestAbort:
         assert not observed.ended
 
     @NOT_ON_WINDOWS
-    def test_loop_that_closes_in_a_stalled_send(self, client):
-        """A loop that closes meanwhile aborts the upload also when no notification comes to notice it."""
+    def test_a_closed_loop_aborts_a_stalled_send(self, client):
+        """A loop that closes aborts the upload, even if no notification is due."""
         ended = threading.Event()
 
         def script(connection: Connection) -> None:
@@ -110,20 +110,20 @@ class TestAbort:
             assert ended.wait(PATIENCE)
         assert not observed.ended
 
-    def test_retried_connection(self, client):
-        """An abort ends the waits between the attempts of `retries=` too."""
+    def test_it_ends_the_wait_between_retries(self, client):
+        """An abort ends the wait between the attempts of `retries=`."""
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             url = f"http://127.0.0.1:{unused.getsockname()[1]}/"
             with httpx.Client(transport=UploadTransport(retries=100)) as retrying:
                 running = start(upload(url, b"x", client=retrying))
-                threading.Event().wait(0.05)  # between two attempts, as good as always
+                threading.Event().wait(0.05)  # almost certainly between two attempts
                 running.subscription.dispose()
                 running.join()
         assert not running.observed.ended
 
-    def test_connect_timeout(self, client):
-        """A connection that nobody answers is a ConnectTimeout that says so, or ends with the whole upload's limit."""
+    def test_an_unanswered_connect_ends_with_a_timeout(self, client):
+        """A connect without an answer is a ConnectTimeout, or ends with the limit of the whole upload."""
         client.timeout = httpx.Timeout(None, connect=0.1)
         with unanswered_port() as port:
             url = f"http://127.0.0.1:{port}/"
@@ -134,8 +134,8 @@ class TestAbort:
                 upload(url, b"x", client=client, timeout=0.1).run()
 
     @NOT_ON_WINDOWS
-    def test_whole_upload_timeout_in_a_stalled_send(self, client):
-        """timeout= ends an upload that the server does not read, and says how far it was."""
+    def test_the_limit_of_the_whole_upload_ends_a_stalled_send(self, client):
+        """timeout= ends an upload that the server does not read, and gives the bytes sent so far."""
 
         def stall(connection: Connection) -> None:
             connection.read_head()
@@ -149,7 +149,7 @@ class TestAbort:
 
 
 def early(connection: Connection, after: str, status: int = 413) -> None:
-    """Answer at 1 MiB of the body, and then do with the rest as `after` says."""
+    """Answer at 1 MiB of the body, and then treat the rest as `after` says."""
     connection.read_head()
     connection.read(MIB)
     connection.respond(status, b"too large")
@@ -169,8 +169,8 @@ class TestEarlyAnswer:
     @new_and_reused
     @pytest.mark.parametrize("chunked", [False, True], ids=["sized", "chunked"])
     @pytest.mark.parametrize("after", ["reads", "stops", "closes", "resets"])
-    def test_is_delivered(self, client, tls, reused, chunked, after):
-        """A 413 that comes while the body is sent is the response, and at most 8 MiB are sent in vain."""
+    def test_it_is_delivered(self, client, tls, reused, chunked, after):
+        """A 413 that comes during the body is the response, and at most 8 MiB are sent in vain."""
         answered: list[Connection] = []
 
         def script(connection: Connection) -> None:
@@ -202,8 +202,8 @@ class TestEarlyAnswer:
         assert answered[0].received <= 9 * MIB
 
     @both
-    def test_while_the_send_is_blocked(self, client, tls):
-        """The answer is seen at once also when it comes while the server reads nothing and the send is blocked."""
+    def test_it_is_noticed_while_the_send_is_blocked(self, client, tls):
+        """The answer is noticed at once, even while the server reads nothing and the send is blocked."""
         blocked = threading.Event()
 
         def script(connection: Connection) -> None:
@@ -222,8 +222,8 @@ class TestEarlyAnswer:
             assert running.observed.wait().response.text == "full"
 
     @both
-    def test_informational_is_not_final(self, client, tls):
-        """1xx answers stop nothing, however many come."""
+    def test_an_informational_answer_is_not_final(self, client, tls):
+        """1xx answers do not stop the upload, however many come."""
         bodies: list[bytes] = []
 
         def script(connection: Connection) -> None:
@@ -242,8 +242,8 @@ class TestEarlyAnswer:
         assert observed.progress[-1].percent == 100
 
     @both
-    def test_success_lets_the_body_finish(self, client, tls):
-        """After an early 2xx the whole body is sent, and the connection used again."""
+    def test_after_a_success_the_body_is_finished(self, client, tls):
+        """After an early 2xx the whole body is sent, and the connection is reused."""
         bodies: list[bytes] = []
 
         def script(connection: Connection) -> None:
@@ -262,8 +262,8 @@ class TestEarlyAnswer:
 
     @both
     @pytest.mark.parametrize("after", ["closes", "resets", "stops"])
-    def test_success_is_delivered_even_if_the_body_cannot_be_finished(self, client, tls, after):
-        """An early 2xx is the response also when the server then takes no more of the body."""
+    def test_a_success_is_delivered_even_if_the_body_cannot_be_finished(self, client, tls, after):
+        """An early 2xx is the response, even if the server then takes no more of the body."""
         client.timeout = httpx.Timeout(None, write=0.2)
         with Server(lambda connection: early(connection, after, 202), tls=tls) as server:
             observed, _ = observe(upload(server.url, LARGE, client=client))
@@ -271,8 +271,8 @@ class TestEarlyAnswer:
         assert response.status_code == 202
         assert response.text == "too large"
 
-    def test_connection_is_not_used_again(self, client):
-        """A connection whose request was cut short is closed; the next upload has another."""
+    def test_its_connection_is_not_reused(self, client):
+        """A connection with a request that was cut short is closed; the next upload gets another."""
 
         def script(connection: Connection) -> None:
             if server.connections == 1:
@@ -287,7 +287,7 @@ class TestEarlyAnswer:
 
     @both
     def test_redirect_before_the_body(self, client, tls):
-        """A 307 that comes early is followed with the whole body from its start."""
+        """An early 307 is followed with the whole body from its start."""
         bodies: list[bytes] = []
 
         def script(connection: Connection) -> None:
@@ -310,7 +310,7 @@ class TestEarlyAnswer:
 
 class TestReuse:
     @both
-    def test_keeps_the_connection(self, client, tls):
+    def test_uploads_in_sequence_share_a_connection(self, client, tls):
         """Uploads one after the other share a connection."""
         with Server(lambda connection: [connection.serve() for _ in range(3)], tls=tls) as server:
             for _ in range(3):
@@ -318,8 +318,8 @@ class TestReuse:
             assert server.connections == 1
 
     @both
-    def test_connection_that_the_server_closed_while_idle(self, client, tls):
-        """It never fails an upload before a byte was sent: another connection is made."""
+    def test_a_connection_closed_while_idle_is_replaced(self, client, tls):
+        """A connection that the server closed while idle fails no upload: another one is made."""
         go_on = threading.Event()
         closed = threading.Event()
 
@@ -338,8 +338,8 @@ class TestReuse:
             assert up.run().status_code == 200
             assert server.connections == 2
 
-    def test_closed_between_the_pool_and_the_first_write(self, client, monkeypatch):
-        """Where the server closes after the pool has given it out, the exchange sees it before its first byte."""
+    def test_a_close_after_the_pools_look_is_noticed(self, client, monkeypatch):
+        """If the server closes after the pool gives the connection out, the exchange notices before its first byte."""
         closing, closed = threading.Event(), threading.Event()
 
         def script(connection: Connection) -> None:
@@ -368,7 +368,7 @@ class TestReuse:
 
 class TestExpectContinue:
     @both
-    def test_asks_before_the_body(self, client, tls):
+    def test_the_body_waits_for_the_100(self, client, tls):
         """The body waits for the server's 100."""
         before: list[bytes] = []
 
@@ -387,8 +387,8 @@ class TestExpectContinue:
         assert observed.progress[-1].percent == 100
 
     @both
-    def test_refusal_without_the_body(self, client, tls):
-        """A status of 300 or more is the response, without a byte of the body sent."""
+    def test_a_refusal_saves_the_body(self, client, tls):
+        """A status of 300 or more is the response, and no byte of the body is sent."""
         rest: list[int] = []
 
         def script(connection: Connection) -> None:
@@ -402,7 +402,7 @@ class TestExpectContinue:
         assert rest == [0]
         assert observed.progress == [Progress(0, observed.progress[0].total)]
 
-    def test_expectation_failed(self, client):
+    def test_after_a_417_the_request_is_repeated(self, client):
         """After a 417 the request is repeated without the expectation."""
         heads: list[bytes] = []
 
@@ -420,15 +420,15 @@ class TestExpectContinue:
         assert [header(head, b"expect") for head in heads] == [b"100-continue", None]
         check_grammar(observed.items, completed=True)
 
-    def test_server_that_says_nothing(self, client, monkeypatch):
-        """A server that does not answer the question gets the body after a second at most."""
+    def test_a_silent_server_gets_the_body_after_a_second(self, client, monkeypatch):
+        """A server that does not answer the expectation gets the body after a second at most."""
         monkeypatch.setattr("rxupload._wire.exchange.CONTINUE_SECONDS", 0.1)
         with Server(Connection.serve) as server:
             response = upload(server.url, b"data", client=client, expect_continue=True).run()
         assert response.status_code == 200
 
-    def test_abort_while_asking(self, client):
-        """An abort ends the wait for the server's word, and nothing of the body is sent."""
+    def test_an_abort_ends_the_wait_for_the_100(self, client):
+        """An abort ends the wait for the 100, and no body is sent."""
         asked = threading.Event()
         rest: list[int] = []
 
@@ -444,7 +444,7 @@ class TestExpectContinue:
             running.join()
         assert rest == [0]
 
-    def test_plain_client(self):
+    def test_a_plain_client_does_not_wait(self):
         """A plain client sends the header and does not wait."""
         with Server(Connection.serve) as server, httpx.Client(trust_env=False) as plain:
             assert upload(server.url, b"data", client=plain, expect_continue=True).run().status_code == 200
@@ -452,7 +452,7 @@ class TestExpectContinue:
 
 class TestProxies:
     @both
-    def test_http(self, tls):
+    def test_uploads_go_through_an_http_proxy(self, tls):
         """Uploads go through an HTTP proxy: forwarded for http, tunnelled for https."""
         with (
             Server(http_proxy) as proxy,
@@ -465,7 +465,7 @@ class TestProxies:
             assert observed.progress[-1].percent == 100
 
     @both
-    def test_socks(self, tls):
+    def test_uploads_go_through_a_socks_proxy(self, tls):
         """Uploads go through a SOCKS 5 proxy."""
         with (
             Server(socks_proxy) as proxy,
@@ -478,8 +478,8 @@ class TestProxies:
             assert observed.wait().response.status_code == 200
             assert proxy.connections == 1
 
-    def test_tls_in_tls(self):
-        """https goes through a proxy that is itself spoken to in TLS."""
+    def test_https_goes_through_a_tls_proxy(self):
+        """https goes through a proxy that itself uses TLS."""
         with (
             Server(tls_http_proxy, tls=True) as proxy,
             Server(Connection.serve, tls=True) as server,
@@ -495,8 +495,8 @@ class TestProxies:
 
     @NOT_ON_WINDOWS
     @pytest.mark.parametrize("kind", ["forward", "tunnel", "socks", "tls in tls"])
-    def test_abort(self, kind):
-        """An abort through a proxy ends a stalled send too, and the next upload succeeds."""
+    def test_an_abort_through_a_proxy_ends_a_stalled_send(self, kind):
+        """An abort through a proxy ends a stalled send, and the next upload succeeds."""
         script = {"socks": socks_proxy, "tls in tls": tls_http_proxy}.get(kind, http_proxy)
         stalled = threading.Event()
         ended = threading.Event()
@@ -526,7 +526,7 @@ class TestProxies:
                 assert upload(server.url, b"next", client=client).run().status_code == 200
 
     @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
-    def test_environment(self, variable, monkeypatch, fresh_default_client):
+    def test_the_default_client_reads_the_environment(self, variable, monkeypatch, fresh_default_client):
         """The default client honours the proxy variables."""
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
             monkeypatch.delenv(name, raising=False)
@@ -536,8 +536,8 @@ class TestProxies:
             assert upload(server.url, b"data").run().status_code == 200
             assert proxy.connections == 1
 
-    def test_https_environment(self, monkeypatch, fresh_default_client):
-        """HTTPS_PROXY is for https alone."""
+    def test_https_proxy_is_for_https_only(self, monkeypatch, fresh_default_client):
+        """HTTPS_PROXY is for https only."""
         monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9/")
         monkeypatch.delenv("HTTP_PROXY", raising=False)
         monkeypatch.delenv("ALL_PROXY", raising=False)
@@ -546,8 +546,8 @@ class TestProxies:
             with pytest.raises(httpx.ConnectError):
                 upload(server.url.replace("http:", "https:"), b"data").run()
 
-    def test_no_proxy(self, monkeypatch, fresh_default_client):
-        """NO_PROXY is an exception from the others."""
+    def test_no_proxy_is_an_exception(self, monkeypatch, fresh_default_client):
+        """NO_PROXY is an exception from the other variables."""
         monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9/")
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         with Server(Connection.serve) as server:
@@ -555,8 +555,8 @@ class TestProxies:
 
 
 class TestDefaultClient:
-    def test_is_shared(self):
-        """Threads that use it first at the same time get the same one."""
+    def test_threads_share_it(self):
+        """Threads that first use it at the same time get the same client."""
         barrier = threading.Barrier(8)
         seen: list[client_module.DefaultClient] = []
 
@@ -572,7 +572,7 @@ class TestDefaultClient:
         assert len(set(map(id, seen))) == 1
         assert isinstance(seen[0], client_module.DefaultClient)
 
-    def test_stores_no_cookies(self, fresh_default_client):
+    def test_it_stores_no_cookies(self, fresh_default_client):
         """A cookie that one server sets is not sent by the next upload."""
         heads: list[bytes] = []
 
@@ -587,8 +587,8 @@ class TestDefaultClient:
             upload(server.url, b"data").run()
         assert header(heads[1], b"cookie") is None
 
-    def test_follows_no_redirects(self, fresh_default_client):
-        """Like httpx, it follows none unless told."""
+    def test_it_follows_no_redirects(self, fresh_default_client):
+        """Like httpx, it follows no redirects by default."""
 
         def script(connection: Connection) -> None:
             connection.read_body(connection.read_head())
@@ -598,7 +598,7 @@ class TestDefaultClient:
             assert upload(server.url, b"data").run().status_code == 302
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-    def test_is_made_anew_after_a_fork(self):
+    def test_a_forked_child_makes_its_own(self):
         """A forked child does not use its parent's connections."""
         script = f"""
 import os, sys
@@ -623,8 +623,8 @@ with Server(lambda connection: [connection.serve() for _ in range(3)]) as server
         )
         assert done.stdout == "2\n", done.stderr
 
-    def test_is_closed_at_exit(self):
-        """A script that has uploaded ends without a word about an open socket."""
+    def test_it_is_closed_at_exit(self):
+        """A script that has uploaded ends without a warning about an open socket."""
         script = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
@@ -645,8 +645,8 @@ with Server(Connection.serve) as server:
 class TestOtherClients:
     @pytest.mark.parametrize("module", [httpx, httpx2])
     @both
-    def test_plain(self, module, tls):
-        """A plain httpx.Client and an httpx2.Client upload, with progress by what was handed over."""
+    def test_plain_clients_upload(self, module, tls):
+        """A plain httpx.Client and an httpx2.Client upload; progress counts the bytes handed over."""
         with (
             Server(Connection.serve, tls=tls) as server,
             module.Client(verify=client_context(), trust_env=False) as plain,
@@ -658,7 +658,7 @@ class TestOtherClients:
         assert [item.sent for item in observed.progress] == sorted({item.sent for item in observed.progress})
 
     @pytest.mark.parametrize("module", [httpx, httpx2])
-    def test_plain_aborts_at_the_next_piece(self, module):
+    def test_an_abort_takes_effect_at_the_next_piece(self, module):
         """Disposing an upload through a plain client takes effect at the next piece of the body."""
         with (
             Server(lambda connection: connection.read(1 << 40)) as server,
@@ -677,8 +677,8 @@ class TestOtherClients:
             running.join()
             assert not running.observed.ended
 
-    def test_plain_aborts_at_the_next_piece_of_the_response(self):
-        """Disposing an upload whose response goes on and on ends it at the next piece of that."""
+    def test_an_abort_takes_effect_at_the_next_piece_of_the_response(self):
+        """Disposing an upload with an endless response ends it at the next piece of the response."""
         going = threading.Event()
 
         def script(connection: Connection) -> None:
@@ -695,7 +695,7 @@ class TestOtherClients:
             running.join()
             server.errors.clear()
 
-    def test_requests_that_are_no_uploads(self, client):
+    def test_other_requests_go_through_the_transport(self, client):
         """Other requests go through an UploadTransport as through httpx's own."""
 
         def script(connection: Connection) -> None:
@@ -708,8 +708,8 @@ class TestOtherClients:
             assert client.get(server.url).text == "two"
             assert server.connections == 1
 
-    def test_requests_of_an_observer(self, client):
-        """What an observer sends through the same client is none of the upload's business, even after a dispose."""
+    def test_an_observers_own_request_is_separate(self, client):
+        """A request that an observer sends through the same client is not part of the upload, even after a dispose."""
         answers: list[str] = []
         subscription = SerialDisposable()
 
@@ -738,8 +738,8 @@ class TestOtherClients:
         assert not observed.ended
 
     @pytest.mark.skipif(sys.platform == "win32", reason="no Unix sockets in Python there")
-    def test_unix_socket(self):
-        """Uploads go over a Unix socket, with progress by what was handed over."""
+    def test_uploads_go_over_a_unix_socket(self):
+        """Uploads go over a Unix socket; progress counts the bytes handed over."""
         with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
             path = f"{folder}/s"
             listener.bind(path)
@@ -758,15 +758,15 @@ class TestOtherClients:
             thread.join()
         assert observed.progress[-1].percent == 100
 
-    def test_keywords_are_those_of_httpx(self):
-        """UploadTransport takes the keywords of httpx.HTTPTransport, in their order."""
+    def test_the_keywords_are_those_of_httpx(self):
+        """UploadTransport takes the keywords of httpx.HTTPTransport, in the same order."""
         import inspect
 
         ours = list(inspect.signature(UploadTransport).parameters)
         assert ours == list(inspect.signature(httpx.HTTPTransport).parameters)
 
-    def test_local_address_and_socket_options(self):
-        """The connection is made from the address and with the options that were given."""
+    def test_local_address_and_socket_options_are_used(self):
+        """The connection uses the given local address and socket options."""
         peers: list[Any] = []
 
         def script(connection: Connection) -> None:
@@ -783,8 +783,8 @@ class TestOtherClients:
             assert upload(server.url, LARGE, client=client).run().status_code == 200
         assert peers[0][0] == "127.0.0.1"
 
-    def test_untrusted_certificate(self):
-        """A certificate that is not trusted is a ConnectError that says so, with nothing sent."""
+    def test_an_untrusted_certificate_is_a_connect_error(self):
+        """An untrusted certificate is a ConnectError that says so, with nothing sent."""
         with (
             Server(Connection.serve, tls=True) as server,
             httpx.Client(transport=UploadTransport()) as client,
@@ -795,7 +795,7 @@ class TestOtherClients:
 
 
 class Http2Server:
-    """An HTTP/2 server over TLS, by h2: reads every upload whole and answers with its number of bytes."""
+    """An HTTP/2 server over TLS, by h2: reads every upload and answers with its number of bytes."""
 
     def __init__(self) -> None:
         from support.scripted_server import authority
@@ -813,7 +813,7 @@ class Http2Server:
         sock = self.context.wrap_socket(connection.sock, server_side=True)
         connection.sock = sock
         state = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
-        # Credit for all that the tests send. Of two threads that wait for credit at the same time, one may wait for
+        # Credit for all that the tests send. If two threads wait for credit at the same time, one may wait for
         # ever in httpcore, with httpx's own transport too: github.com/pydantic/httpx2/issues/1133.
         state.initiate_connection()
         state.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 64 * MIB})
@@ -842,7 +842,7 @@ class TestHttp2:
         return httpx.Client(transport=UploadTransport(http2=True, verify=context))
 
     def test_uploads_share_a_connection(self):
-        """With http2=True, uploads at the same time go through one connection, each whole."""
+        """With http2=True, simultaneous uploads use one connection, and each is complete."""
         with Server(Http2Server()) as server, self.client() as client:
             url = f"https://localhost:{server.port}/"
             first, go_on = self.held_upload(url, client)
@@ -857,10 +857,10 @@ class TestHttp2:
             go_on.set()
             assert first.observed.wait().response.http_version == "HTTP/2"
             first.join()
-            assert server.connections == 2  # on the first, HTTP/2 was agreed
+            assert server.connections == 2  # HTTP/2 was agreed on the first
 
-    def test_abort_leaves_siblings_unharmed(self):
-        """An abort takes effect at the next piece, and the other uploads of the connection go on."""
+    def test_an_abort_leaves_siblings_unharmed(self):
+        """An abort takes effect at the next piece, and the other uploads of the connection continue."""
         with Server(Http2Server()) as server, self.client() as client:
             url = f"https://localhost:{server.port}/"
             aborted, go_on = self.held_upload(url, client)
@@ -871,10 +871,10 @@ class TestHttp2:
             aborted.join()
             sibling.join()
             assert not aborted.observed.ended
-            assert server.connections == 2  # on the first, HTTP/2 was agreed
+            assert server.connections == 2  # HTTP/2 was agreed on the first
 
-    def test_end_of_one_leaves_the_sending_of_another_alone(self):
-        """Uploads that end on a shared connection do not make one that is sending begin again."""
+    def test_the_end_of_one_upload_does_not_restart_another(self):
+        """An upload that ends on a shared connection does not restart another that is sending."""
         with Server(Http2Server()) as server, self.client() as client:
             url = f"https://localhost:{server.port}/"
             large, go_on = self.held_upload(url, client)
@@ -884,7 +884,7 @@ class TestHttp2:
             assert large.observed.wait().response.status_code == 200
             assert {item.attempt for item in large.observed.progress} == {1}
             large.join()
-            assert server.connections == 2  # on the first, HTTP/2 was agreed
+            assert server.connections == 2  # HTTP/2 was agreed on the first
 
     def held_upload(self, url: str, client: httpx.Client) -> tuple[Running, threading.Event]:
         """An upload that keeps its connection busy (httpcore drops an idle one that has frames to read)."""
