@@ -99,7 +99,7 @@ def check_headers(headers: Any) -> list[tuple[bytes, bytes]]:
     except (TypeError, AttributeError) as error:
         raise TypeError(f"headers: expected a mapping of str to str, or a list of pairs: {error}") from error
     except UnicodeEncodeError as error:
-        raise ValueError(f"headers: only ASCII may stand in a str: {error.object!r}") from error
+        raise ValueError(f"headers: a str may contain only ASCII: {error.object!r}") from error
     except ValueError as error:
         raise ValueError(f"headers: expected a mapping, or a list of pairs: {error}") from error
     for key, value in items:

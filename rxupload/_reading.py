@@ -54,7 +54,9 @@ def _too_large(limit: int) -> str:
 def _coding(response: Any) -> str:
     codings = [each.strip().lower() for each in response.headers.get("content-encoding", "").split(",")]
     if len(codings) > 1:
-        raise httpx.DecodingError(f"The response has {len(codings)} content codings, and one is accepted")
+        raise httpx.DecodingError(
+            f"The response has {len(codings)} content codings, but only one is accepted"
+        )
     (coding,) = codings
     asked_for = response.request.headers.get("accept-encoding", "").lower()
     if coding in ("br", "zstd") and coding not in asked_for:

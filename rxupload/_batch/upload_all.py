@@ -125,7 +125,7 @@ class UploadAll(Observable[BatchEvent]):
         if isinstance(self._uploads, Iterator):
             if self._is_drawn_from:
                 raise RuntimeError(
-                    "uploads: an iterator can be gone through once; pass a list for a second batch"
+                    "uploads: an iterator can be used only once; pass a list for a second batch"
                 )
             self._is_drawn_from = True
 

@@ -59,8 +59,8 @@ class ObservableSource(Source):
         stream = ObservableReader(self._observable, self._label, owner, self._heard)
         if self._is_hot and stream.was_empty:
             raise RuntimeError(
-                f"{self._label} completed before the upload listened, and what it had given is lost; give a "
-                "ReplaySubject, or begin to feed it with the first Progress"
+                f"{self._label} completed before the upload listened, so its items are lost; give a "
+                "ReplaySubject, or feed it only from the first Progress on"
             )
         return stream
 
@@ -77,7 +77,7 @@ class ObservableReader(Flow, abc.ObserverBase[Any]):
         """Subscribe. Wait until `subscribe` has returned or an item has come. The first item sets `heard`.
 
         Raises:
-            Exception: What the Observable has ended with by then, or the upload's reason to stop.
+            Exception: The Observable's error, if it has already failed, or the upload's reason to stop.
         """
         self._source = source
         self._label = label
@@ -85,11 +85,11 @@ class ObservableReader(Flow, abc.ObserverBase[Any]):
         self._heard = heard
         self._worker = threading.get_ident()
         self._subscription = SingleAssignmentDisposable()
-        self._subscriber: int | None = None  # the thread that is inside the Observable's subscribe()
+        self._subscriber: int | None = None  # the thread that runs the Observable's subscribe()
 
         self._changed = threading.Condition()  # guards what follows
-        self._has_begun = False  # subscribe() has returned, or something has come
-        self._has_ended = False  # what comes now is dropped
+        self._has_begun = False  # subscribe() has returned, or an item has come
+        self._has_ended = False  # further items are dropped
         self._error: BaseException | None = None  # why it has
         self._buffer = bytearray()
         self._items = 0

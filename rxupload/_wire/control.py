@@ -1,4 +1,4 @@
-"""What the wire asks and tells its caller: may I send, must I stop, this has arrived, a head has come."""
+"""Defines what the wire asks its caller (may I send, must I stop) and reports to it (bytes arrived, a head came)."""
 
 from __future__ import annotations
 

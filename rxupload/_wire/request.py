@@ -138,7 +138,7 @@ class Framing(NamedTuple):
                     is_last = is_last or b"close" in [option.strip(b" \t") for option in options]
         if codings and (lengths or codings != [b"chunked"]):
             raise httpx.LocalProtocolError(
-                "A request's Transfer-Encoding is chunked, and stands in place of a Content-Length"
+                "A request's Transfer-Encoding must be chunked, and excludes a Content-Length"
             )
         length = lengths.pop() if lengths else None
         if length is not None and (lengths or not _LENGTH.fullmatch(length)):
