@@ -199,6 +199,8 @@ class Batch:
         if self.call_soon is not None and self._throttling.throttle is not None:
             with self._room:
                 self._wait_for(lambda: self._stopped)
+            if is_closed(self._scheduler):
+                self._throttling.dispose()  # the closed loop will never do it
 
     def draw(self) -> None:
         """Draw uploads and start them. In place, return when there is no room; on a thread, wait for room."""
@@ -219,7 +221,6 @@ class Batch:
         """Wait with `_room` held until a condition is true. Return False if the observer's loop has closed."""
         while not wait_for(self._room, condition, self._look_at()):
             if is_closed(self._scheduler):
-                self._throttling.dispose()  # the closed loop will never do it
                 return False
         return True
 

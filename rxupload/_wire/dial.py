@@ -31,9 +31,8 @@ SocketOption: TypeAlias = (
 Resolve: TypeAlias = Callable[[str, int, Clock, Control, float], Sequence[Address]]
 MakeSocket: TypeAlias = Callable[[int, int, int], socket.socket]
 
-ATTEMPT_DELAY = (
-    0.25  # seconds between two attempts to connect: the "Connection Attempt Delay" of RFC 8305, section 5
-)
+# Seconds between two attempts to connect: the "Connection Attempt Delay" of RFC 8305, section 5.
+ATTEMPT_DELAY = 0.25
 RETRY_DELAY = 0.5  # seconds before the second retry, doubled for each later one, as in httpcore
 
 _FIRST_LOOK, _LAST_LOOK = (
