@@ -32,6 +32,7 @@ from support.fault_scenarios import (
 )
 from support.scripted_proxies import socks_proxy
 from support.scripted_server import PATIENCE, Connection, Server
+from support.threads import no_thread_left
 
 from rxupload import File, Progress, UploadTimeout, UploadTransport, upload
 from rxupload._wait import READ, SystemClock
@@ -415,9 +416,10 @@ class TestLeftOver:
         path = tmp_path / "file"
         path.write_bytes(bytes(1 << 20))
         upload_and_abort_half(path, 8)  # warm up: create what is created once
-        before = threading.enumerate(), open_files()
-        upload_and_abort_half(path, count)
-        assert (threading.enumerate(), open_files()) == before
+        before = open_files()
+        with no_thread_left():
+            upload_and_abort_half(path, count)
+        assert open_files() == before
 
 
 def open_files() -> set[str]:
