@@ -419,7 +419,7 @@ def test_rule_6_last_event_of_a_slow_listener(film, server):
         request.read(3 * MIB)
         time.sleep(0.06)  # longer than the interval of events, so that some are missed
     request.read_all()
-    while task.state != "waiting":  # no callback but a listener's tells of this state
+    while task.state != "waiting":  # no other callback reports this state
         time.sleep(0.01)
     request.respond()
     go_on.set()
