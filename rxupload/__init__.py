@@ -1,4 +1,4 @@
-"""HTTP file uploads as reactivex Observables: progress that tells the truth, and abort at any moment.
+"""HTTP file uploads as reactivex Observables, with truthful progress and an abort at any moment.
 
 ::
 
@@ -6,8 +6,8 @@
 
     response = upload("http://127.0.0.1:8000/photos", "beach.jpg").run()
 
-Begin with `help(rxupload.upload)`. `rxupload.upload_all` is for many files, `rxupload.operators` for retries, bars and
-rates, `rxupload.uploadtask` for callbacks, and `rxupload.receiver` for a server to try it all on.
+Start with `help(rxupload.upload)`. `rxupload.upload_all` uploads many files. `rxupload.operators` has retries, progress
+bars and rates. `rxupload.uploadtask` has callbacks. `rxupload.receiver` is a server to try it all on.
 """
 
 import importlib as _importlib
@@ -68,7 +68,7 @@ __all__ = [
     "upload_all",
 ]
 
-# What not every program needs is loaded when it is first asked for.
+# Loaded on first use, because many programs do without.
 _LOADED_LATER = {
     "Client": "_client",
     "HTTPClient": "_client",

@@ -1,4 +1,4 @@
-"""`python -m rxupload`: the same as the command `rxupload`."""
+"""Runs the command `rxupload` for `python -m rxupload`."""
 
 import sys
 

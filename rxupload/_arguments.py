@@ -1,4 +1,4 @@
-"""Checks that several doors share: each returns the value or raises an error that names the argument."""
+"""Checks arguments for several modules. Each check returns the value, or raises an error that names the argument."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reactivex import Observable, abc
 HeaderTypes = (
     Mapping[str, str] | Mapping[bytes, bytes] | Sequence[tuple[str, str]] | Sequence[tuple[bytes, bytes]]
 )
-"""Request headers, as httpx takes them; an `httpx.Headers` is one of these too."""
+"""Request headers in any form that httpx takes, `httpx.Headers` included."""
 
 
 RateLimit: TypeAlias = float | Observable[float | None] | None
@@ -28,22 +28,22 @@ _NOT_IN_A_FIELD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, se
 
 
 def wrong_type(argument: str, expected: str, value: object) -> TypeError:
-    """Return the error for a value of another type than expected."""
+    """Return the error for a value of the wrong type."""
     return TypeError(f"{argument}: expected {expected}, got {type(value).__name__}")
 
 
 @lru_cache(maxsize=32)
 def parse_url(text: str) -> httpx.URL:
-    """Parse an address, which costs more than the rest of the checks; uploads of many files have the same.
+    """Parse a URL, with a cache: parsing costs more than all other checks, and many uploads have the same URL.
 
     Raises:
-        httpx.InvalidURL: It is none.
+        httpx.InvalidURL: The text is not a URL.
     """
     return httpx.URL(text)
 
 
 def check_client(client: object) -> None:
-    """Refuse what is no client."""
+    """Raise TypeError for anything but a synchronous client."""
     if isinstance(client, type):
         raise TypeError(
             f"client: expected an httpx.Client, got the class {client.__name__}; call it to make one"
@@ -57,7 +57,7 @@ def check_client(client: object) -> None:
 
 
 def check_name(argument: str, value: object) -> str:
-    """Return the value if it is a str that is not empty."""
+    """Return the value if it is a non-empty str."""
     if not isinstance(value, str):
         raise wrong_type(argument, "a str", value)
     if not value:
@@ -66,13 +66,13 @@ def check_name(argument: str, value: object) -> str:
 
 
 def check_scheduler(scheduler: object) -> None:
-    """Refuse what is neither a scheduler nor None."""
+    """Raise TypeError for anything but a scheduler or None."""
     if scheduler is not None and not isinstance(scheduler, abc.SchedulerBase):
         raise wrong_type("scheduler", "a reactivex scheduler or None", scheduler)
 
 
 def check_method(method: object) -> str:
-    """Return the request method, if it is one."""
+    """Return the request method if it is a token (RFC 9110, section 9.1)."""
     if not isinstance(method, str):
         raise wrong_type("method", "a str", method)
     if not _TOKEN.fullmatch(method.encode("utf-8", "replace")):
@@ -81,7 +81,7 @@ def check_method(method: object) -> str:
 
 
 def check_seconds(argument: str, value: object, *, zero: bool = True) -> float:
-    """Return the seconds; 0 only where zero is True."""
+    """Return the seconds. 0 is valid only if `zero` is True."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise wrong_type(argument, "a number of seconds", value)
     if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
@@ -91,7 +91,7 @@ def check_seconds(argument: str, value: object, *, zero: bool = True) -> float:
 
 
 def check_headers(headers: Any) -> list[tuple[bytes, bytes]]:
-    """Return the headers as they go out, if they may."""
+    """Return the headers in the form in which they are sent, if all of them are valid."""
     if headers is None:
         return []
     try:
@@ -99,7 +99,7 @@ def check_headers(headers: Any) -> list[tuple[bytes, bytes]]:
     except (TypeError, AttributeError) as error:
         raise TypeError(f"headers: expected a mapping of str to str, or a list of pairs: {error}") from error
     except UnicodeEncodeError as error:
-        raise ValueError(f"headers: only ASCII may stand in a str: {error.object!r}") from error
+        raise ValueError(f"headers: a str may contain only ASCII: {error.object!r}") from error
     except ValueError as error:
         raise ValueError(f"headers: expected a mapping, or a list of pairs: {error}") from error
     for key, value in items:
@@ -111,11 +111,11 @@ def check_headers(headers: Any) -> list[tuple[bytes, bytes]]:
 
 
 def check_content_type(content_type: str, argument: str = "content_type") -> None:
-    """Refuse what could not stand in a header line.
+    """Check that a content type fits into a header line.
 
     Raises:
-        TypeError: It is not a str.
-        ValueError: It is empty, or has a line break or another control character.
+        TypeError: The value is not a str.
+        ValueError: It is empty, or contains a line break or another control character.
     """
     if not isinstance(content_type, str):
         raise TypeError(f"{argument} must be a str, not {type(content_type).__name__}")
@@ -124,12 +124,12 @@ def check_content_type(content_type: str, argument: str = "content_type") -> Non
 
 
 def check_rate_limit(value: object) -> Any:
-    """Return the value if it can be a `rate_limit`."""
+    """Return the value if it is a valid `rate_limit`."""
     return value if value is None or isinstance(value, abc.ObservableBase) else check_rate(value)
 
 
 def check_rate(value: object) -> float:
-    """Return the bytes per second, if they can be."""
+    """Return the bytes per second, if they are valid."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(
             "rate_limit: expected a number of bytes per second, an Observable of them, or None, "
@@ -148,7 +148,7 @@ def check_rate(value: object) -> float:
 
 
 def check_pause(value: object) -> Any:
-    """Return the value if it can be a `pause`."""
+    """Return the value if it is a valid `pause`."""
     if value is not None and not isinstance(value, abc.ObservableBase):
         raise TypeError(
             f"pause: expected an Observable of bool, such as a BehaviorSubject, or None, got {type(value).__name__}"

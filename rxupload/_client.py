@@ -1,4 +1,4 @@
-"""`Client`, an httpx client whose connections are of the wire, and the default client that uploads share."""
+"""`Client`, an httpx client that uses our transport, and the default client that uploads share."""
 
 from __future__ import annotations
 
@@ -27,40 +27,40 @@ TimeoutTypes: TypeAlias = (
     float | tuple[float | None, float | None, float | None, float | None] | httpx.Timeout | None
 )
 
-# A server may take minutes after the last byte (a virus scan, a copy to another store) before it answers.
+# After the last byte, a server may take minutes to answer: it scans for viruses, or copies to another store.
 _TIMEOUT = httpx.Timeout(connect=30.0, write=60.0, read=600.0, pool=None)
 
 
 class HTTPClient(Protocol):
-    """What a client must offer: `httpx.Client` does, and `httpx2.Client`.
+    """The methods that a client must have. `httpx.Client` and `httpx2.Client` have them.
 
-    One that has `timeout`, `headers` and `stream` as httpx's is asked by `stream`, for some clients add a token there;
-    but for another origin by `build_request` and `send`, with `auth=None` where `send` takes it.
+    If a client also has `timeout`, `headers` and `stream` like httpx's, the upload uses `stream`, because some clients
+    add a token there. A redirect to another origin always uses `build_request` and `send`, with `auth=None` if `send`
+    takes it.
     """
 
     def build_request(self, method: str, url: Any, *, content: Any = ..., headers: Any = ...) -> Any:
         """Return a request that carries the client's own defaults, with `headers`, `url`, `extensions`."""
 
     def send(self, request: Any, *, stream: bool = ..., follow_redirects: Any = ...) -> Any:
-        """Send it, and return the response with its body still unread."""
+        """Send the request, and return the response with its body unread."""
 
 
 class Client(httpx.Client):
-    """An `httpx.Client` for uploads, with all its keywords: auth, headers, timeouts, TLS settings, proxies.
+    """An `httpx.Client` for uploads, with the same keywords: auth, headers, timeouts, TLS settings, proxies.
 
     ::
 
         with rxupload.Client(verify=context, auth=("user", "password"), timeout=60) as client:
             upload("https://example.org/photos", "beach.jpg", client=client).run()
 
-    Its connections are those of `UploadTransport`, and it heeds the proxy environment variables: HTTP_PROXY,
-    HTTPS_PROXY, ALL_PROXY and NO_PROXY, in which hosts, addresses of both families and networks (CIDR) are understood.
-    The variables are read when the client is made. `mounts` go before them, as in httpx; a mount that is None is
-    reached without a proxy. Unlike httpx's, its time limits are made for uploads: 30 s for a connection, 60 s for the
-    server to take a byte, 600 s for the response, unless `timeout` says otherwise.
+    It uses `UploadTransport`. It reads the proxy environment variables when it is made: HTTP_PROXY, HTTPS_PROXY,
+    ALL_PROXY and NO_PROXY. NO_PROXY may contain hosts, IPv4 and IPv6 addresses, and networks (CIDR). `mounts` take
+    precedence, as in httpx. A mount of None means no proxy. The default time limits suit uploads, unlike httpx's: 30 s
+    for a connection, 60 s for the server to take a byte, 600 s for the response.
 
     Raises:
-        TypeError: `transport` is given: it would replace what this class is for.
+        TypeError: `transport` is given, which would replace `UploadTransport`.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ _logger = logging.getLogger("rxupload")
 
 
 class DefaultClient:
-    """What uploads without a client of their own need of one, and no more: no cookies, and no limit on connections."""
+    """The client of uploads that have none: it stores no cookies, and does not limit the number of connections."""
 
     follow_redirects = False
     max_redirects = 20
@@ -169,9 +169,9 @@ class DefaultClient:
         *,
         stream: bool = True,
         follow_redirects: bool = False,
-        auth: None = None,  # noqa: ARG002 - there is none but the address's
+        auth: None = None,  # noqa: ARG002 - only the URL can have credentials
     ) -> httpx.Response:
-        """Send it, and return the response with its body still unread."""
+        """Send the request, and return the response with its body unread."""
         assert stream
         assert not follow_redirects
         url = request.url
@@ -182,14 +182,14 @@ class DefaultClient:
         response.request = request
         response.elapsed = timedelta(seconds=time.perf_counter() - since)
         if _logger.isEnabledFor(logging.INFO):
-            address = url.copy_with(userinfo=b"", query=None, fragment=None)  # those may hold secrets
+            address = url.copy_with(userinfo=b"", query=None, fragment=None)  # these may contain secrets
             _logger.info(
                 "%s %s: %d %s", request.method, address, response.status_code, response.reason_phrase
             )
         return response
 
     def close(self) -> None:
-        """Close its connections; uploads that are under way fail."""
+        """Close all connections. Running uploads fail."""
         self._transport.close()
 
     def close_idle(self) -> None:
@@ -202,7 +202,7 @@ _client: DefaultClient | None = None
 
 
 def default_client() -> DefaultClient:
-    """Return the client that uploads without one of their own share; made on first use, from any thread."""
+    """Return the client that uploads without a client share. Any thread may call this; the first call makes it."""
     global _client  # noqa: PLW0603
     if (client := _client) is not None:
         return client
@@ -214,13 +214,13 @@ def default_client() -> DefaultClient:
 
 @atexit.register
 def _close_idle() -> None:
-    # Not those in use: tasks that still run are to end as aborted.
+    # Leave the connections in use open: running tasks must end as aborted, and not by an error.
     if _client is not None:
         _client.close_idle()
 
 
 def _forget_default_client() -> None:
-    """In a forked child: the connections are the parent's, and the lock may be held by a thread that is not here."""
+    """Start afresh in a forked child: the connections are the parent's, and a thread of it may have held the lock."""
     global _lock, _client  # noqa: PLW0603
     _lock = threading.Lock()
     _client = None

@@ -1,4 +1,4 @@
-"""The body as it is sent: its pieces for the wire, and bytes for clients whose transport is not ours."""
+"""Gives the body to a transport: as pieces to our own, and as bytes to a client with another one."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from ._sources import FileRange, Flow, Piece
 from ._transfer import Transfer
 from ._wait import Watched
 
-_SMALL = 128 * 1024  # bytes up to which pieces are joined
-_CHUNK = 896 * 1024  # bytes that are read at a time: with what was joined before, no piece exceeds 1 MiB
-_PACED = 64 * 1024  # bytes, at most, that a client gets at a time where there is a rate limit or a pause
-_PATIENCE = 0.05  # seconds for which small pieces are collected
+_SMALL = 128 * 1024  # pieces are joined up to so many bytes
+_CHUNK = 896 * 1024  # bytes to read at a time: joined with earlier ones, they stay below 1 MiB
+_PACED = 64 * 1024  # the most bytes that a client gets at a time, under a rate limit or a pause
+_PATIENCE = 0.05  # how many seconds to collect small pieces
 
 
 class Content(httpx.SyncByteStream):
-    """The body of one upload, which is sent once for each pass.
+    """The body of one upload. Each pass sends it once.
 
-    It has no `read` and no length, so httpx takes its pieces as they are and can iterate it again.
+    It has neither `read` nor a length, so httpx takes its pieces unchanged and can iterate over it again.
 
     Attributes:
-        length: Bytes of the whole body; None if it is unknown.
-        timeouts: The request's, which are clamped for a client that knows nothing of the upload's time limit.
+        length: Bytes of the whole body; None if unknown.
+        timeouts: The request's timeouts. They are shortened to the upload's time limit, which the client does not know.
     """
 
     def __init__(self, body: MultipartBody, transfer: Transfer) -> None:
@@ -35,7 +35,7 @@ class Content(httpx.SyncByteStream):
         self._pass: Generator[Piece] | None = None
 
     def pieces(self) -> Generator[Piece]:
-        """Begin a pass, and end the one before."""
+        """End the current pass, if any, and begin a new one."""
         self.end_pass()
         if self._body is None or self._transfer is None:
             raise RuntimeError("The upload has ended; subscribe to it again to send its body again")
@@ -45,7 +45,7 @@ class Content(httpx.SyncByteStream):
         return self._pass
 
     def __iter__(self) -> Iterator[bytes]:
-        """Begin a pass, as bytes of at most 1 MiB; each counts as sent when the next is asked for."""
+        """Begin a pass that yields at most 1 MiB at a time. Bytes count as sent when the client asks for the next."""
         pieces = self.pieces()
         transfer = self._transfer
         assert transfer is not None
@@ -58,16 +58,16 @@ class Content(httpx.SyncByteStream):
                 count += len(part)
                 transfer.meter.update(count)
         transfer.meter.settle(count)
-        transfer.clamp(self.timeouts)  # again, for the wait for the response
+        transfer.clamp(self.timeouts)  # again, because less time is left for the response
 
     def end_pass(self) -> None:
-        """End the pass that is under way, if one is."""
+        """End the current pass, if any."""
         if self._pass is not None:
             self._pass.close()
             self._pass = None
 
     def close(self) -> None:
-        """End the pass that is under way, if one is, and let go of all: a response may outlive its upload."""
+        """End the current pass, if any, and release all objects: a response may be kept long after its upload."""
         self.end_pass()
         self._body = self._transfer = None
 
@@ -81,7 +81,7 @@ def _chunks(pieces: Generator[Piece], transfer: Transfer) -> Generator[bytes]:
             pending.append(chunk)
             size += len(chunk)
         if pending and (size >= _SMALL or not chunk or transfer.clock.now() - since >= _PATIENCE):
-            yield b"".join(pending)  # a lone chunk is not copied
+            yield b"".join(pending)  # join does not copy a single chunk
             pending, size = [], 0
             since = transfer.clock.now()
         elif isinstance(chunk, _Nothing):
@@ -91,7 +91,7 @@ def _chunks(pieces: Generator[Piece], transfer: Transfer) -> Generator[bytes]:
 
 
 class _Nothing(bytes):
-    """No bytes for now, and what to wait for."""
+    """Stands for no bytes yet, and says what to wait for."""
 
     watched: tuple[tuple[Watched, int], ...] = ()
 

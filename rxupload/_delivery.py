@@ -1,7 +1,7 @@
-"""Where the notifications of one subscription go: which thread they come on, and in what order.
+"""Delivers the notifications of one subscription: on which thread, and in which order.
 
-reactivex neither serialises notifications nor says which thread they come on: that is its source's duty, and here it
-is done. Its AutoDetachObserver, which every subscription gets, drops what comes after a dispose.
+reactivex neither serialises notifications nor chooses their thread. The source has to, and this module does it.
+reactivex wraps every observer in its AutoDetachObserver, which drops notifications after a dispose.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ Observer = abc.ObserverBase[UploadEvent]
 
 
 class Delivery(Protocol):
-    """Brings the notifications of one transfer to its observer, one at a time and in order."""
+    """Delivers notifications to one observer, one at a time and in order."""
 
     def next(self, item: Any) -> None:
-        """One more item. Raises what the observer raises where that is known at once."""
+        """Deliver an item. If it does so at once, it raises what the observer raises."""
 
     def error(self, error: Exception) -> None:
-        """The end, with an error."""
+        """Deliver the end, with an error."""
 
     def completed(self) -> None:
-        """The end."""
+        """Deliver the end."""
 
 
 class Stoppable(Protocol):
-    """What a delivery tells when its observer or its loop fails: a transfer, or a batch of them."""
+    """A transfer or a batch, which a delivery stops when its observer or its loop fails."""
 
     def stop(self, reason: BaseException) -> None:
-        """End it for this reason."""
+        """End it with this reason."""
 
 
 class DirectDelivery:
-    """Delivers at once, on the worker's own thread: a slow observer holds up its own upload."""
+    """Delivers at once, on the worker's own thread. So a slow observer delays its own upload."""
 
     def __init__(self, observer: Observer, transfer: Transfer) -> None:
         self._observer = observer
         self._transfer = transfer
 
     def next(self, item: UploadEvent) -> None:
-        """Hand over an item; an observer that raises ends the transfer with its exception."""
+        """Deliver an item. If the observer raises, end the transfer with its exception."""
         try:
             self._observer.on_next(item)
         except BaseException as error:
@@ -56,18 +56,18 @@ class DirectDelivery:
             raise
 
     def error(self, error: Exception) -> None:
-        """Hand over the end, with an error."""
+        """Deliver the end, with an error."""
         self._observer.on_error(error)
 
     def completed(self) -> None:
-        """Hand over the end."""
+        """Deliver the end."""
         self._observer.on_completed()
 
 
 class LoopDelivery:
-    """Delivers in turns of an event loop, which is never blocked and never flooded.
+    """Delivers in turns of an event loop, without blocking or flooding it.
 
-    Progress that waits for its turn is replaced by newer Progress of the same pass, except its first item.
+    Newer Progress of the same pass replaces Progress that still waits for its turn, except the first item of the pass.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class LoopDelivery:
         self._call_soon = call_soon(scheduler)
         self._lock = Lock()
         self._waiting: list[Notification[Any]] = []
-        self._called = False  # a turn has been asked for and has not ended
+        self._called = False  # a turn is scheduled or running
 
     def next(self, item: Any) -> None:
         """Queue an item for the loop."""
@@ -107,7 +107,7 @@ class LoopDelivery:
             self._transfer.stop(Abandoned())
 
     def _turn(self) -> None:
-        # Only what was there when the turn began: a worker that is faster than the observer must not keep the loop.
+        # Deliver only what is there now: a worker that is faster than the observer must not keep the loop busy.
         with self._lock:
             batch, self._waiting = self._waiting, []
         for notification in batch:
@@ -124,7 +124,7 @@ class LoopDelivery:
         except BaseException as error:
             self._transfer.stop(error)
             if not isinstance(notification, OnNext):
-                raise  # from on_error or on_completed: nobody is left to tell but the loop
+                raise  # on_error or on_completed raised: only the loop is left to report it
             self._observer.on_error(cast("Exception", error))
             if not isinstance(error, Exception):
                 raise
@@ -144,9 +144,9 @@ def _replaces(new: Notification[Any], old: Notification[Any]) -> bool:
 
 
 class OneAtATimeDelivery:
-    """Delivers on the thread that brings an event, which holds a lock of its caller's.
+    """Delivers on the thread that brings an event. The caller's lock keeps other threads out.
 
-    An observer that itself causes another event is told of that when it has returned.
+    If the observer itself causes another event, that event is delivered after the observer has returned.
     """
 
     def __init__(self, observer: abc.ObserverBase[Any], stoppable: Stoppable) -> None:
@@ -156,15 +156,15 @@ class OneAtATimeDelivery:
         self._busy = False
 
     def next(self, item: Any) -> None:
-        """Hand over an item."""
+        """Deliver an item."""
         self._put(OnNext(item))
 
     def error(self, error: Exception) -> None:
-        """Hand over the end, with an error."""
+        """Deliver the end, with an error."""
         self._put(OnError(error))
 
     def completed(self) -> None:
-        """Hand over the end."""
+        """Deliver the end."""
         self._put(OnCompleted())
 
     def _put(self, notification: Notification[Any]) -> None:

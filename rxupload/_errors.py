@@ -1,6 +1,6 @@
-"""The exceptions of the library's own.
+"""Defines the library's own exceptions.
 
-Everything else an upload can end with keeps the type that its origin gave it: httpx's, or the system's.
+All other errors of an upload keep their original type: httpx's, or the system's.
 
     Exception
     ├── httpx.HTTPError
@@ -29,10 +29,11 @@ class UploadTimeout(httpx.TimeoutException):
 
 
 class SourceChanged(OSError):  # noqa: N818 (named as the event is)
-    """What was read is not as long as its size said.
+    """A source has another length than expected.
 
-    Raised when a file shrinks while it is read, and when a source gives more or fewer bytes than the size
-    declared for it. The server may have received a part of the body.
+    Raised when a file shrinks while it is read, when another file has replaced one of several before its turn, and when
+    a source gives more or fewer bytes than its declared size. A change in place is not noticed, nor are appended bytes.
+    The server may have received a part of the body.
     """
 
 
@@ -41,14 +42,14 @@ class UploadAborted(Exception):  # noqa: N818 (named as the event is)
 
 
 class ResponseTooLarge(httpx.RequestError):
-    """The response has more bytes, decoded, than `max_response_size`.
+    """The decoded response has more bytes than `max_response_size`.
 
-    The server has received the upload, or as much of it as it wanted. Trying again would bring the same response.
+    The server has received the upload, or as much of it as it wanted. Another attempt would get the same response.
     """
 
 
 class RedirectRefused(httpx.RequestError):
-    """The server redirects the upload to where it must not go.
+    """The server redirected the upload to an address that the library refuses.
 
-    Raised for a redirect from https to http, and for one to another origin with `follow_redirects="same-origin"`.
+    Raised for a redirect from https to http, and with `follow_redirects="same-origin"` for one to another origin.
     """

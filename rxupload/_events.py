@@ -1,4 +1,4 @@
-"""All that an observer may be told: an upload's progress and response, and the events of a batch."""
+"""Defines all items that an observer can get: an upload's progress and response, and the events of a batch."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from reactivex import Observable
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How much of the request body has gone.
+    """How much of the request body has been sent.
 
     Attributes:
-        sent: Bytes of the whole request body, form fields and part headers included. Through
-            `UploadTransport`, and so through the default client, these bytes have arrived: the peer's TCP
-            has acknowledged them. Through a plain httpx client they were handed to the system.
-        total: Bytes of the whole request body; None when a source's size is unknown.
-        attempt: Which pass over the body this is, from 1: a redirect (307, 308) or an auth challenge starts
-            the next one, and `sent` begins at 0 again.
+        sent: Bytes of the whole request body, including form fields and part headers. Through `UploadTransport`, and
+            so through the default client, they have arrived: the peer's TCP has acknowledged them. Through a plain
+            httpx client, the system has taken them.
+        total: Bytes of the whole request body; None if a source's size is unknown.
+        attempt: The number of the pass over the body, from 1. A redirect (301, 307, 308) or an auth challenge starts
+            the next pass, and `sent` starts at 0 again.
     """
 
     sent: int
@@ -35,7 +35,7 @@ class Progress:
 
     @property
     def percent(self) -> int | None:
-        """`fraction` in whole percent, rounded down, so that 100 means every byte; None if unknown."""
+        """`fraction` in whole percent, rounded down, so that 100 means every byte; None while the total is unknown."""
         if self.total is None:
             return None
         return self.sent * 100 // self.total if self.total else 100
@@ -46,12 +46,12 @@ UploadEvent = Progress | httpx.Response
 
 @dataclass(frozen=True, slots=True)
 class ItemProgress:
-    """One upload of a batch has progressed.
+    """Progress of one upload of a batch.
 
     Attributes:
         index: Its place in the iterable, from 0.
         upload: The upload itself, as the iterable gave it.
-        progress: How far it is.
+        progress: The upload's own Progress.
     """
 
     index: int
@@ -61,7 +61,7 @@ class ItemProgress:
 
 @dataclass(frozen=True, slots=True)
 class ItemDone:
-    """One upload of a batch has its response, whatever its status.
+    """One upload of a batch has its response, of any status.
 
     Attributes:
         index: Its place in the iterable, from 0.
@@ -80,8 +80,8 @@ class ItemFailed:
 
     Attributes:
         index: Its place in the iterable, from 0.
-        upload: The upload itself, as the iterable gave it: to try it again, say.
-        error: What it ended with.
+        upload: The upload itself, as the iterable gave it. Subscribe to it to try it again.
+        error: The error that ended it.
     """
 
     index: int
@@ -91,15 +91,15 @@ class ItemFailed:
 
 @dataclass(frozen=True, slots=True)
 class BatchProgress:
-    """How far a batch is as a whole.
+    """Progress of a batch as a whole.
 
     Attributes:
         done: Uploads that have a response.
         failed: Uploads that ended with an error.
-        running: Uploads that have begun and not ended.
-        sent: Bytes that have gone, of all of them. A new attempt takes back the bytes of the one before.
-        total: Bytes of all request bodies; None until the last upload was drawn and each total is known. An upload
-            that has ended without one counts with what it sent.
+        running: Uploads that have begun and have not ended.
+        sent: Bytes that all uploads have sent. It drops when an upload starts a new attempt.
+        total: Bytes of all request bodies; None until the last upload has been drawn and every running one has a
+            total. An upload that ended without a total counts with the bytes it sent.
     """
 
     done: int
@@ -116,10 +116,10 @@ class BatchSummary:
     Attributes:
         done: Uploads that have a response.
         failed: Uploads that ended with an error.
-        statuses: How many responses there were of each status.
-        errors: The uploads that failed, in the order of their ends.
-        sent: Bytes that have gone, of all of them.
-        seconds: How long it took.
+        statuses: The number of responses for each status.
+        errors: The uploads that failed, in the order in which they ended.
+        sent: Bytes that all uploads have sent.
+        seconds: How long the batch took, in seconds.
     """
 
     done: int

@@ -1,4 +1,4 @@
-"""When a Progress is due: byte counts come in, the Progress items of one upload go out."""
+"""Turns byte counts into the Progress items of one upload, and decides when one is due."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ._events import Progress
 class Meter:
     """Turns byte counts into the Progress items of one upload.
 
-    The first item of a pass (nothing sent) and the last (every byte) always come, others at most once per
-    `interval` seconds, and `sent` rises strictly from one to the next.
+    The first item of a pass (nothing sent) and the last (every byte) always come. Others come at most once per
+    `interval` seconds. Within a pass, `sent` rises strictly.
     """
 
     def __init__(
@@ -25,30 +25,30 @@ class Meter:
         self._emitted_at = 0.0
 
     def begin(self, total: int | None) -> None:
-        """The next pass over a body of `total` bytes begins."""
+        """Begin the next pass over a body of `total` bytes."""
         self._emit_item(Progress(0, total, self._last.attempt + 1))
 
     @property
     def has_begun(self) -> bool:
-        """Whether there was a first pass."""
+        """Whether the first pass has begun."""
         return self._last.attempt > 0
 
     def update(self, sent: int) -> None:
-        """So many bytes have gone: an item, if one is due."""
+        """Take the number of bytes sent so far. Emit an item if one is due."""
         if sent == self._last.total or self.is_due():
             self.settle(sent)
 
     def is_due(self) -> bool:
-        """Whether an item would come now, if anything has gone since the last one."""
+        """Whether `interval` seconds have passed since the last item."""
         return self._clock() - self._emitted_at >= self._interval
 
     def settle(self, sent: int) -> None:
-        """So many bytes have gone, and no more will: an item, unless the last one said so already."""
+        """Take the final number of bytes. Emit an item, unless the last one had the same number."""
         if sent > self._last.sent:
             self._emit_item(Progress(sent, self._last.total, self._last.attempt))
 
     def describe(self) -> str:
-        """How far it had got, for the text of an error."""
+        """Describe how much was sent, for the text of an error."""
         of_all = "" if self._last.total is None else f" of {self._last.total}"
         return f"{self._last.sent}{of_all} bytes of the body had gone"
 

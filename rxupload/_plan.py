@@ -1,4 +1,4 @@
-"""The checked arguments of `upload()`, which all subscriptions to it share."""
+"""Holds the checked arguments of `upload()`, which all its subscriptions share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PlannedPart:
-    """One file part, as the arguments describe it."""
+    """One file part, described by the arguments of `upload()`."""
 
     name: str
     filename: str
@@ -25,7 +25,7 @@ class PlannedPart:
     source: Source
 
     def open(self, owner: Owner, stack: ExitStack, *, is_next: bool) -> Part:
-        """Open the source, until the stack is closed."""
+        """Open the source. Closing the stack closes it."""
         reader = self.source.open(owner, is_next=is_next)
         stack.callback(reader.close)
         return Part(self.name, self.filename, self.content_type or guess_content_type(self.filename), reader)

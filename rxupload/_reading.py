@@ -1,4 +1,4 @@
-"""Reads a response whole, in bounded steps: an abort, the time limit and the limit of its size hold between them."""
+"""Reads a whole response in bounded steps, and checks for an abort and for the limits of time and size in between."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ import httpx
 from ._errors import ResponseTooLarge
 from ._transfer import Transfer
 
-_STEP = 64 * 1024  # bytes that are decoded at a time, to be counted
-_SLICE = (
-    1024  # bytes of an encoded body that the client's library decodes at a time: of deflate, to 1 MiB at most
-)
-_DECODED = ("gzip", "deflate")  # by us as well, to be counted
+_STEP = 64 * 1024  # bytes to decode at a time, to count them
+_SLICE = 1024  # bytes of an encoded body to pass to the client's library at a time; deflate makes 1 MiB of them at most
+_DECODED = ("gzip", "deflate")  # codings that we decode too, to count the bytes
 
 
 def read(response: Any, transfer: Transfer, limit: int | None) -> None:
-    """Read the response, so that its `content` is there, and let go of what it was read from.
+    """Read the response into its `content`, and release the stream that it came from.
 
     Raises:
         ResponseTooLarge: It has more than `limit` bytes, decoded.
-        httpx.DecodingError: It has more than one content coding, or one that was not asked for; or its gzip breaks off.
+        httpx.DecodingError: It has several content codings, or one that the request did not accept, or its gzip is cut
+            off.
         BaseException: The transfer's reason to stop.
     """
     library = sys.modules[type(response).__module__.partition(".")[0]]
@@ -35,7 +34,7 @@ def read(response: Any, transfer: Transfer, limit: int | None) -> None:
         response.stream = _watched(library)(response.stream, transfer, coding, limit)
         response.read()
     elif not _has_content(response):
-        return  # a hook of the client's had it for itself
+        return  # a hook of the client has consumed the stream
     if limit is not None and len(response.content) > limit:
         raise ResponseTooLarge(_too_large(limit))
     response.stream = getattr(library, "ByteStream", httpx.ByteStream)(response.content)
@@ -55,7 +54,9 @@ def _too_large(limit: int) -> str:
 def _coding(response: Any) -> str:
     codings = [each.strip().lower() for each in response.headers.get("content-encoding", "").split(",")]
     if len(codings) > 1:
-        raise httpx.DecodingError(f"The response has {len(codings)} content codings, and one is accepted")
+        raise httpx.DecodingError(
+            f"The response has {len(codings)} content codings, but only one is accepted"
+        )
     (coding,) = codings
     asked_for = response.request.headers.get("accept-encoding", "").lower()
     if coding in ("br", "zstd") and coding not in asked_for:
@@ -65,11 +66,11 @@ def _coding(response: Any) -> str:
 
 @cache
 def _watched(library: ModuleType) -> Any:
-    """A stream class of the response's own library, which asks its streams to be of its own."""
+    """Make a stream class for the response's library, which requires its own base class."""
     base: Any = getattr(library, "SyncByteStream", httpx.SyncByteStream)
 
     class Watched(base):  # type: ignore[misc]
-        """A response's stream that is looked after between its pieces."""
+        """A response's stream with checks between its pieces."""
 
         def __init__(self, stream: Any, transfer: Transfer, coding: str, limit: int | None) -> None:
             self._stream = stream
@@ -102,9 +103,9 @@ def _pieces(stream: Any, transfer: Transfer, coding: str, limit: int | None) -> 
 
 
 def _sliced(stream: Any, coding: str) -> Iterator[bytes]:
-    """The pieces, those of an encoded body in slices; the first of which has two bytes.
+    """Cut the pieces of an encoded body into slices. The first slice has at least two bytes.
 
-    httpx sees by the first bytes that it is given whether a deflate has a frame, whose head has two.
+    From these two bytes, httpx detects whether a deflate body has zlib's header.
     """
     held, is_first = b"", True
     for each in stream:
@@ -123,7 +124,7 @@ def _sliced(stream: Any, coding: str) -> Iterator[bytes]:
 
 
 class _Plain:
-    """Counts what is not encoded, or encoded as only the client's library knows."""
+    """Counts a body that is not encoded, or that only the client's library can decode."""
 
     is_wanted = True
     breaks_off = False
@@ -133,9 +134,9 @@ class _Plain:
 
 
 class _Counter:
-    """Says how many bytes an encoded body has, without holding them.
+    """Counts the decoded bytes of an encoded body, without keeping them.
 
-    What follows the end of the encoded body counts as it is, and is not handed on: zlib would keep it all.
+    Bytes after the end of the encoded body are counted undecoded. They are dropped, because zlib would keep them all.
 
     Attributes:
         is_wanted: Whether the last data belonged to the encoded body.
@@ -143,9 +144,8 @@ class _Counter:
 
     def __init__(self, coding: str) -> None:
         self._is_gzip = coding == "gzip"
-        self._is_raw_possible = (
-            coding == "deflate"
-        )  # some servers leave out zlib's frame (RFC 9110, section 8.4.1.2)
+        # Some servers omit zlib's header and checksum (RFC 9110, section 8.4.1.2).
+        self._is_raw_possible = coding == "deflate"
         self._decoder = zlib.decompressobj(zlib.MAX_WBITS if coding == "deflate" else zlib.MAX_WBITS | 16)
         self._has_begun = False
         self._is_broken = False
@@ -153,11 +153,11 @@ class _Counter:
 
     @property
     def breaks_off(self) -> bool:
-        """Whether there is more to come. Of deflate this is not asked: some servers leave out its last bytes."""
+        """Whether the gzip is cut off. Deflate is never checked: some servers omit its last bytes."""
         return self._is_gzip and self._has_begun and not self._decoder.eof and not self._is_broken
 
     def sizes(self, data: bytes) -> Iterator[int]:
-        """The bytes that these give, step by step; what is wrong with them is the client's library's to say."""
+        """Yield the decoded size of the data, step by step. Ignore errors: the client's library reports them."""
         self._has_begun = self._has_begun or bool(data)
         if self._decoder.eof:
             self.is_wanted = False

@@ -1,11 +1,12 @@
-"""Redirects, hop by hop, for every client: where the body may go next, and what must not go with it.
+"""Follows redirects for every client: decides where the body may go, and removes credentials for another origin.
 
-301, 307 and 308 send the body again with the method kept: an endpoint that moved must not turn an upload into a GET
-that answers 200. 302 and 303 become GET, as in browsers (WHATWG Fetch, "HTTP-redirect fetch"; RFC 9110, section 15.4).
+301, 307 and 308 send the body again with the same method. Otherwise an endpoint that has moved would turn an upload
+into a GET that answers 200. 302 and 303 become GET, as in browsers (WHATWG Fetch, "HTTP-redirect fetch"; RFC 9110,
+section 15.4).
 
-To another origin no credential of the first goes, and none of the client's. Where the Location itself names a user and
-a password, those are the server's own: they are sent to where it says, as curl does, and nowhere else. Those of the
-first address go on with it as long as the origin stays the same.
+Another origin gets no credential of the first request, and none of the client's. If the Location itself has a user and
+a password, the server chose them: they go to that address, as with curl, and nowhere else. The user and password of the
+first URL are kept while the origin stays the same.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _CREDENTIALS = (
     "token",
     "xsrf",
 )
-# It names the upload, so that the other origin can recognise a repetition.
+# It identifies the upload, so that the other origin can recognise a repeated request.
 _NO_CREDENTIALS = ("idempotency-key",)
 _OF_THE_BODY = ("content-type", "content-length", "transfer-encoding", "expect")
 _PORTS = {"http": 80, "https": 443}
@@ -53,12 +54,12 @@ class Hop:
     """One request of an upload.
 
     Attributes:
-        url: Where to.
+        url: The address.
         method: The request method.
         headers: The caller's headers.
-        has_body: Whether the body goes.
-        is_first: Whether no redirect has led here.
-        is_elsewhere: Whether it goes to another origin than the first, so that the client's credentials must not.
+        has_body: Whether it has the body.
+        is_first: Whether it is the first request, before any redirect.
+        is_elsewhere: Whether a redirect has led to another origin. Then the client's credentials are removed.
     """
 
     url: str
@@ -70,17 +71,17 @@ class Hop:
 
 
 def is_redirect(response: Any) -> bool:
-    """Whether it says where to go instead."""
+    """Whether the response is a redirect with a Location."""
     return response.status_code in (*_WITH_BODY, *_AS_GET) and "location" in response.headers
 
 
 def next_hop(hop: Hop, response: Any, follow: FollowRedirects) -> Hop:
-    """The request that a redirect asks for.
+    """Return the request that a redirect asks for.
 
     Raises:
-        RedirectRefused: It leads from https to http, or to another origin where that is not wanted.
-        httpx.RemoteProtocolError: It leads to an address that cannot be.
-        httpx.UnsupportedProtocol: It leads to something else than http or https.
+        RedirectRefused: It leads from https to http, or to another origin although `follow` is "same-origin".
+        httpx.RemoteProtocolError: Its address is invalid.
+        httpx.UnsupportedProtocol: Its scheme is neither http nor https.
     """
     here = httpx.URL(str(response.request.url))
     try:
@@ -98,18 +99,18 @@ def next_hop(hop: Hop, response: Any, follow: FollowRedirects) -> Hop:
 
 
 def is_of_the_location(error: Exception) -> bool:
-    """Whether a client fails because the Location cannot be: httpx reads it also where it is not to follow it."""
+    """Whether a client failed because of an invalid Location: httpx parses it even if it does not follow it."""
     return type(error).__name__ == "InvalidURL" or str(error).startswith("Invalid URL in location header")
 
 
 def wrong_location(hop: Hop | None = None) -> httpx.RemoteProtocolError:
-    """The error for an address that cannot be, with nothing of the address, for it may hold secrets."""
+    """Return the error for an invalid address. It does not quote the address, which may contain secrets."""
     request = None if hop is None else httpx.Request(hop.method, hop.url)
     return httpx.RemoteProtocolError("The server redirects to an address that cannot be", request=request)
 
 
 def next_request(hop: Hop, response: Any) -> Any:
-    """The request that a redirect asks for which is not followed, without its body; None where there can be none."""
+    """Return the request, without its body, for a redirect that is not followed; None if its address is invalid."""
     here = httpx.URL(str(response.request.url))
     try:
         there = _target(here, response.headers["location"])
@@ -122,8 +123,8 @@ def next_request(hop: Hop, response: Any) -> Any:
 
 
 def prepare(request: Any, hop: Hop) -> None:
-    """Take out of a redirected request what a client has put in that must not go with it."""
-    if str(request.url) != hop.url:  # the client's `params` would replace the query that the server asks for
+    """Remove what a client has added to a redirected request: its params, and credentials for another origin."""
+    if str(request.url) != hop.url:  # the client's `params` have replaced the query of the Location
         request.url = type(request.url)(hop.url)
     if not hop.has_body:
         for name in _OF_THE_BODY:
@@ -136,7 +137,7 @@ def prepare(request: Any, hop: Hop) -> None:
 
 
 def is_prepared_by(client: Any, hop: Hop) -> bool:
-    """Whether a client's defaults have nothing in them that must not go with this request."""
+    """Whether a client's defaults can all go with this request."""
     if hop.is_elsewhere or (getattr(client, "params", None) and not hop.is_first):
         return False
     unwanted = ("transfer-encoding",) if hop.has_body else _OF_THE_BODY
@@ -146,7 +147,7 @@ def is_prepared_by(client: Any, hop: Hop) -> bool:
 def _target(here: httpx.URL, location: str) -> httpx.URL:
     try:
         url = httpx.URL(location)
-        if url.scheme in _PORTS and not url.host:  # "https:///path": as httpx takes it
+        if url.scheme in _PORTS and not url.host:  # "https:///path": httpx takes the current host
             url = url.copy_with(host=here.host)
         there = here.join(url)
         if there.scheme in _PORTS:
@@ -197,7 +198,7 @@ def _after(hop: Hop, status: int, here: httpx.URL, there: httpx.URL) -> Hop:
 
 
 def _is_same_origin(one: httpx.URL, other: httpx.URL) -> bool:
-    """The same host from http to https, each on its own port, is no other."""
+    """Whether two addresses have the same origin. http to https on the same host and default ports counts as one."""
     if one.host != other.host or not {one.scheme, other.scheme} <= set(_PORTS):
         return False
     ports = (one.port or _PORTS[one.scheme], other.port or _PORTS[other.scheme])
@@ -214,5 +215,5 @@ def _stays_behind(name: bytes) -> bool:
 
 
 def _shown(url: httpx.URL) -> str:
-    """An address without what may be secret in it."""
+    """Return an address without the parts that may contain secrets."""
     return str(url.copy_with(userinfo=b"", query=None, fragment=None))

@@ -1,4 +1,4 @@
-"""`run()`: subscribe, wait for the end, and return the last item, for any pipeline."""
+"""`run()` subscribes to any Observable, waits for its end, and returns its last item."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ T = TypeVar("T")
 
 
 def run(source: Observable[T], scheduler: abc.SchedulerBase | None = None) -> T:
-    """Subscribe, wait for the end, and return the last item: like `Observable.run`, for any pipeline.
+    """Subscribe, wait for the end, and return the last item.
 
-    Unlike it, Ctrl-C (or whatever else the wait is broken off by) disposes the subscription before it propagates.
+    It works like `Observable.run`. In addition, Ctrl-C or any other exception that interrupts the wait disposes the
+    subscription before it propagates.
 
     Args:
         source: Any Observable.
-        scheduler: Handed to `subscribe`; None for a new thread.
+        scheduler: Passed to `subscribe`; None for a new thread.
 
     Raises:
-        Exception: What the source ended with.
-        SequenceContainsNoElementsError: If it completed without an item.
-        RuntimeError: If the scheduler is that of the event loop which this would block.
+        Exception: The source's error.
+        SequenceContainsNoElementsError: The source completed without an item.
+        RuntimeError: The scheduler's event loop runs on this thread, so that waiting would block it.
     """
     if not isinstance(source, abc.ObservableBase):
         raise TypeError(f"source: expected an Observable, got {type(source).__name__}")
@@ -70,7 +71,7 @@ def run(source: Observable[T], scheduler: abc.SchedulerBase | None = None) -> T:
 
 @contextmanager
 def _holding_ctrl_c() -> Iterator[None]:
-    """Hold Ctrl-C back until there is a subscription to dispose; a second one is not held."""
+    """Delay Ctrl-C until there is a subscription to dispose. A second Ctrl-C acts at once."""
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
         yield

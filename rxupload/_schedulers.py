@@ -1,8 +1,8 @@
-"""All that must be known of reactivex's schedulers: which of them may block, which have a loop, and how to reach it.
+"""Knows reactivex's schedulers: which of them may block, which have a loop, and how to call a function on it.
 
-An underscore name of another library stands only here. These cannot be avoided; `tests/test_schedulers.py` pins them:
+Only this module uses underscore names of other libraries. `tests/test_schedulers.py` pins those that it cannot avoid:
 
-| name                            | of             | what it says                           |
+| name                            | library        | meaning                                |
 |---------------------------------|----------------|----------------------------------------|
 | AsyncIOScheduler._loop          | reactivex 6.1  | which loop it is                       |
 | EventLoopScheduler._thread      | reactivex 6.1  | the thread that its work runs on       |
@@ -45,20 +45,20 @@ _BLOCKABLE = (
 
 
 def works_in_place(scheduler: abc.SchedulerBase) -> bool:
-    """Whether what is scheduled runs on the thread of whoever schedules it, or starts the clock."""
+    """Whether scheduled work runs on the thread that schedules it, or that starts the virtual clock."""
     return isinstance(scheduler, _IN_PLACE)
 
 
 def may_block(scheduler: abc.SchedulerBase) -> bool:
-    """Whether an upload may block the scheduler: it has a thread for each piece of work, or works in place.
+    """Whether an upload may block the scheduler, because it has a thread for each piece of work or works in place.
 
-    All others have one thread or loop for everything that is scheduled on them.
+    All other schedulers have one thread or loop for all their work.
     """
     return isinstance(scheduler, _BLOCKABLE)
 
 
 def makes_threads(scheduler: abc.SchedulerBase) -> bool:
-    """Whether it starts an ordinary thread for each piece of work, in whose place one of the library's is as good."""
+    """Whether it starts an ordinary thread for each piece of work, so that one of the library's threads can do it."""
     return (
         isinstance(scheduler, NewThreadScheduler)
         and type(scheduler).schedule is NewThreadScheduler.schedule
@@ -67,7 +67,7 @@ def makes_threads(scheduler: abc.SchedulerBase) -> bool:
 
 
 def timers(scheduler: abc.SchedulerBase | None) -> abc.SchedulerBase:
-    """Where to wait: the first two would block to do so, and the third holds a thread until the time is up."""
+    """Return a scheduler for timers. The first two here would block, and the third would hold a thread for the wait."""
     if scheduler is None or isinstance(
         scheduler, (ImmediateScheduler, TrampolineScheduler, NewThreadScheduler)
     ):
@@ -76,14 +76,14 @@ def timers(scheduler: abc.SchedulerBase | None) -> abc.SchedulerBase:
 
 
 def is_closed(scheduler: abc.SchedulerBase | None) -> bool:
-    """Whether the scheduler's loop will never have another turn, as far as that can be known."""
+    """Whether the scheduler's loop has closed. False for schedulers other than these two."""
     if isinstance(scheduler, AsyncIOScheduler):
         return scheduler._loop.is_closed()  # noqa: SLF001
     return isinstance(scheduler, EventLoopScheduler) and scheduler._is_disposed  # noqa: SLF001
 
 
 def is_loop_of_this_thread(scheduler: abc.SchedulerBase | None) -> bool:
-    """Whether the scheduler's loop runs on this thread, as far as that can be known."""
+    """Whether the scheduler's loop runs on this thread. False for schedulers other than these two."""
     if isinstance(scheduler, AsyncIOScheduler):
         return asyncio._get_running_loop() is scheduler._loop  # noqa: SLF001 - get_running_loop() raises where none is
     return isinstance(scheduler, EventLoopScheduler) and scheduler._thread is current_thread()  # noqa: SLF001
@@ -98,20 +98,20 @@ CallSoon = Callable[[Callable[[], None]], bool]
 
 
 def call_soon(scheduler: abc.SchedulerBase) -> CallSoon:
-    """Return the scheduler's way to have a function called in a turn of its loop, safe from any thread.
+    """Return a function that has another function called on the scheduler's loop. Any thread may call it.
 
-    What it returns says whether the loop takes the function: one that is closed does not.
+    It returns whether the loop accepts the function. A closed loop does not.
     """
 
     def call(turn: Callable[[], None]) -> bool:
         try:
             if isinstance(scheduler, AsyncIOScheduler):
-                # Its schedule() is loop.call_soon, which only the loop's own thread may call; and the subclass that may
-                # be called from anywhere blocks its dispose until the loop has a turn.
+                # Its schedule() uses loop.call_soon, which only the loop's own thread may call. Its thread-safe
+                # subclass blocks in dispose until the loop has a turn.
                 scheduler._loop.call_soon_threadsafe(turn)  # noqa: SLF001
             else:
                 scheduler.schedule(lambda *_: turn())
-        except Exception:  # noqa: BLE001 - the loop is closed, in whatever words its scheduler says so
+        except Exception:  # noqa: BLE001 - the loop is closed; each scheduler raises another error for that
             return False
         return True
 
@@ -119,10 +119,9 @@ def call_soon(scheduler: abc.SchedulerBase) -> CallSoon:
 
 
 def carrying(scheduler: abc.SchedulerBase, name: str, value: object) -> abc.SchedulerBase:
-    """Return the same scheduler with one more attribute, for whoever is handed it.
+    """Return the same scheduler with one more attribute.
 
-    It is an object of a subclass that shares the scheduler's state, its `__dict__`: whoever asks what kind of scheduler
-    it is, or schedules on it, finds the scheduler itself.
+    The result is an object of a subclass, with the same `__dict__`. So it has the scheduler's type and state.
     """
     kind = type(scheduler)
     same: Any = object.__new__(type(kind.__name__, (kind,), {name: value}))

@@ -1,4 +1,4 @@
-"""Begins one upload for an observer: on which thread it works, and how it is stopped."""
+"""Begins one upload for an observer: chooses the thread, and returns the disposable that aborts it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from ._worker import work
 def begin(
     plan: Plan, observer: abc.ObserverBase[UploadEvent], scheduler: abc.SchedulerBase | None
 ) -> abc.DisposableBase:
-    """Begin an upload, and return what aborts it.
+    """Begin an upload, and return the disposable that aborts it.
 
     Raises:
-        TypeError: The scheduler is none.
+        TypeError: `scheduler` is not a scheduler.
     """
     check_scheduler(scheduler)
     if scheduler is None or may_block(scheduler):
@@ -53,7 +53,8 @@ def begin(
         run_on_thread(lambda: work(plan, transfer, direct, throttling))
         return CompositeDisposable(abort, throttling)
     if isinstance(scheduler, CurrentThreadScheduler):
-        # Another's trampoline would run the upload here and now, before whoever subscribes can dispose it.
+        # A separate CurrentThreadScheduler would run the upload now, before `subscribe` returns the disposable. The
+        # shared one runs it after that, if its trampoline is in use.
         scheduler = CurrentThreadScheduler.singleton()
     scheduled = scheduler.schedule(lambda *_: work(plan, transfer, direct, throttling))
     return CompositeDisposable(abort, throttling, scheduled)

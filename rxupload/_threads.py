@@ -1,4 +1,4 @@
-"""Threads that are used again: one that has finished an upload waits some seconds for the next."""
+"""Runs uploads on threads that are reused: a thread that has finished one waits some seconds for the next."""
 
 from __future__ import annotations
 
@@ -11,45 +11,47 @@ from collections.abc import Callable
 
 from ._wait import wait_for
 
-IDLE_SECONDS = 5.0  # for which a thread waits for something to do
+IDLE_SECONDS = 5.0  # how long an idle thread waits for work
 MOST_IDLE = 8
+# How long a thread waits that is idle beside so many: a batch ends and begins many uploads at about the same time.
+SURPLUS_SECONDS = 0.05
 
 _Work = Callable[[], None]
 
 
 class Threads:
-    """Daemon threads, as many as there is work for at a time, and a few that are idle."""
+    """Daemon threads: one for each piece of work, and a few idle ones."""
 
     def __init__(self, name: str = "rxupload") -> None:
         self._name = name
-        # Reentrant, for a signal's handler may start an upload while the same thread is in here.
+        # Reentrant, because a signal handler may start an upload while its own thread holds the lock.
         self._changed = threading.Condition(threading.RLock())
         self._work: deque[_Work] = deque()
         self._idle = 0
-        self._generation = 0  # threads of an earlier one are not used again
+        self._generation = 0  # `retire` starts a new one; threads of earlier ones end
 
     def run(self, work: _Work) -> None:
-        """Have a thread do it, now.
+        """Run the work on a thread at once.
 
         Raises:
-            RuntimeError: None is idle and none can be started: the interpreter is shutting down.
+            RuntimeError: No thread is idle, and the interpreter starts none while it shuts down.
         """
         with self._changed:
             if self._idle > len(self._work):
                 self._work.append(work)
                 self._changed.notify()
                 return
-        # In a list that is emptied, for a thread keeps its arguments as long as it lives.
+        # Pass the work in a list that `_serve` empties: a thread keeps its arguments for as long as it lives.
         try:
             threading.Thread(target=self._serve, args=([work],), name=self._name, daemon=True).start()
-        except RuntimeError as error:  # of CPython 3.12, in atexit functions
+        except RuntimeError as error:  # CPython 3.12 starts no thread in atexit functions
             raise RuntimeError(
                 "An upload needs a thread, and the interpreter starts none while it shuts down; "
                 "with ImmediateScheduler() it needs none"
             ) from error
 
     def retire(self) -> None:
-        """Have those that are idle end now, and those that work when they have done so."""
+        """End the idle threads now, and the busy ones after their work."""
         with self._changed:
             self._generation += 1
             self._changed.notify_all()
@@ -59,7 +61,7 @@ class Threads:
         work: _Work | None = first.pop()
         while work is not None:
             work()
-            work = None  # what it holds is not kept while the thread is idle
+            work = None  # do not keep its objects alive while the thread is idle
             work = self._next(generation)
 
     def _next(self, generation: int) -> _Work | None:
@@ -67,11 +69,13 @@ class Threads:
             return bool(self._work) or generation != self._generation
 
         with self._changed:
-            if self._idle - len(self._work) >= MOST_IDLE or generation != self._generation:
+            if generation != self._generation:
                 return None
+            is_surplus = self._idle - len(self._work) >= MOST_IDLE
             self._idle += 1
             try:
-                wait_for(self._changed, is_needed, time.monotonic() + IDLE_SECONDS)
+                seconds = SURPLUS_SECONDS if is_surplus else IDLE_SECONDS
+                wait_for(self._changed, is_needed, time.monotonic() + seconds)
                 return self._work.popleft() if self._work else None
             finally:
                 self._idle -= 1
@@ -81,18 +85,18 @@ _threads = Threads()
 
 
 def run_on_thread(work: _Work) -> None:
-    """Have one of the library's threads do it; see `Threads.run`."""
+    """Run the work on one of the library's threads; see `Threads.run`."""
     _threads.run(work)
 
 
 @atexit.register
 def retire_idle() -> None:
-    """Have the library's idle threads end; see `Threads.retire`."""
+    """End the library's idle threads; see `Threads.retire`."""
     _threads.retire()
 
 
 def _forget() -> None:
-    """In a forked child: the threads are the parent's."""
+    """Start afresh in a forked child, which has none of the parent's threads."""
     global _threads  # noqa: PLW0603
     _threads = Threads()
 

@@ -1,4 +1,4 @@
-"""When bytes of a body may go: a rate limit and a pause, of one upload or shared by a batch of them."""
+"""Applies a rate limit and a pause to one upload, or to a batch of uploads that share them."""
 
 from __future__ import annotations
 
@@ -22,28 +22,29 @@ from ._wait import Wake
 
 T = TypeVar("T")
 
-BURST_SECONDS = 0.05  # of unused time, the most that may be caught up on
-_SHARE_SECONDS = 0.02  # worth of bytes that go at a time: fewer would be a system call for next to nothing
+BURST_SECONDS = 0.05  # the bucket holds the bytes of so many seconds
+_SHARE_SECONDS = 0.02  # grant the bytes of so many seconds at a time: fewer are not worth a system call
 
 _logger = logging.getLogger("rxupload")
 
 
 class Asker(Protocol):
-    """Whoever may send what a throttle grants."""
+    """An upload that asks a throttle for bytes."""
 
     @property
     def wake(self) -> Wake:
-        """Ends its wait, so that it asks again."""
+        """Ends the upload's wait, so that it asks again."""
         ...
 
 
 class Throttle:
-    """A token bucket that can be paused. Any number of uploads may share it, each on a thread of its own.
+    """A token bucket that can be paused. Any number of uploads may share it, each on its own thread.
 
-    Nobody waits in here. Who gets nothing is told when to ask again, and is woken where that changes.
+    No method waits. An upload that gets nothing learns when to ask again, and is woken if that changes.
 
-    Fair queueing: the next grant goes to the upload with the smallest total, counting the bytes it is about to get, and
-    counted from when it came. So each gets the same share, or as much of it as it wants.
+    Fair queueing: the next grant goes to the upload with the smallest total, counting the bytes it is about to get. A
+    new upload starts at the present level, so it cannot catch up on earlier time. So each upload gets the same share,
+    or less if it wants less.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -51,16 +52,16 @@ class Throttle:
         self._lock = threading.RLock()
         self._paused_at: float | None = None
         self._rate: float | None = None  # bytes per second
-        self._tokens = 0.0  # bytes that may go
+        self._tokens = 0.0  # bytes available now
         self._filled_at = clock()
         self._waiting: dict[Asker, _Turn] = {}
-        self._aside: dict[Asker, _Turn] = {}  # of those that keep their place, and do something else
-        self._start = 0.0  # where the bytes of those that are served begin, on a scale of what each has got
-        self._ends: dict[Asker, float] = {}  # where each one's have ended
+        self._aside: dict[Asker, _Turn] = {}  # those that called `step_aside` keep their place here
+        self._start = 0.0  # the total at which a new upload starts
+        self._ends: dict[Asker, float] = {}  # each upload's total
         self._numbers = itertools.count()
 
     def limit(self, rate: float | None) -> None:
-        """So many bytes per second from now on; None for no limit."""
+        """Set the rate in bytes per second; None for no limit."""
         with self._lock:
             self._fill()
             self._rate = rate
@@ -68,7 +69,7 @@ class Throttle:
             self._wake_all()
 
     def pause(self, is_paused: bool) -> None:  # noqa: FBT001 - an Observable's item
-        """Hold everything, or let it go on."""
+        """Pause or resume all uploads."""
         with self._lock:
             if not is_paused:
                 self._paused_at = None
@@ -77,17 +78,19 @@ class Throttle:
                 self._paused_at = self._clock()
 
     def paused_for(self) -> float:
-        """Seconds since it was paused; 0.0 while it is not."""
+        """Seconds since the pause began; 0.0 without a pause."""
         with self._lock:
             return 0.0 if self._paused_at is None else self._clock() - self._paused_at
 
     def grant(self, who: Asker, wanted: int) -> tuple[int, float]:
-        """How many of the wanted bytes may go now; and, if none, when to ask again, unless woken before."""
+        """Return how many of the wanted bytes may go now. If 0, also when to ask again, unless woken first."""
         with self._lock:
             turn = self._waiting.get(who) or self._aside.pop(who, None)
             if turn is None:
                 turn = _Turn(max(self._start, self._ends.get(who, 0.0)), next(self._numbers))
-            has_moved = who in self._waiting and wanted > turn.wanted  # back, and it may have been the first
+            has_moved = (
+                who in self._waiting and wanted > turn.wanted
+            )  # it wants more, and may have lost first place
             turn.wanted = wanted
             self._waiting[who] = turn
             if self._paused_at is not None:
@@ -112,14 +115,14 @@ class Throttle:
             return granted, 0.0
 
     def step_aside(self, who: Asker) -> None:
-        """It keeps its place, and does something else before it asks again; meanwhile others are served."""
+        """Serve others until this upload asks again. It keeps its place."""
         with self._lock:
             if (turn := self._waiting.pop(who, None)) is not None:
                 self._aside[who] = turn
                 self._wake_first()
 
     def give_back(self, who: Asker, count: int) -> None:
-        """So many of the bytes that were granted did not go."""
+        """Take back `count` granted bytes that were not sent."""
         with self._lock:
             if count and self._rate is not None:
                 self._tokens = min(self._tokens + count, self._burst())
@@ -127,7 +130,7 @@ class Throttle:
                 self._wake_first()
 
     def forget(self, who: Asker) -> None:
-        """It has ended."""
+        """Remove an upload that has ended."""
         with self._lock:
             self._ends.pop(who, None)
             self._aside.pop(who, None)
@@ -170,10 +173,10 @@ class _Turn:
 
 
 class Allowance:
-    """What one upload may send: as much as each of its throttles lets it. Its worker alone uses it.
+    """Grants what all throttles of one upload grant. Only the upload's worker calls it.
 
-    The first of them is asked first, so it should be the one that fewest share: who waits at a later one gives back
-    what it was granted by those before.
+    It asks the throttles in order. If a later one grants less, the earlier ones get the rest back. So the throttle that
+    the fewest uploads share should come first.
     """
 
     def __init__(self, throttles: Sequence[Throttle], wake: Wake) -> None:
@@ -181,7 +184,7 @@ class Allowance:
         self.wake = wake
 
     def grant(self, wanted: int) -> tuple[int, float]:
-        """As from a throttle."""
+        """Return the bytes that all throttles grant; see `Throttle.grant`."""
         granted = wanted
         for place, throttle in enumerate(self._throttles):
             count, again = throttle.grant(self, granted)
@@ -189,40 +192,40 @@ class Allowance:
                 earlier.give_back(self, granted - count)
             if not count:
                 for later in self._throttles[place + 1 :]:
-                    later.step_aside(self)  # what it waited for there is now for others
+                    later.step_aside(self)  # let others have what it waited for there
                 return 0, again
             granted = count
         return granted, 0.0
 
     def step_aside(self) -> None:
-        """As at a throttle."""
+        """Step aside at all throttles; see `Throttle.step_aside`."""
         for throttle in self._throttles:
             throttle.step_aside(self)
 
     def give_back(self, count: int) -> None:
-        """As to a throttle."""
+        """Give bytes back to all throttles; see `Throttle.give_back`."""
         if count:
             for throttle in self._throttles:
                 throttle.give_back(self, count)
 
     def paused_for(self) -> float:
-        """As of a throttle."""
+        """Seconds since the longest pause began; 0.0 without a pause."""
         return max(throttle.paused_for() for throttle in self._throttles)
 
     def forget(self) -> None:
-        """The upload has ended."""
+        """Remove the upload from all throttles."""
         for throttle in self._throttles:
             throttle.forget(self)
 
 
-# What sets them
+# Settings
 
 
 class Throttling(abc.DisposableBase):
-    """The settings of one upload or batch: what its throttle follows, until that ends or this is disposed.
+    """Makes a throttle follow the `rate_limit` and the `pause` of one upload or batch, until it is disposed.
 
     Attributes:
-        throttle: The throttle; None where nothing is set.
+        throttle: The throttle; None without a setting.
     """
 
     def __init__(self, rate_limit: RateLimit, pause: Pause, fail: Callable[[Exception], None]) -> None:
@@ -238,7 +241,7 @@ class Throttling(abc.DisposableBase):
                 self.throttle.limit(rate_limit)
 
     def follow(self) -> None:
-        """Begin to, once: what the settings emit at once holds when this returns, and their errors go to `fail`."""
+        """Subscribe to the settings, once. Values that they emit at once apply on return; errors go to `fail`."""
         if not self._is_to_follow:
             return
         self._is_to_follow = False
@@ -252,7 +255,7 @@ class Throttling(abc.DisposableBase):
             for setting, on_next in settings:
                 try:
                     subscription = setting.subscribe(on_next, self._fail)
-                except BaseException as error:  # reactivex lets it through where the end came before
+                except BaseException as error:  # reactivex raises it here if the Observable had already ended
                     self._fail(cast("Exception", error))
                     if not isinstance(error, Exception):
                         raise
@@ -261,7 +264,7 @@ class Throttling(abc.DisposableBase):
 
         if CurrentThreadScheduler.singleton().schedule_required():
             subscribe()
-        else:  # behind this thread's trampoline, even reactivex.of() would have to wait for the upload's end
+        else:  # this thread's trampoline is running, and would delay even reactivex.of() to the end of the upload
             thread = threading.Thread(target=subscribe, name="rxupload-settings", daemon=True)
             thread.start()
             thread.join()
@@ -269,10 +272,10 @@ class Throttling(abc.DisposableBase):
     def start(
         self, worker: Callable[[], None], call_soon: Callable[[Callable[[], None]], object] | None
     ) -> None:
-        """Have a thread run a worker that will follow the settings; on a loop, they are followed from there first.
+        """Run a worker on a thread. With a loop, first subscribe to the settings on the loop.
 
-        That is in a turn of its own: behind the trampoline of this one, even reactivex.of() would come too late. Of a
-        loop that is closed, nobody will hear anything.
+        That takes a turn of its own: the trampoline of the current turn would delay even reactivex.of() too long. If
+        the loop has closed, the worker never starts, and the observer gets nothing.
         """
         if call_soon is None or not self._is_to_follow:
             run_on_thread(worker)
@@ -288,11 +291,11 @@ class Throttling(abc.DisposableBase):
         call_soon(begin)
 
     def dispose(self) -> None:
-        """Follow them no more."""
+        """Unsubscribe from the settings."""
         self._subscriptions.dispose()
 
     def releasing(self, observer: abc.ObserverBase[T]) -> abc.ObserverBase[T]:
-        """The observer, before whose end this is disposed: there, for it may belong to the same loop."""
+        """Wrap an observer so that its end disposes this first, on the observer's own thread or loop."""
         return observer if self.throttle is None else _Releasing(observer, self)
 
     def _limit(self, value: object) -> None:
@@ -313,7 +316,7 @@ class Throttling(abc.DisposableBase):
 
 
 def quiet(subscription: abc.DisposableBase, what: str) -> abc.DisposableBase:
-    """Return one for it that raises nothing, so that others are disposed as well; that is logged."""
+    """Wrap a disposable so that its dispose logs errors instead of raising. So the others are disposed as well."""
 
     def dispose() -> None:
         try:
@@ -341,20 +344,20 @@ class _Releasing(abc.ObserverBase[T]):
         self._observer.on_completed()
 
 
-# How the uploads of a batch find the batch's throttle
+# Passing a batch's throttle to its uploads
 
 
 def with_throttle(scheduler: abc.SchedulerBase | None, throttle: Throttle) -> abc.SchedulerBase:
-    """Return the same scheduler, carrying a throttle for the uploads that are subscribed to on it.
+    """Return the same scheduler with a throttle attached, for the uploads that are subscribed to on it.
 
-    An upload of a batch may stand behind any operators, and the scheduler is all that they hand down.
+    A batch may get its uploads behind any operators. Operators pass on nothing but the scheduler.
     """
     scheduler = scheduler or NewThreadScheduler()
     return carrying(scheduler, _ATTRIBUTE, [throttle, *throttles_of(scheduler)])
 
 
 def throttles_of(scheduler: abc.SchedulerBase | None) -> list[Throttle]:
-    """The throttles that a scheduler carries, the innermost first."""
+    """Return the throttles attached to a scheduler, the innermost first."""
     return list(getattr(scheduler, _ATTRIBUTE, ()))
 
 

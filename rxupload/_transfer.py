@@ -1,15 +1,15 @@
-"""One upload on its way: why it ends, its deadline, its wake-up, and what the wire may ask of it.
+"""Holds the state of one running upload: why it ends, its deadline, its wake-up, and its answers to the wire.
 
-The worker makes a `Transfer`, which travels with the request (`request.extensions`). A transport that knows of it takes
-it out, and asks it whether it may go on; through any other, `_content` asks at each piece of the body.
+The worker makes a `Transfer`, which travels with the request (`request.extensions`). Our transport finds it there, and
+asks it whether it may go on. With any other transport, `_content` asks at each piece of the body.
 
-| method                                  | thread                        | lock held by the caller |
-|-----------------------------------------|-------------------------------|-------------------------|
-| `stop`                                  | any, a signal's handler too   | any but a throttle's    |
-| `is_on_loop`                            | any                           | any                     |
-| `begin`, `settle`, `check`, and the rest | the worker's alone            | none                    |
+| method                                   | thread                        | lock held by the caller |
+|------------------------------------------|-------------------------------|-------------------------|
+| `stop`                                   | any, also in a signal handler | any but a throttle's    |
+| `is_on_loop`                             | any                           | any                     |
+| `begin`, `settle`, `check`, all others   | only the worker's             | none                    |
 
-No observer and no user's function is called under the lock of this module.
+No observer and no user's function is called under this module's lock.
 """
 
 from __future__ import annotations
@@ -26,39 +26,39 @@ if TYPE_CHECKING:
     from ._meter import Meter
     from ._throttle import Allowance
 
-EXTENSION = "rxupload"  # the key of the request's extensions under which the transfer travels
+EXTENSION = "rxupload"  # the transfer's key in the request's extensions
 
-_LOOK_SECONDS = 1.0  # between two looks at whether a loop is still there, which tells nobody when it closes
+_LOOK_SECONDS = 1.0  # between two checks whether the observer's loop has closed, since it sends no event
 
 
 class Body(Protocol):
-    """The body of a request, as a transport sees it that knows of transfers."""
+    """The body of a request, for our transport."""
 
     def pieces(self) -> Iterator[Any]:
-        """Begin a pass over it."""
+        """Begin a pass over the body."""
         ...
 
 
 class Disposed(Exception):  # noqa: N818
-    """Why a transfer stopped: its subscription was disposed. Nobody hears of it."""
+    """The reason to stop after a dispose. The observer is not notified."""
 
 
 class Abandoned(Disposed):
-    """Why a transfer stopped: the loop on which it would notify has closed."""
+    """The reason to stop after the observer's loop has closed."""
 
 
 class Transfer:
-    """The state of one upload that more than one party touches.
+    """The state of one upload that several threads share.
 
-    It ends once: `stop` (a dispose, the time limit, an observer that raised) and `settle` (the worker has the
-    outcome) race from several threads, and the lock makes the first of them the winner.
+    It ends once. `stop` (a dispose, the time limit, an observer that raised) and `settle` (the worker has the outcome)
+    may race from several threads. The lock makes the first one win.
 
     Attributes:
-        wake: Ends the worker's waits that no connection can end.
-        asks_first: The request says `Expect: 100-continue`.
-        keep: Bytes of the response that are kept while the body is sent; None for any number.
-        request: The request that is on its way, for the errors that have one.
-        content: Its body; None if it has none.
+        wake: Ends the worker's waits that have no connection.
+        asks_first: Whether the request says `Expect: 100-continue`.
+        keep: The most bytes of the response to keep while the body is sent; None for no limit.
+        request: The current request, for errors that carry one.
+        content: The current request's body; None if it has none.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Transfer:
         self.wake = Wake()
         self._timeout = timeout
         self._deadline = math.inf
-        # Reentrant, for a signal's handler may dispose while the same thread is in here.
+        # Reentrant, because a signal handler may dispose while its own thread holds the lock.
         self._lock = threading.RLock()
         self._reason: BaseException | None = None
         self._settled = False
@@ -82,16 +82,16 @@ class Transfer:
         self._is_on_loop = is_on_loop
 
         self.meter: Meter | None = None
-        self.allowance: Allowance | None = None  # how much may be sent; None for all of it
+        self.allowance: Allowance | None = None  # the throttles' grants; None without a throttle
         self.asks_first = False
         self.keep: int | None = None
         self.request: Any = None
-        self.content: Body | None = None  # the body of the request that is on its way
+        self.content: Body | None = None
 
     # How it ends
 
     def stop(self, reason: BaseException) -> None:
-        """End the transfer for this reason, unless it has ended. Never waits for the worker."""
+        """End the transfer with this reason, unless it has ended. It never waits for the worker."""
         with self._lock:
             if self._reason is not None or self._settled:
                 return
@@ -101,7 +101,7 @@ class Transfer:
         self.wake.set()
 
     def settle(self) -> BaseException | None:
-        """The worker is through: from here on `stop` does nothing. Returns why it was stopped, if it was."""
+        """Mark the worker's job as done: from here on `stop` does nothing. Return the reason of an earlier `stop`."""
         with self._lock:
             self._settled = True
             reason = self._reason
@@ -115,18 +115,18 @@ class Transfer:
         return self._is_abandoned is not None and self._is_abandoned()
 
     def is_on_loop(self) -> bool:
-        """Whether the calling thread runs the loop on which the upload notifies."""
+        """Whether the calling thread runs the loop that the upload notifies on."""
         return self._is_on_loop is not None and self._is_on_loop()
 
     # Time
 
     def begin(self) -> None:
-        """The time limit begins to run."""
+        """Start the time limit."""
         if self._timeout is not None:
             self._deadline = self.clock.now() + self._timeout
 
     def check(self) -> float:
-        """Raise the reason to stop, if there is one by now; the time limit is one. Else when to ask again."""
+        """Raise the reason to stop, if any; an expired time limit is one. Otherwise return when to check again."""
         if self._deadline != math.inf:
             self.expire()
         until = self._deadline
@@ -139,27 +139,27 @@ class Transfer:
         return until
 
     def expire(self) -> None:
-        """Stop, if the time limit has passed."""
+        """Stop the transfer if the time limit has passed."""
         if self.remaining() <= 0:
             message = f"The upload was not finished within {self._timeout:g} s{self.so_far()}"
             self.stop(UploadTimeout(message, request=self.request))
 
     def remaining(self) -> float:
-        """Seconds that are left for the whole upload; `math.inf` without a limit."""
+        """Seconds left for the whole upload; `math.inf` without a limit."""
         return self._deadline - self.clock.now()
 
     def clamp(self, timeouts: dict[str, float | None]) -> None:
-        """Let no single wait of a client that knows nothing of the time limit outlast it.
+        """Shorten a client's timeouts to the time that is left for the upload.
 
-        httpx hands this dict down as it is, and httpcore looks into it before each kind of wait.
+        httpx passes this dict on unchanged, and httpcore reads it before each kind of wait.
         """
         if self._timeout is not None:
-            left = max(self.remaining(), 0.001)  # 0 would mean: do not block
+            left = max(self.remaining(), 0.001)  # 0 would make the socket non-blocking
             for kind, seconds in timeouts.items():
                 timeouts[kind] = left if seconds is None else min(seconds, left)
 
     def wait(self, *watched: tuple[Watched, int], until: float = math.inf) -> None:
-        """Wait until one of these is ready, the transfer is woken, or the time has come to look again.
+        """Wait until one of these is ready, `wake` is set, or it is time to check again.
 
         Raises:
             BaseException: The reason to stop.
@@ -168,21 +168,25 @@ class Transfer:
         self.wake.clear()
         self.check()
 
-    # What the wire asks, besides
+    # The other methods of the wire's `Control`
 
     def attach(self, interrupt: Callable[[], None]) -> None:
-        """Have `stop` call this, which ends the connection, until it is detached.
+        """Have `stop` end the connection by calling `interrupt`, until `detach`.
 
         Raises:
-            BaseException: The reason to stop, if there is one already.
+            BaseException: The reason to stop, if any.
         """
         with self._lock:
             if self._reason is None:
                 self._interrupt = interrupt
-        self.check()
+        try:
+            self.check()
+        except BaseException:
+            self.detach(interrupt)  # which waits for a `stop` that is just calling it
+            raise
 
     def detach(self, interrupt: Callable[[], None]) -> None:
-        """The connection is no longer this transfer's: a late dispose must not hit it, back in the pool."""
+        """Forget the connection: a late dispose must not end it after its return to the pool."""
         with self._lock:
             if self._interrupt == interrupt:
                 self._interrupt = None
@@ -193,43 +197,43 @@ class Transfer:
         return self.allowance is not None
 
     def grant(self, wanted: int) -> tuple[int, float]:
-        """How many bytes may go now; and, if none, when to ask again."""
+        """Return how many bytes may go now. If 0, also when to ask again."""
         return (wanted, 0.0) if self.allowance is None else self.allowance.grant(wanted)
 
     def step_aside(self) -> None:
-        """Something else comes before the next `grant`."""
+        """Let other uploads go first until the next `grant`."""
         if self.allowance is not None:
             self.allowance.step_aside()
 
     def give_back(self, count: int) -> None:
-        """So many of the bytes that were granted did not go."""
+        """Return `count` granted bytes that were not sent."""
         if self.allowance is not None:
             self.allowance.give_back(count)
 
     def is_paused(self) -> bool:
-        """Whether the body is held altogether."""
+        """Whether the body is paused."""
         return self.allowance is not None and self.allowance.paused_for() > 0
 
     def is_due(self) -> bool:
-        """Whether it is time to say how much has arrived."""
+        """Whether it is time to report how much has arrived."""
         assert self.meter is not None
         return self.meter.is_due()
 
     def arrived(self, count: int) -> None:
-        """So many bytes of the body have, in all."""
+        """Take note that `count` bytes of the body have arrived in all."""
         assert self.meter is not None
         self.meter.update(count)
 
     def settled(self, count: int) -> None:
-        """So many bytes of the body have arrived, and that is all of it."""
+        """Take note that the whole body has arrived: `count` bytes."""
         assert self.meter is not None
         self.meter.settle(count)
 
     def heard(self, head: Any) -> None:
-        """A head has come."""
+        """Do nothing: the response has the head."""
 
     def so_far(self) -> str:
-        """How much has gone, for the end of an error's text."""
+        """Return how much was sent, as the end of an error's text."""
         if self.meter is None or not self.meter.has_begun:
             return ""
         paused = 0.0 if self.allowance is None else self.allowance.paused_for()

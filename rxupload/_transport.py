@@ -1,4 +1,4 @@
-"""`UploadTransport`: an httpx transport on the wire; HTTP/2 goes by httpx's own."""
+"""`UploadTransport`, an httpx transport that sends over our own HTTP/1.1 client, and HTTP/2 over httpx's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ._wait import SystemClock
 from ._wire.control import PLAIN
 from ._wire.dial import SocketOption
 from ._wire.environment import Environment
-from ._wire.names import check_host as check_host  # noqa: PLC0414 - for those that may not know the wire
+from ._wire.names import check_host as check_host  # noqa: PLC0414 - for modules that must not import the wire
 from ._wire.pool import Limits, Pool
 from ._wire.requests import Multiplexed, Response, send
 from ._wire.route import PORTS, SOCKS, Origin, Route
@@ -29,27 +29,29 @@ _NO_LIMITS = {"connect": None, "read": None, "write": None, "pool": None}
 
 
 class UploadTransport(httpx.BaseTransport):
-    """An httpx transport that knows of uploads, for a client of your own.
+    """An httpx transport for uploads, to use in a client of your own.
 
     ::
 
         client = httpx.Client(transport=rxupload.UploadTransport(verify=context), auth=("user", "password"))
         upload(url, "beach.jpg", client=client)
 
-    `rxupload.Client` uses it for all its connections, and is the shorter way. With it, disposing an upload closes the
-    connection at once whatever it is doing; an answer of 300 or more that comes before the body is sent ends the
-    sending and is the response; `Progress.sent` counts bytes that the server's system has acknowledged (Linux, macOS);
-    and `httpx.WriteTimeout` means that no byte moved for that long. Requests that are no uploads go through it as
-    through httpx's own.
+    `rxupload.Client` uses it for all connections, and is the shorter way. What it offers:
 
-    With `http2=True`, an origin that chooses HTTP/2 is served by httpx's own transport: uploads share a connection,
-    `sent` counts what was handed over, an abort takes effect at the next piece, and an early answer is seen only when
-    httpcore looks. Several uploads at the same time over one such connection can stall each other until
+    - Disposing an upload closes its connection at once.
+    - A status of 300 or more that comes before the whole body is sent stops the sending. It is the response.
+    - `Progress.sent` counts bytes that the server's system has acknowledged (Linux, macOS).
+    - `httpx.WriteTimeout` means that no byte moved for that many seconds.
+    - Other requests than uploads work as with httpx's own transport.
+
+    With `http2=True`, httpx's own transport serves an origin that chooses HTTP/2. Then uploads share a connection,
+    `sent` counts bytes that the transport has taken, an abort takes effect at the next piece, and an early response is
+    noticed only when httpcore reads. Simultaneous uploads over such a connection can stall each other until
     `httpx.ReadTimeout`: httpcore's wait for flow control loses updates between threads
-    (github.com/pydantic/httpx2/issues/1133). HTTP/1.1, the default, has none of this.
+    (github.com/pydantic/httpx2/issues/1133). HTTP/1.1, the default, has none of these limits.
 
-    The keywords are those of `httpx.HTTPTransport`. A client with `transport=` ignores the proxy environment variables,
-    and its own `verify`, `cert` and `proxy`: give them here.
+    The keywords are those of `httpx.HTTPTransport`. A client with `transport=` ignores its own `verify`, `cert` and
+    `proxy` and the proxy environment variables: give them here.
     """
 
     def __init__(
@@ -106,7 +108,7 @@ class UploadTransport(httpx.BaseTransport):
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request and return its response, whose body is still to be read."""
+        """Send a request, and return its response with the body unread."""
         if request.url.scheme not in PORTS:
             scheme = request.url.scheme
             raise httpx.UnsupportedProtocol(
@@ -143,7 +145,7 @@ class UploadTransport(httpx.BaseTransport):
         if isinstance(target, str):
             target = target.encode()
         content = None if transfer is None else transfer.content
-        # What has been read into memory (by an auth that signs the body) is sent from there.
+        # An auth that signs the body has read it into memory. Then send it from there.
         is_ours = content is not None and not isinstance(request.stream, httpx.ByteStream)
         return send(
             origin,
@@ -160,7 +162,7 @@ class UploadTransport(httpx.BaseTransport):
         )
 
     def close(self) -> None:
-        """Close the connections; requests that are under way fail."""
+        """Close all connections. Running requests fail."""
         self._pool.close()
         self._multiplexing.close()
 
@@ -181,14 +183,14 @@ def _checked(piece: Any) -> bytes | memoryview:
 
 
 class _Context:
-    """The TLS settings, made when the first connection needs them: they take 20 ms."""
+    """The TLS settings, made for the first connection, because making them takes 20 ms."""
 
     def __init__(self, verify: Any, cert: Any, *, trust_env: bool) -> None:
         self._make = partial(httpx.create_ssl_context, verify=verify, cert=cert, trust_env=trust_env)
         self._lock = threading.Lock()
         self._context = verify if isinstance(verify, ssl.SSLContext) and cert is None else None
         if isinstance(verify, str) or cert is not None:
-            self.get()  # what is wrong with the files shows at once
+            self.get()  # report errors in the files at once
 
     def get(self) -> ssl.SSLContext:
         with self._lock:
@@ -217,7 +219,7 @@ class _Multiplexing:
 
 
 class _Body(httpx.SyncByteStream):
-    """A response's body, as httpx wants it."""
+    """A response's body as a stream for httpx."""
 
     def __init__(self, response: Response, request: httpx.Request) -> None:
         self._response = response
@@ -235,7 +237,7 @@ class _Body(httpx.SyncByteStream):
 
 
 class RoutingTransport(httpx.BaseTransport):
-    """Sends each request by the transport for its proxy, as the environment or `proxy` says, or directly."""
+    """Sends each request over the transport for its proxy, or directly. `proxy` or the environment decides."""
 
     def __init__(
         self, *, proxy: httpx.Proxy | httpx.URL | str | None = None, trust_env: bool = True, **options: Any
@@ -245,11 +247,11 @@ class RoutingTransport(httpx.BaseTransport):
         self._options = {"trust_env": trust_env, **options}
         self._lock = threading.Lock()
         self._transports: dict[str | None, UploadTransport] = {}
-        self.direct = UploadTransport(**self._options)  # without a proxy, whatever the environment says
-        self._transport(None)  # what is wrong with `proxy` shows at once
+        self.direct = UploadTransport(**self._options)  # never uses a proxy
+        self._transport(None)  # report an error in `proxy` at once
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request and return its response, whose body is still to be read."""
+        """Send a request, and return its response with the body unread."""
         via = None if self._environment is None else self._environment.proxy_for(request.url)
         return self._transport(via).handle_request(request)
 
@@ -269,7 +271,7 @@ class RoutingTransport(httpx.BaseTransport):
             return [self.direct, *self._transports.values()]
 
     def close(self) -> None:
-        """Close the connections; requests that are under way fail."""
+        """Close all connections. Running requests fail."""
         for transport in self._all():
             transport.close()
 

@@ -1,4 +1,4 @@
-"""`upload()` and `Upload`: the cold Observable, each subscription to which is one request."""
+"""`upload()` and `Upload`, a cold Observable: each subscription to it sends one request."""
 
 from __future__ import annotations
 
@@ -58,66 +58,63 @@ def upload(
 ) -> Upload:
     """Describe the upload of a file, or of several, as multipart/form-data.
 
-    Nothing happens until the `Upload` that it returns is subscribed to, run or awaited; the arguments are checked
-    at once.
+    It checks the arguments at once. The upload starts when the returned `Upload` is subscribed to, run or awaited.
 
     Args:
-        url: Where to; http or https. Relative where the client has a `base_url`.
+        url: The address, http or https. It may be relative if the client has a `base_url`.
         file: A path, bytes, a binary file object, an iterable of bytes, a function that returns a fresh iterable
-            or file object, or an Observable of bytes (see `File` for how that is heard); a `File` for a part with
-            names of its own; a list or a tuple for several files. A path is opened when the upload starts. (A tuple
-            is never requests' `(filename, file, type)`; that is a `File`.) A file object is read from where it
-            stands now, and never closed. An iterator can be read once, so it uploads once.
-        name: The form field under which the server finds the file.
-        filename: The name that the server is told; the path's base name, else "upload".
-        content_type: The file's media type; guessed from the filename, else application/octet-stream.
-        form_data: Further form fields, sent before the files in their order; a list is a field repeated.
-        headers: Request headers. The body's own Content-Type, Content-Length and Transfer-Encoding always win.
+            or file object, or an Observable of bytes (see `File`). A `File` gives a part its own names. A list or a
+            tuple means several files; requests' tuple `(filename, file, type)` is a `File` here. The upload opens a
+            path when it starts. It reads a file object from its current position, and never closes it. An iterator can
+            be read only once, so it can be uploaded only once.
+        name: The name of the form field that holds the file.
+        filename: The file's name for the server; the default is the path's base name, or else "upload".
+        content_type: The file's media type; guessed from the filename, or else application/octet-stream.
+        form_data: Further form fields, sent in their order before the files. A list repeats its field.
+        headers: Request headers. The body's own Content-Type, Content-Length and Transfer-Encoding take precedence.
         method: The request method.
         timeout: Seconds for the whole upload, from its start to the end of the response; None for no limit. The
-            client's own timeouts (connect, read, write) hold as well. A source or an observer that blocks is not
-            interrupted: the limit then shows when it returns.
-        progress_interval: Least seconds between two Progress items; 0 for every change. The first and the last one
-            of a pass come always.
-        follow_redirects: Whether to; None as the client does, and at most as many as its `max_redirects`. The default
-            client follows none, like httpx. 301, 307 and 308 send the body again, with `Progress.attempt` one higher;
-            302 and 303 become GET. https to http is refused with `RedirectRefused`. To another origin no credential
-            goes (Authorization, Cookie, the client's auth, cookies and params, any header whose name speaks of a token,
-            key, secret, password, session or signature, but for Idempotency-Key), nor when a later redirect leads back;
-            what an event hook of the client's adds is that hook's to decide. The log says at WARNING that the body goes
-            there; with `"same-origin"` it ends with `RedirectRefused` instead. The same host from http to https, each
-            on its default port, is not another origin. A user and a password that a Location names itself are sent to
-            where it leads. A redirect that is not followed is the response, and its `next_request` says what would
-            have followed.
-        expect_continue: Whether to ask the server with `Expect: 100-continue` (RFC 9110, section 10.1.1) before the
-            body is sent. Its word is waited for at most one second; a status of 300 or more is the response without
-            a byte of the body sent, and after a 417 the request is repeated without asking (a second pass, which an
-            iterator cannot make). A plain client sends the header and does not wait.
-        max_response_size: Bytes of the response's body, decoded, beyond which the upload ends with `ResponseTooLarge`;
-            None for no limit. Only gzip and deflate are asked for, unless `headers` have an Accept-Encoding: they
-            are decoded in bounded steps, while br and zstd are measured when they have been decoded.
-        rate_limit: Body bytes per second, more than 0; None for no limit. At most 50 ms' worth go at once. Or an
-            Observable of such values, each of which holds from when it comes; none before the first, the last one
-            after the end, and its error is the upload's. Each subscription to the upload subscribes to it when it
-            starts, and disposes it before its end: on the loop, where the upload notifies on one, else on the upload's
-            own thread. It must not block there. What it emits at once holds for the first byte.
-        pause: An Observable of bool: True holds the body, False lets it go on; the same holds for it. The system may
-            still send what it has taken, of which at most 128 KiB wait (TCP_NOTSENT_LOWAT) for a server that is slow to
-            read. `timeout` runs on during a pause, the client's write timeout does not. Servers have a patience of
-            their own: what they say, or that they close the connection, ends the upload at once. With a plain client,
-            and over HTTP/2, what was handed over still goes: at most 64 KiB and what the client and the system hold;
-            and what the server says is heard when the body goes on. An auth with `requires_request_body` makes httpx
-            read the body first, whole: then the limit and the pause hold for that reading.
-        client: An `httpx.Client` or `httpx2.Client`, for its auth, headers, proxies, TLS settings and connections;
-            it is not closed. None: a default client, shared by all uploads, that stores no cookies, honours the
-            proxy environment variables, and waits at most 30 s for a connection, 60 s for the server to take a byte,
-            and 600 s for the response after the last byte or for more of it. A plain client counts bytes as sent when
-            the system has taken them, and an abort takes effect at the next piece (up to 1 MiB) of the body or of the
-            response.
+            client's own timeouts (connect, read, write) also apply. The limit does not interrupt a source or an
+            observer that blocks: it takes effect when that returns.
+        progress_interval: The least seconds between two Progress items; 0 for every change. The first and the last
+            item of a pass always come.
+        follow_redirects: Whether to follow redirects, at most the client's `max_redirects`. None: as the client does;
+            the default client follows none, like httpx. 301, 307 and 308 send the body again, with `Progress.attempt`
+            one higher. 302 and 303 become GET. A redirect from https to http ends with `RedirectRefused`. Another
+            origin gets no credentials, even if a later redirect leads back: no Authorization, Cookie, auth, cookies or
+            params of the client, and no header with token, key, secret, password, session or signature in its name
+            (Idempotency-Key excepted). Headers that an event hook adds are not removed. A warning in the log says that
+            the body goes to another origin. With `"same-origin"` such a redirect ends with `RedirectRefused` instead.
+            http to https on the same host and default ports is the same origin. The user and password of a Location
+            are sent to its address. A redirect that is not followed is the response, with its `next_request` set.
+        expect_continue: Whether to send `Expect: 100-continue` (RFC 9110, section 10.1.1) and wait for the server
+            before sending the body, at most one second. A status of 300 or more is then the response, without a byte
+            of the body sent. After a 417 the request is repeated without `Expect`; that is a second pass, which an
+            iterator cannot make. A plain client sends the header and does not wait.
+        max_response_size: The most bytes of the decoded response; None for no limit. A longer one ends the upload with
+            `ResponseTooLarge`. The request accepts only gzip and deflate, which are decoded in bounded steps, unless
+            `headers` have an Accept-Encoding. br and zstd are measured only after decoding.
+        rate_limit: Body bytes per second, more than 0; None for no limit. A burst has at most 50 ms' worth of bytes.
+            Or an Observable of such values. Each applies until the next one; before the first there is no limit. Its
+            error ends the upload. Each upload subscribes to it at its start, and disposes it before its end: on the
+            loop, if the upload notifies on one, or else on the upload's own thread. It must not block there. A value
+            that it emits at once applies to the first byte.
+        pause: An Observable of bool: True pauses the body, False resumes it. Its subscription works as that of
+            `rate_limit`. The system may still send what it has taken: at most 128 KiB wait in its queue
+            (TCP_NOTSENT_LOWAT) if the server reads slowly. A pause stops the client's write timeout, but not `timeout`.
+            The server may lose patience: its response, or a closed connection, ends the upload at once. With a plain
+            client and over HTTP/2, bytes that were handed over are still sent (at most 64 KiB, and what the client and
+            the system hold), and the server is heard only after the pause. An auth with `requires_request_body` makes
+            httpx read the whole body first: then limit and pause apply to that reading.
+        client: An `httpx.Client` or `httpx2.Client`, for its auth, headers, proxies, TLS settings and connections.
+            The upload does not close it. None: a default client that all uploads share. That one stores no cookies and
+            reads the proxy environment variables. It waits at most 30 s for a connection, 60 s for the server to take
+            a byte, and 600 s for the response or for more of it. A plain client counts bytes as sent when the
+            system has taken them, and an abort takes effect at the next piece (up to 1 MiB) of body or response.
 
     Raises:
-        TypeError: If an argument is not of its type; the message names it.
-        ValueError: If an argument cannot be: a URL without http(s), CR or LF in a header, a timeout of 0.
+        TypeError: An argument has the wrong type; the message names it.
+        ValueError: An argument is invalid: a URL without http(s), CR or LF in a header, a timeout of 0.
     """
     if client is not None:
         check_client(client)
@@ -141,25 +138,27 @@ def upload(
 
 
 class Upload(Observable[UploadEvent]):
-    """An upload as a cold Observable: each subscription is one HTTP request of its own.
+    """An upload as a cold Observable: each subscription sends its own HTTP request.
 
-    Its items are `Progress` while the body leaves, then the `httpx.Response`, whatever its status, as the last one::
+    Its items are `Progress` while the body is sent. The last item is the `httpx.Response`, of any status::
 
         ---Progress(0)---Progress---Progress(every byte)---Response-|
 
-    Errors come through `on_error` as the exception their origin raises: `httpx.TransportError` and its kinds, an
-    `OSError` of the file, `UploadTimeout`, `SourceChanged`. An observer that raises aborts the upload, and gets its
+    Errors come through `on_error` with their original type: `httpx.TransportError` and its subclasses, an `OSError` of
+    the file, `UploadTimeout`, `SourceChanged`. If an observer raises, the upload is aborted, and the observer gets the
     exception back through `on_error`. Disposing the subscription aborts the upload and returns at once.
 
-    The scheduler given to `subscribe` decides the thread. None, NewThreadScheduler, ThreadPoolScheduler and
-    TimeoutScheduler: the upload runs on a thread of theirs, and notifications come on it. ImmediateScheduler,
-    CurrentThreadScheduler and virtual time: it runs in place and blocks (with ImmediateScheduler before `subscribe` has
-    returned, so that an operator such as `take` has nothing to dispose yet). Any other (AsyncIOScheduler,
-    EventLoopScheduler) has a loop that is never blocked: the upload runs on a new thread, and notifications come on
-    the loop; such a scheduler's `schedule` must be safe to call from another thread, as theirs are.
+    The scheduler given to `subscribe` decides on the thread:
+
+    - None, NewThreadScheduler, ThreadPoolScheduler, TimeoutScheduler: the upload runs and notifies on a thread of its
+      own.
+    - ImmediateScheduler, CurrentThreadScheduler, virtual time: the upload runs in place and blocks. With
+      ImmediateScheduler, `subscribe` returns only after it, so an operator such as `take` has nothing to dispose yet.
+    - Any other (AsyncIOScheduler, EventLoopScheduler) has a loop. The upload runs on a thread of its own, notifies on
+      the loop, and never blocks it. Any thread must be able to call the scheduler's `schedule`.
     """
 
-    __iter__ = None  # else Observable's __getitem__ would make a `for` over it one without an end
+    __iter__ = None  # with Observable's __getitem__, a `for` loop over it would never end
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(self._begin)
@@ -168,48 +167,48 @@ class Upload(Observable[UploadEvent]):
     def _begin(
         self, observer: abc.ObserverBase[UploadEvent], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        from ._subscription import begin  # noqa: PLC0415 - the network is loaded with the first upload
+        from ._subscription import begin  # noqa: PLC0415 - load the network modules with the first upload
 
         return begin(self._plan, observer, scheduler)
 
     def __repr__(self) -> str:
-        url = httpx.URL(self._plan.url).copy_with(userinfo=b"", query=None)  # those may hold secrets
+        url = httpx.URL(self._plan.url).copy_with(userinfo=b"", query=None)  # these may contain secrets
         files = ", ".join(part.filename for part in self._plan.parts)
         return f"<Upload {self._plan.method} {url} {files}>"
 
     @property
     def progress(self) -> Observable[Progress]:
-        """The Progress items alone, completed when the upload is. Subscribing to it starts an upload."""
+        """Only the Progress items; it completes with the upload. Subscribing to it starts an upload."""
         return cast("Observable[Progress]", self.filter(lambda item: isinstance(item, Progress)))
 
     def run(self, scheduler: abc.SchedulerBase | None = None) -> httpx.Response:
-        """Upload, wait, and return the response, which has been read.
+        """Upload, wait, and return the response with its body read.
 
         Ctrl-C aborts the upload before it propagates.
 
         Args:
-            scheduler: Where the upload works and notifies; None for a new thread.
+            scheduler: Decides on the thread, as for `subscribe`; None for a new thread.
 
         Raises:
-            Exception: What the upload ended with; see the class.
+            Exception: The error that ended the upload; see the class.
         """
         return cast("httpx.Response", run(self, scheduler))
 
     def __await__(self) -> Generator[Any, None, httpx.Response]:
-        """Upload, and return the response, with the event loop free meanwhile; cancelling it aborts the upload."""
+        """Upload without blocking the event loop, and return the response. Cancelling aborts the upload."""
         return cast("Generator[Any, None, httpx.Response]", super().__await__())
 
     def start(self, *, scheduler: abc.SchedulerBase | None = None) -> UploadTask:
-        """Start it, and return the running task: progress and the end by callbacks, `abort()`, `result()`, `await`.
+        """Start the upload, and return the running task, with callbacks, `abort()`, `result()` and `await`.
 
-        It may have to wait for its turn: of all tasks, `uploadFile`'s too, at most 5 run at once.
+        It may have to wait: at most 5 tasks run at once, those of `uploadFile` included.
 
         Args:
-            scheduler: One with a loop, such as AsyncIOScheduler, on which the callbacks are to come; else they come
-                on threads of the library.
+            scheduler: A scheduler with a loop, such as AsyncIOScheduler, to call the callbacks on. None: the library
+                calls them on its own threads.
         """
         check_scheduler(scheduler)
-        from ._task import UploadTask  # noqa: PLC0415 - most uploads do without it
+        from ._task import UploadTask  # noqa: PLC0415 - most programs do without it
 
         return UploadTask(self, scheduler=scheduler)
 
@@ -231,7 +230,7 @@ def _check_url(url: object, client: object) -> str:
 
 @lru_cache(maxsize=32)
 def _fault(text: str) -> str:
-    """What is wrong with an address; nothing, where it can be."""
+    """Say what is wrong with a URL; return "" if it is valid."""
     url = parse_url(text)
     if url.scheme not in ("http", "https"):
         scheme = f"the scheme is {url.scheme!r}" if url.scheme else "there is no scheme"

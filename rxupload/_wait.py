@@ -1,12 +1,12 @@
-"""The one place that blocks: until a descriptor is ready, another thread wakes it, or a deadline has passed.
+"""Waits, as the only module that blocks: until a descriptor is ready, another thread wakes it, or a deadline passes.
 
-How should one wait? A connected socket needs nothing but itself: whoever wants its owner's attention shuts it down, and
-that makes it ready. A wait that has no such socket, or that another thread may end while the socket stays whole (more
-to send has come, a pause is over), watches a `Wake` as well. Nothing here wakes by itself before its deadline, but the
-main thread where it waits for another: a signal may be delivered to any thread, and on Windows a lock does not see it,
-so Ctrl-C would wait as well.
+How should we wait? To end a wait for a connected socket, another thread can shut the socket down, which makes it ready.
+Some waits have no such socket. Others must end while the socket stays usable: more to send has come, or a pause is
+over. These waits also watch a `Wake`. No wait ends by itself before its deadline, with one exception: when the main
+thread waits for another thread, it wakes every 0.2 s. The system may deliver a signal to any thread, and on Windows a
+lock does not notice it, so Ctrl-C would otherwise have no effect.
 
-All times are seconds on the monotonic clock, and `math.inf` is no deadline.
+All times are seconds on the monotonic clock. `math.inf` means no deadline.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from typing import Any, Protocol
 READ = 1
 WRITE = 2
 
-_LONGEST = 24 * 3600.0  # seconds of one system call; C's int holds no more than 24 days of milliseconds
-_SLICE = 0.2  # seconds, on the main thread, between two looks at Ctrl-C
+_LONGEST = 24 * 3600.0  # the most seconds for one system call; C's int holds at most 24 days in milliseconds
+_SLICE = 0.2  # seconds between two checks for Ctrl-C, on the main thread
 
 
 class Watched(Protocol):
-    """What can be watched: a socket, or anything else with a descriptor."""
+    """A socket, or any other object with a descriptor to watch."""
 
     def fileno(self) -> int:
-        """The descriptor's number; negative, if it is closed."""
+        """The descriptor's number; negative if closed."""
         ...
 
 
 class Wake:
-    """Ends the waits of one thread from any other, or from a signal's handler.
+    """Ends one thread's waits, from any other thread or from a signal handler.
 
-    It is sticky: set before a wait begins, it ends that wait at once, and so until it is cleared. The descriptors that
-    it takes are made for the first wait that watches it.
+    It is sticky: once set, it ends every wait at once until it is cleared. It opens its descriptors for the first wait
+    that watches it.
     """
 
     def __init__(self) -> None:
-        # Reentrant, for a signal's handler may set it while the same thread is in here.
+        # Reentrant, because a signal handler may set it while its own thread holds the lock.
         self._lock = threading.RLock()
         self._is_set = False
         self._is_closed = False
@@ -53,14 +53,14 @@ class Wake:
         self._writer: int | socket.socket | None = None
 
     def set(self) -> None:
-        """End the wait. From any thread; never blocks."""
+        """End the wait. Any thread may call this; it never blocks."""
         with self._lock:
             was_set, self._is_set = self._is_set, True
             if not was_set:
                 self._write()
 
     def clear(self) -> None:
-        """From here on a wait is a wait again. By the thread that waits."""
+        """Let the next wait block again. Only the waiting thread may call this."""
         with self._lock:
             if self._is_set:
                 self._is_set = False
@@ -81,7 +81,7 @@ class Wake:
             return self._reader if isinstance(self._reader, int) else self._reader.fileno()
 
     def close(self) -> None:
-        """Give its descriptors back; it can be set still, and nobody hears."""
+        """Close its descriptors. A later `set` has no effect."""
         with self._lock:
             self._is_closed = True
             for end in {self._reader, self._writer}:
@@ -108,7 +108,7 @@ class Wake:
             self._writer.send(b"\0")
 
     def _drain(self) -> None:
-        # There is exactly one write to take back.
+        # `set` has written exactly once.
         if isinstance(self._reader, int):
             os.read(self._reader, 8)
         elif self._reader is not None:
@@ -116,10 +116,10 @@ class Wake:
 
 
 class Clock(Protocol):
-    """The time, and the waits: the system's, or a test's."""
+    """Tells the time and waits: by the system's clock, or by a test's."""
 
     def now(self) -> float:
-        """The time."""
+        """The time in seconds."""
         ...
 
     def wait(
@@ -130,7 +130,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The system's clock, and its ways to wait."""
+    """The system's clock and its waits."""
 
     now = staticmethod(time.monotonic)
 
@@ -138,15 +138,15 @@ class SystemClock:
     def wait(
         until: float, watched: Sequence[tuple[Watched, int]] = (), wake: Wake | None = None
     ) -> Sequence[Watched]:
-        """Wait until something is ready, `wake` is set, or the time has come.
+        """Wait until something is ready, `wake` is set, or `until` has passed.
 
         Args:
-            until: When to stop waiting. A time that has passed makes this a look.
-            watched: What to wait for, each with READ, WRITE or both. What has failed, or is closed, is ready.
+            until: When to stop waiting. A time in the past only checks, without waiting.
+            watched: The objects to wait for, each with READ, WRITE or both. A failed or closed one is ready.
             wake: Ends the wait when it is set.
 
         Returns:
-            Those of the watched that are ready: none where the time has come, or `wake` is set.
+            The watched objects that are ready; empty if only `wake` or `until` ended the wait.
         """
         seconds = min(max(0.0, until - time.monotonic()), _LONGEST)
         if wake is not None:
@@ -163,7 +163,7 @@ class SystemClock:
 
 
 def is_ready(watched: Watched, events: int) -> bool:
-    """Whether something is ready now; what is closed is."""
+    """Whether an object is ready now. A closed one is ready."""
     return watched.fileno() < 0 or bool(_poll([(watched, events)], 0.0))
 
 
@@ -185,16 +185,16 @@ else:
     def _poll(watched: Sequence[tuple[Watched, int]], seconds: float) -> list[Watched]:
         read = [each for each, events in watched if events & READ]
         write = [each for each, events in watched if events & WRITE]
-        # Windows tells of a connection that failed through the third set alone.
+        # Windows reports a failed connection only in the third set.
         ready = {id(each) for some in select.select(read, write, write, seconds) for each in some}
         return [each for each, _ in watched if id(each) in ready]
 
 
-# Waits of one thread for another, which have no descriptor
+# Waits for another thread, without a descriptor
 
 
 def wait_for(condition: threading.Condition, predicate: Callable[[], bool], until: float = math.inf) -> bool:
-    """Wait, with the condition held, until it is notified and the predicate is true; False when the time has come."""
+    """Wait for a condition, held by the caller, until the predicate is true. Return False if `until` passes first."""
     while not predicate():
         left = until - time.monotonic()
         if left <= 0:
@@ -204,7 +204,7 @@ def wait_for(condition: threading.Condition, predicate: Callable[[], bool], unti
 
 
 def wait_for_event(event: threading.Event, until: float = math.inf) -> bool:
-    """Wait until it is set; False when the time has come."""
+    """Wait until the event is set. Return False if `until` passes first."""
     while not event.is_set():
         left = until - time.monotonic()
         if left <= 0:
@@ -214,7 +214,7 @@ def wait_for_event(event: threading.Event, until: float = math.inf) -> bool:
 
 
 def wait_for_future(future: Future[Any], until: float = math.inf) -> bool:
-    """Wait until it is done; False when the time has come."""
+    """Wait until the future is done. Return False if `until` passes first."""
     while not future.done():
         left = until - time.monotonic()
         if left <= 0:

@@ -1,4 +1,4 @@
-"""One subscription to an upload: open the files, send the request, read the response, tell the end."""
+"""Runs one subscription to an upload: opens the files, sends the request, reads the response, and notifies the end."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from ._redirects import (
 from ._throttle import Throttling
 from ._transfer import EXTENSION, Abandoned, Disposed, Transfer
 
-_MAX_REDIRECTS = 20  # where a client does not say
+_MAX_REDIRECTS = 20  # for a client without `max_redirects`
 
 
 def work(plan: Plan, transfer: Transfer, delivery: Delivery, throttling: Throttling) -> None:
-    """One upload, from opening the files to the terminal notification, on a thread that it may block."""
+    """Run one upload, from opening the files to the terminal notification. It blocks the calling thread."""
     response: httpx.Response | None = None
     failure: BaseException | None = None
     try:
@@ -41,7 +41,7 @@ def work(plan: Plan, transfer: Transfer, delivery: Delivery, throttling: Throttl
         throttling.follow()
         transfer.meter = Meter(plan.progress_interval, delivery.next)
         response = _Exchange(plan, transfer).run()
-    except BaseException as error:  # noqa: BLE001 - the observer's, whatever it is
+    except BaseException as error:  # noqa: BLE001 - the observer gets any error
         failure = error
         transfer.expire()
     stopped = transfer.settle()
@@ -49,22 +49,22 @@ def work(plan: Plan, transfer: Transfer, delivery: Delivery, throttling: Throttl
     if reason is None:
         try:
             delivery.next(response)
-        except BaseException as error:  # noqa: BLE001 - the observer's own
+        except BaseException as error:  # noqa: BLE001 - the observer gets its own error back
             reason = error
         else:
             delivery.completed()
     if reason is not None and not isinstance(stopped, Disposed):
         delivery.error(cast("Exception", reason))
     if isinstance(stopped, Abandoned) or transfer.is_abandoned():
-        throttling.dispose()  # for the loop does not come to it
+        throttling.dispose()  # the closed loop will never do it
     if threading.current_thread() is threading.main_thread():
         for each in (reason, failure):
             if each is not None and not isinstance(each, Exception):
-                raise each  # Ctrl-C, where the upload runs in place: it is not the observer's alone
+                raise each  # Ctrl-C during an upload in place: the caller must get it, too
 
 
 class _Exchange:
-    """The requests of one upload: the first, and those that redirects ask for."""
+    """The requests of one upload: the first one, and one for each redirect."""
 
     def __init__(self, plan: Plan, transfer: Transfer) -> None:
         self._plan = plan
@@ -74,7 +74,7 @@ class _Exchange:
         transfer.asks_first = plan.expect_continue
 
     def run(self) -> httpx.Response:
-        """Send the request with its body, and return the response, which has been read."""
+        """Send the request with its body, follow redirects, and return the response with its body read."""
         plan, transfer = self._plan, self._transfer
         with ExitStack() as stack:
             body = MultipartBody(
@@ -113,7 +113,7 @@ class _Exchange:
                 )
             hop = next_hop(hop, response, follow)
             redirects += 1
-            response.next_request = None  # as httpx has it for one that is followed
+            response.next_request = None  # as httpx sets it for a followed redirect
             history = [*response.history, response]
 
     def _send_and_read(self, hop: Hop) -> httpx.Response:
@@ -128,7 +128,7 @@ class _Exchange:
                 stack.close()
                 self._transfer.asks_first = False
                 response = self._send(hop, stack)
-            self._content.end_pass()  # before a slow response: a source may wait to be read on
+            self._content.end_pass()  # before reading a slow response: a producer may be waiting for room
             read(response, self._transfer, self._plan.max_response_size)
             return response
 
@@ -136,7 +136,7 @@ class _Exchange:
         headers = self._headers(hop)
         content = self._content if hop.has_body else None
         self._transfer.check()
-        # Clients that add a token do so in request() and stream(), and not in send(). To another origin none must go.
+        # A client that adds a token does so in request() and stream(), not in send(). Another origin must not get it.
         if _has_stream(self._client) and is_prepared_by(self._client, hop):
             timeouts = self._client.timeout.as_dict()
             extensions = {EXTENSION: self._transfer, "timeout": timeouts}
@@ -171,11 +171,13 @@ class _Exchange:
         self._transfer.clamp(timeouts)
 
     def _headers(self, hop: Hop) -> list[tuple[bytes, bytes]]:
-        """The caller's, and over whatever they say of it those of the body."""
+        """Return the caller's headers, with the body's own ones instead of theirs."""
         about_body = (b"content-type", b"content-length", b"transfer-encoding")
         headers = [(name, value) for name, value in hop.headers if name.lower() not in about_body]
         if not any(name.lower() == b"accept-encoding" for name, _ in headers) and self._asks_for_too_much():
-            headers.append((b"Accept-Encoding", b"gzip, deflate"))  # what can be decoded in bounded steps
+            headers.append(
+                (b"Accept-Encoding", b"gzip, deflate")
+            )  # `_reading` decodes these in bounded steps
         if hop.has_body:
             headers.append((b"Content-Type", self._body.content_type.encode()))
             if self._body.length is None:
@@ -187,7 +189,7 @@ class _Exchange:
         return headers
 
     def _asks_for_too_much(self) -> bool:
-        """Whether the client asks by itself for more than gzip and deflate, as httpx does where it knows br or zstd."""
+        """Whether the client accepts more than gzip and deflate, as httpx does if br or zstd is installed."""
         own = getattr(self._client, "headers", {}).get("Accept-Encoding", "*").lower()
         return any(coding in own for coding in ("br", "zstd", "*"))
 
@@ -202,10 +204,10 @@ def _takes_auth(send: Any) -> bool:
 
 
 def _let_go(error: BaseException, request: Any) -> None:
-    """Give the error its request, if it has none, and take the upload out of that."""
+    """Give the error a request, if it has none, and remove the upload from its requests."""
     try:
         own = getattr(error, "request", None)
-    except RuntimeError:  # httpx's way to say that it has none
+    except RuntimeError:  # httpx raises it for an error without a request
         own = None
     if isinstance(error, httpx.RequestError) and own is None and request is not None:
         error.request = request
@@ -213,7 +215,7 @@ def _let_go(error: BaseException, request: Any) -> None:
 
 
 def _forget(*requests: Any) -> None:
-    """A response or an error may outlive its upload."""
+    """Remove the upload from requests: a response or an error may be kept long after it."""
     for request in requests:
         if request is not None:
             request.extensions.pop(EXTENSION, None)

@@ -234,6 +234,29 @@ def test_proxy_is_used_for_http_and_https(kind, tls):
         assert proxy.connections == 1
 
 
+@pytest.mark.parametrize(
+    "proxy", [NOBODY, NOBODY.replace("http:", "https:"), NOBODY.replace("http:", "socks5:")]
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_refuses_is_named(proxy, scheme):
+    """The error names the proxy, because its address may come from the environment."""
+    with Client(proxy=proxy) as client, pytest.raises(httpx.ConnectError) as raised:
+        upload(f"{scheme}://host.invalid/", b"hello", client=client).run()
+    assert str(raised.value) == "The proxy: 127.0.0.1:9: Connection refused"
+    assert raised.value.request.url.host == "host.invalid"
+    assert isinstance(raised.value.__cause__, ConnectionRefusedError)
+
+
+def test_a_proxy_without_valid_tls_is_named():
+    """The error of a TLS handshake names the proxy too."""
+    with (
+        Server(Connection.serve, tls=True) as proxy,
+        Client(proxy=proxy.url) as client,
+        pytest.raises(httpx.ConnectError, match=r"The proxy: TLS with .*certificate"),
+    ):
+        upload("http://host.invalid/", b"hello", client=client).run()
+
+
 def test_proxy_overrides_no_proxy(environ):
     """With `proxy=`, neither the variables nor NO_PROXY apply, as in httpx."""
     environ.setenv("HTTP_PROXY", NOBODY)

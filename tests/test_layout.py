@@ -29,7 +29,7 @@ FOREIGN_METHODS = {"_subscribe_core", "_init_transport", "_init_proxy_transport"
 # These end by their own deadlines.
 DEADLINES = {
     "_task/queue.py: wait([task._future for task in tasks], 0.5)",  # at the end of the process
-    "_threads.py: wait_for(self._changed, is_needed, time.monotonic() + IDLE_SECONDS)",  # of an idle thread
+    "_threads.py: wait_for(self._changed, is_needed, time.monotonic() + seconds)",  # of an idle thread
 }
 
 # A lookup blocks on a thread of its own; ending a connection replaces its descriptor with a blank socket.

@@ -1,4 +1,4 @@
-"""Many uploads as one Observable."""
+"""Runs many uploads as one Observable."""
 
 from .upload_all import UploadAll, upload_all
 

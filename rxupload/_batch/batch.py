@@ -1,7 +1,21 @@
-"""One subscription to a batch: it draws uploads while there is room, and tells the observer of all of them.
+"""Runs one subscription to a batch: draws uploads while there is room, and notifies the observer of all of them.
 
-reactivex's own `merge(max_concurrent=)` is not used: it can drop an inner source when one ends while another is being
-subscribed to, and its input cannot be drawn as it is needed.
+| method                                     | thread                                         | lock held by caller |
+|--------------------------------------------|------------------------------------------------|---------------------|
+| `stop`                                     | any                                            | none or `_lock`     |
+| `fail`                                     | any; with a loop, it acts on the loop          | none or `_lock`     |
+| `work`                                     | the drawing thread; in place, the subscriber's | none                |
+| `draw`                                     | as `work`; in place, also an ended upload's    | none                |
+| `_subscribe`                               | the loop; without one, as `draw`               | none                |
+| `_on_next`, `_on_error`, `_on_completed`   | the upload's thread, or the loop               | none                |
+| `_count`, `_tell_progress`, `_end_if_over` | that of the event                              | `_lock`             |
+
+No lock is held while the iterable is drawn or an upload is subscribed to. Without a loop, `_lock` is held while the
+observer is called, so its notifications come one at a time and in order. With a loop, the observer is called on the
+loop, under no lock. `_room` may be taken under `_lock`, never the other way round.
+
+It does not use reactivex's own `merge(max_concurrent=)`. That can lose an inner source if another one ends while it is
+being subscribed to. Also, it cannot draw its input on demand.
 """
 
 from __future__ import annotations
@@ -43,14 +57,14 @@ from rxupload._throttle import Throttling, quiet, with_throttle
 from rxupload._transfer import Abandoned, Disposed
 from rxupload._wait import wait_for
 
-_INTERVAL = 0.05  # least seconds between two BatchProgress items that no upload's end asks for
+_INTERVAL = 0.05  # the least seconds between two BatchProgress items, except at the end of an upload
 
 
-_LOOK_SECONDS = 1.0  # between two looks at whether a loop is still there
+_LOOK_SECONDS = 1.0  # between two checks whether the observer's loop has closed
 
 
 def check_upload(index: int, each: object) -> None:
-    """Refuse what is no upload."""
+    """Raise TypeError for anything but an Observable."""
     if not isinstance(each, Observable):
         raise TypeError(f"uploads: expected Observables, but [{index}] is of type {type(each).__name__}")
 
@@ -63,15 +77,14 @@ class _Running:
     upload: Observable[UploadEvent]
     subscription: SingleAssignmentDisposable = field(default_factory=SingleAssignmentDisposable)
     progress: Progress | None = None
-    last: object = None  # of its items, Progress aside
+    last: object = None  # its last item other than Progress
 
 
 class Batch:
-    """One subscription: it draws uploads while there is room, and tells the observer of all of them.
+    """One subscription to a batch.
 
-    `_room` guards who may draw, `_lock` what the events are made of. Neither is held while the iterable is drawn
-    from or an upload subscribed to. On threads, `_lock` is held while the observer is called: so its notifications
-    come one at a time, in the order of what they tell. `stop` and `fail` wait for no lock that an observer could hold.
+    `_room` guards the drawing: the slots, and who draws. `_lock` guards the counts that the events are made of. `stop`
+    and `fail` never wait for `_lock`, because an observer may hold it for long.
     """
 
     def __init__(
@@ -90,7 +103,7 @@ class Batch:
         )
         self._clock = scheduler or TimeoutScheduler.singleton()
         self._in_place = scheduler is not None and works_in_place(scheduler)
-        self.call_soon: CallSoon | None = None  # where there is a loop
+        self.call_soon: CallSoon | None = None  # None without a loop
         self._tell: Delivery = OneAtATimeDelivery(observer, self)
         if scheduler is not None and not may_block(scheduler):
             self.call_soon = call_soon(scheduler)
@@ -109,32 +122,33 @@ class Batch:
         self._told_at = -math.inf
         self._drawn = 0
         self._exhausted = False
-        self._error: Exception | None = None  # of the iterable
-        self._failure: Exception | None = None  # of a setting, until it is told
-        # Not through yet with subscribing to the settings, inside of which no observer is called.
-        self._is_following = True
+        self._error: Exception | None = None  # the iterable's
+        self._failure: Exception | None = None  # a setting's, until the observer gets it
+        self._is_following = (
+            True  # `work` is still subscribing to the settings, which must not call the observer
+        )
         self._running: dict[int, _Running] = {}
         self._done = 0
         self._statuses: Counter[int] = Counter()
         self._errors: list[ItemFailed] = []
-        self._sent = 0  # bytes, of the uploads that have ended
+        self._sent = 0  # bytes of the uploads that have ended
         self._total = 0
 
     def _now(self) -> float:
         return self._clock.now.timestamp()
 
     def stop(self, reason: BaseException) -> None:
-        """Abort all that run, and draw no more. From any thread; waits for nothing."""
+        """Abort all running uploads, and draw no more. Any thread may call this; it does not wait for the uploads."""
         self._stopped = True
         with self._room:
             self._slots += 1
             self._room.notify()
         self._subscriptions.dispose()
-        if isinstance(reason, Disposed):  # else before the observer's end, which may be on another thread
+        if isinstance(reason, Disposed):  # otherwise the observer's end disposes it, maybe on another thread
             self._throttling.dispose()
 
     def fail(self, error: Exception) -> None:
-        """Abort all that run, and end the batch with this error. From any thread; where there is a loop, on that."""
+        """Abort all running uploads, and end the batch with this error. Any thread may call this."""
 
         def end() -> None:
             if not self._stopped:
@@ -145,7 +159,7 @@ class Batch:
         self._on_the_loop(end)
 
     def _on_the_loop(self, action: Callable[[], None]) -> None:
-        """In a turn of the loop; at once on the loop itself, and where there is none."""
+        """Run the action in a turn of the loop. On the loop itself, and without one, run it at once."""
         if self.call_soon is None or is_loop_of_this_thread(self._scheduler):
             action()
         elif not self.call_soon(action):
@@ -153,7 +167,7 @@ class Batch:
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
-        """Hold `_lock`, and tell a failure that came meanwhile: whoever brought it did not wait."""
+        """Hold `_lock`, and then deliver a failure that came meanwhile, because `fail` did not wait for the lock."""
         try:
             with self._lock:
                 yield
@@ -172,10 +186,10 @@ class Batch:
     # Drawing
 
     def work(self) -> None:
-        """Follow the settings, and draw."""
+        """Subscribe to the settings, and draw."""
         try:
             self._throttling.follow()
-        except BaseException:  # SystemExit, say, which is the batch's error by now
+        except BaseException:  # such as SystemExit; `fail` has already made it the batch's error
             if self._in_place:
                 raise
         finally:
@@ -185,9 +199,11 @@ class Batch:
         if self.call_soon is not None and self._throttling.throttle is not None:
             with self._room:
                 self._wait_for(lambda: self._stopped)
+            if is_closed(self._scheduler):
+                self._throttling.dispose()  # the closed loop will never do it
 
     def draw(self) -> None:
-        """Draw uploads and start them while there is room: in place until there is none, on a thread to the end."""
+        """Draw uploads and start them. In place, return when there is no room; on a thread, wait for room."""
         while self._take_slot() and self._draw_one():
             pass
 
@@ -202,15 +218,14 @@ class Batch:
             return True
 
     def _wait_for(self, condition: Callable[[], bool]) -> bool:
-        """Wait with `_room` for a condition of it; in vain, if the loop closes, and then nobody else disposes."""
+        """Wait with `_room` held until a condition is true. Return False if the observer's loop has closed."""
         while not wait_for(self._room, condition, self._look_at()):
             if is_closed(self._scheduler):
-                self._throttling.dispose()
                 return False
         return True
 
     def _look_at(self) -> float:
-        """When to look whether the loop is still there, which tells nobody when it closes."""
+        """When to check whether the loop has closed, since it sends no event."""
         return math.inf if self.call_soon is None else time.monotonic() + _LOOK_SECONDS
 
     def _free_slot(self) -> None:
@@ -269,7 +284,7 @@ class Batch:
                 scheduler=self._for_uploads,
             )
         except BaseException as error:
-            if self._stopped:  # the batch's observer raised at its end
+            if self._stopped:  # the batch's observer raised in its terminal notification
                 raise
             self._on_error(running, cast("Exception", error))
             if not isinstance(error, Exception) and (self._in_place or self.call_soon is not None):
@@ -277,14 +292,14 @@ class Batch:
         else:
             running.subscription.disposable = quiet(subscription, "An upload of a batch")
 
-    # What the uploads tell
+    # Notifications of the uploads
 
     def _on_next(self, running: _Running, item: UploadEvent) -> None:
+        if not isinstance(item, Progress):
+            running.last = item
+            return
         with self._telling():
             if self._stopped or running.index not in self._running:
-                return
-            if not isinstance(item, Progress):
-                running.last = item
                 return
             running.progress = item
             self._tell.next(ItemProgress(running.index, running.upload, item))
@@ -293,13 +308,13 @@ class Batch:
 
     def _on_error(self, running: _Running, error: Exception) -> None:
         if self._in_place and not isinstance(error, Exception):
-            self.fail(error)  # Ctrl-C, which goes on to whoever subscribed
+            self.fail(error)  # Ctrl-C, which the subscriber's thread gets, too
             return
         self._on_end(running, ItemFailed(running.index, running.upload, error))
 
     def _on_completed(self, running: _Running) -> None:
         last = running.last
-        if isinstance(getattr(last, "status_code", None), int):  # httpx2's, too
+        if isinstance(getattr(last, "status_code", None), int):  # also a response of httpx2
             self._on_end(running, ItemDone(running.index, running.upload, cast("httpx.Response", last)))
         elif last is None:
             self._on_error(running, RuntimeError("The upload completed without a response"))

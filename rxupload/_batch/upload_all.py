@@ -25,30 +25,30 @@ def upload_all(
     rate_limit: RateLimit = None,
     pause: Pause = None,
 ) -> UploadAll:
-    """Describe the upload of many files, a few at a time.
+    """Describe the upload of many files, with a few uploads at a time.
 
     ::
 
         upload_all(upload(url, path).pipe(retry_backoff()) for path in folder.iterdir()).run()
 
-    Nothing happens until the `UploadAll` that it returns is subscribed to, run or awaited.
+    The batch starts when the returned `UploadAll` is subscribed to, run or awaited.
 
     Args:
-        uploads: Uploads, or uploads with operators, in any number: they are drawn from the iterable one at a time, when
-            there is room for one more. It may block; the uploads that run go on meanwhile, and disposing does not wait
-            for it (nor wake it). An iterator, such as a generator, can be gone through once, so it makes one batch.
-            Each has to end with its response. Its Progress items make the totals, which miss what an operator such as
-            `throughput` or `of_type` takes away.
+        uploads: Uploads, with or without operators, in any number. The batch draws them from the iterable one at a
+            time, when there is room for one more. The iterable may block: the running uploads continue, and a dispose
+            neither waits for it nor interrupts it. An iterator, such as a generator, makes only one batch. Each upload
+            must end with its response. The totals count its Progress items, so they miss those that an operator such
+            as `throughput` or `of_type` removes.
         concurrency: The most uploads that run at once.
-        rate_limit: Body bytes per second of all uploads together, or an Observable of that, as for `upload()`. They
-            get the same share, or less if they want less; an upload's own limit holds too. An upload finds it through
-            the scheduler that it is subscribed to on: an operator that hands down another (`subscribe_on`, `timeout`
-            with a second source, `on_error_resume_next`) frees it.
-        pause: An Observable of bool: True holds all bodies, False lets them go on.
+        rate_limit: Body bytes per second of all uploads together, or an Observable of that, as for `upload()`. Each
+            upload gets the same share, or less if it wants less. An upload's own limit also applies. The limit reaches
+            an upload through the scheduler of its subscription. So it does not reach an upload behind an operator that
+            passes on another scheduler: `subscribe_on`, `timeout` with a second source, `on_error_resume_next`.
+        pause: An Observable of bool: True pauses all bodies, False resumes them.
 
     Raises:
-        TypeError: If an argument is not of its type; the message names it.
-        ValueError: If concurrency is less than 1.
+        TypeError: An argument has the wrong type; the message names it.
+        ValueError: `concurrency` is less than 1.
     """
     if not isinstance(uploads, Iterable):
         raise TypeError(f"uploads: expected an iterable of uploads, got {type(uploads).__name__}")
@@ -69,19 +69,21 @@ class UploadAll(Observable[BatchEvent]):
 
         ItemProgress and BatchProgress, ItemDone or ItemFailed for each ---BatchSummary-|
 
-    Uploads start in the order of the iterable, at most `concurrency` at once. One that fails does not end the others:
-    its `ItemFailed` is its outcome, and the batch completes. An iterable that raises, or has something else in it than
-    Observables, ends the batch with that error through `on_error`, once the uploads that run have ended. Events of one
-    upload keep their order, and notifications never overlap. A BatchProgress comes after each upload's end, and
-    otherwise at most every 50 ms. Disposing aborts all that run, draws no more, and returns at once.
+    Uploads start in the order of the iterable, at most `concurrency` at once. A failed upload becomes an `ItemFailed`;
+    the others continue, and the batch completes. If the iterable raises, or gives anything but Observables, the batch
+    ends with that error through `on_error`, after the running uploads have ended. Events of one upload keep their
+    order, and notifications never overlap. A BatchProgress comes after each upload's end, and otherwise at most every
+    50 ms. Disposing aborts all running uploads, draws no more, and returns at once.
 
-    The scheduler is handed to each upload, and decides for them and for the batch which thread notifies, as it does
-    for `Upload`. With none, or one that has threads: the threads of the uploads, one at a time, so a slow observer
-    holds up all of them; the end may come on the thread that draws, when it finds no more. With a loop
-    (AsyncIOScheduler, EventLoopScheduler): the loop, where the uploads are subscribed to as well. In both cases the
-    iterable is drawn from on a thread of its own. In place (ImmediateScheduler, CurrentThreadScheduler, virtual time):
-    all of it in place, the iterable too, so uploads that block run one after the other. With ImmediateScheduler, what
-    ends the batch does not abort the one that runs, for the subscription to it has not returned yet.
+    The batch passes the scheduler on to each upload. The scheduler decides on the thread, as for `Upload`:
+
+    - None, or a scheduler with threads: the batch notifies on the uploads' threads, one at a time. So a slow observer
+      delays all of them. The end may come on the thread that draws from the iterable, which is a separate one.
+    - A scheduler with a loop (AsyncIOScheduler, EventLoopScheduler): the batch notifies, and subscribes to the uploads,
+      on the loop. A separate thread draws from the iterable.
+    - In place (ImmediateScheduler, CurrentThreadScheduler, virtual time): everything happens in place, the drawing
+      included. So uploads that block run one after the other. With ImmediateScheduler, an error of the batch does not
+      abort the running upload, because `subscribe` has not returned yet.
     """
 
     __iter__ = None  # see Upload
@@ -101,20 +103,20 @@ class UploadAll(Observable[BatchEvent]):
         self._is_drawn_from = False
 
     def run(self, scheduler: abc.SchedulerBase | None = None) -> BatchSummary:
-        """Upload all, wait, and return the summary; what failed is in its `errors`.
+        """Upload all, wait, and return the summary. Its `errors` has the failed uploads.
 
-        Ctrl-C aborts what runs before it propagates.
+        Ctrl-C aborts the running uploads before it propagates.
 
         Args:
-            scheduler: Where the uploads work and notify; None for new threads.
+            scheduler: Decides on the threads, as for `subscribe`; None for new threads.
 
         Raises:
-            Exception: What the iterable raised.
+            Exception: The error of the iterable, of `rate_limit` or of `pause`.
         """
         return cast("BatchSummary", run(self, scheduler))
 
     def __await__(self) -> Generator[Any, None, BatchSummary]:
-        """Upload all, and return the summary, with the event loop free meanwhile; cancelling it aborts what runs."""
+        """Upload all without blocking the event loop, and return the summary. Cancelling aborts the running uploads."""
         return cast("Generator[Any, None, BatchSummary]", super().__await__())
 
     def _begin(
@@ -123,7 +125,7 @@ class UploadAll(Observable[BatchEvent]):
         if isinstance(self._uploads, Iterator):
             if self._is_drawn_from:
                 raise RuntimeError(
-                    "uploads: an iterator can be gone through once; pass a list for a second batch"
+                    "uploads: an iterator can be used only once; pass a list for a second batch"
                 )
             self._is_drawn_from = True
 

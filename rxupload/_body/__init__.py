@@ -1,4 +1,4 @@
-"""The request body: what the bytes on the wire are made of."""
+"""Builds the request body from form fields and files."""
 
 from .multipart import FieldValue, MultipartBody, Part, encode_fields, guess_content_type
 

@@ -1,7 +1,7 @@
-"""The request body: multipart/form-data as browsers send it.
+"""Builds a multipart/form-data body as browsers send it.
 
-The encoding is the WHATWG's (HTML, "multipart/form-data encoding algorithm", whatwg/html#6282) in UTF-8. It
-differs from RFC 2231 and RFC 7578 section 4.2 in how names are escaped: three characters, and nothing else.
+The encoding is the WHATWG's (HTML, "multipart/form-data encoding algorithm", whatwg/html#6282) in UTF-8. Unlike RFC
+2231 and RFC 7578, section 4.2, it escapes only three characters in names: CR, LF and the quotation mark.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _UNKNOWN_TYPE = "application/octet-stream"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A file in the body."""
+    """A file part of the body."""
 
     name: str
     filename: str
@@ -43,7 +43,7 @@ class Part:
 class MultipartBody:
     """The whole body: the form fields in their order, then the files.
 
-    It can be iterated again, for a redirect or an auth challenge: each pass reads the files from their start.
+    A redirect or an auth challenge makes another pass. Each pass reads the files from their start.
 
     Attributes:
         content_type: The request's Content-Type, with the boundary.
@@ -61,7 +61,7 @@ class MultipartBody:
         self.length = self._length()
 
     def pieces(self) -> Generator[Piece]:
-        """Make one pass: a flat list of pieces, each of which is to be used up before the next is drawn."""
+        """Make one pass over the body. Use up each piece before drawing the next."""
         for head, value in self._fields:
             yield head
             yield value
@@ -85,7 +85,7 @@ class MultipartBody:
 def encode_fields(
     form_data: Mapping[str, FieldValue | Sequence[FieldValue]] | None,
 ) -> list[tuple[str, bytes]]:
-    """The form fields with their values as they are sent; a list or a tuple repeats its field.
+    """Return the form fields with their encoded values. A list or a tuple repeats its field.
 
     Raises:
         TypeError: form_data is not a mapping from str to str, bytes, int, float, bool, or lists of those.
@@ -104,8 +104,8 @@ def encode_fields(
 
 
 def guess_content_type(filename: str) -> str:
-    """The type that a filename suggests; of `a.tar.gz` it is gzip's, not that of the archive inside."""
-    # A path, and never a URL: guess_type() would take "data:,x.png" for one, and may fail on another.
+    """Guess the media type from a filename. For `a.tar.gz` return gzip's type, not the type of the archive inside."""
+    # Make it a path: guess_type() would read "data:,x.png" as a URL, and fail on some other names.
     guess, encoding = mimetypes.guess_type(f"./{filename}")
     if encoding is not None:
         return _ENCODED_TYPES.get(encoding, _UNKNOWN_TYPE)
@@ -153,5 +153,5 @@ def _crlf(text: str) -> str:
 
 
 def _well_formed(text: str) -> str:
-    """Replace lone surrogates by U+FFFD, as in Web IDL's USVString; a pair becomes its character."""
+    """Replace lone surrogates by U+FFFD, and pairs by their character, as Web IDL's USVString does."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -1,7 +1,7 @@
-"""The command: `rxupload demo`, `rxupload send` and `rxupload receive`.
+"""Runs the command line: `rxupload demo`, `rxupload send` and `rxupload receive`.
 
-Responses go to standard output, progress and errors to standard error. The receiver and tqdm are optional
-extras, imported only where a subcommand uses them.
+Responses go to standard output, progress and errors to standard error. The receiver and tqdm are optional extras. Only
+the subcommands that use them import them.
 """
 # ruff: noqa: T201 - a command prints
 
@@ -19,23 +19,23 @@ from .texts import fail, sentence
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command with these arguments, or the process's own, and return its exit status.
+    """Run the command with these arguments, or with those of the process. Return the exit status.
 
     Raises:
-        SystemExit: After `--help` and `--version` (status 0), and for wrong usage (status 2).
+        SystemExit: After `--help` and `--version` (status 0), and after wrong usage (status 2).
     """
     _prepare_output()
-    parser = make_parser()
-    args = parser.parse_args(argv)
+    args = make_parser().parse_args(argv)
     try:
         status: int = args.run(args)
     except argparse.ArgumentError as error:
+        parser: argparse.ArgumentParser = args.parser
         parser.error(str(error))
     except KeyboardInterrupt:
         print("aborted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # Whoever read our output has gone (`| head`); the interpreter's last flush must not fail as well.
+        # The reader of our output has closed it (`| head`). The interpreter's last flush must not fail, too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except ImportError as error:
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _prepare_output() -> None:
-    """Print each line at once, and any character: escaped, where the console's code page has none for it."""
+    """Print each line at once, and escape characters that the console's code page lacks."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace", line_buffering=True)

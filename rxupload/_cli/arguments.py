@@ -1,4 +1,4 @@
-"""The command's arguments: the parser with its three subcommands, and the types of values."""
+"""Parses the command's arguments: the three subcommands, and the types of their values."""
 
 from __future__ import annotations
 
@@ -22,43 +22,45 @@ from .texts import one_line
 
 EXAMPLES = """\
 examples:
-  rxupload demo                                upload 256 MiB to a receiver of its own, and check them
-  rxupload receive --directory inbox           a server that stores what is uploaded to it
-  rxupload send http://127.0.0.1:8000/ a.jpg   upload a file, to that server or any other
+  rxupload demo                                upload 256 MiB to a local receiver, and check every byte
+  rxupload receive --directory inbox           run a server that stores uploaded files
+  rxupload send http://127.0.0.1:8000/ a.jpg   upload a file to that server, or to any other
 
-rxupload COMMAND --help explains each of them.
+rxupload COMMAND --help explains a command.
 """
 
 SEND_NOTES = """\
 exit status:
-  0    every FILE was answered with a status below 400
-  1    a FILE failed, or was answered with 400 or more
+  0    every FILE got a response with a status below 400 (a redirect is one, and is not followed)
+  1    a FILE failed, or got a status of 400 or more
   2    wrong usage; nothing was sent
   130  Ctrl-C; the uploads were aborted
 
 retries:
-  Tried again is what failed by the network, or was answered with 408, 425, 429, 500, 502, 503 or 504,
-  but not what took longer than --timeout. The wait doubles from half a second up to 30 s, with up to
-  1 s at random; a Retry-After makes it longer, and one of more than 30 s ends the retries. What can be
-  read only once is sent only once: standard input, a named pipe. The server may see a FILE twice.
+  A FILE is sent again after a network error, and after a status of 408, 425, 429, 500, 502, 503 or 504,
+  but not after --timeout. The wait before a retry doubles from 0.5 s up to 30 s, plus up to 1 s at
+  random. A Retry-After header can make it longer; one of more than 30 s ends the retries. Standard input
+  and named pipes can be read only once, so they are never sent again. The server may get a FILE twice.
 
-with --json, each line on standard output is one object:
-  event    "progress", "response" or "error", the last two of which end their FILE; at last "summary"
-  index    which FILE, from 0; not in the summary
-  file     FILE as it was given; not in the summary
+with --json, each line on standard output is one JSON object:
+  event    "progress", "response", "error" or "summary"; a response or an error is the last of its FILE
+  index    the number of the FILE, from 0; not in the summary
+  file     FILE as you typed it; not in the summary
 and, depending on the event:
-  progress: sent, total (bytes of the request body; total is null while unknown), attempt (from 1)
+  progress: sent, total (bytes of the request body; total is null if unknown), attempt (from 1)
   response: status (a number), reason, body (text)
   error:    type (the exception's name), message
-  summary:  done, failed (how many FILEs were answered below 400, and how many not), sent (bytes of
-            all request bodies), seconds
-After Ctrl-C no more lines come, so the FILEs that were not done have no end.
+  summary:  done (FILEs with a status below 400), failed (all others), sent (bytes of all request
+            bodies), seconds
+After Ctrl-C no more lines come, so unfinished FILEs have neither a response nor an error.
 """
 
 
 class _Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options, allow_abbrev=False)  # an abbreviation may mean something else tomorrow
+        super().__init__(
+            **options, allow_abbrev=False
+        )  # a new option could change the meaning of an abbreviation
 
     def error(self, message: str) -> NoReturn:
         super().error(one_line(message))
@@ -73,61 +75,83 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"rxupload {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _demo_arguments(commands.add_parser("demo", help="upload to a receiver of its own, and check every byte"))
+    _demo_arguments(commands.add_parser("demo", help="upload to a local receiver, and check every byte"))
     _send_arguments(commands.add_parser("send", help="upload files to a URL"))
-    _receive_arguments(commands.add_parser("receive", help="run a server that stores what is uploaded"))
+    _receive_arguments(commands.add_parser("receive", help="run a server that stores uploaded files"))
     return parser
 
 
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Start a receiver on a free port of this machine, upload a file to it, and compare the SHA-256 of "
-        "what arrived with the file's own. The exit status is 0 if they are the same."
+        "Start a receiver on a free port of this machine, upload a file to it, and compare the SHA-256 sums of "
+        "the received file and the original. The exit status is 0 if they are equal."
     )
     add = parser.add_argument
-    add("file", nargs="?", metavar="FILE", help="what to upload; without it, random bytes")
-    add("--size", type=_size, default="256MiB", help="how many of them: 4096, 10MB, 1GiB ... (%(default)s)")
-    parser.set_defaults(run=demo)
+    add("file", nargs="?", metavar="FILE", help="the file to upload; without it, random bytes")
+    add(
+        "--size",
+        type=_size,
+        default="256MiB",
+        help="how many random bytes: 4096, 10MB, 1GiB ... (%(default)s)",
+    )
+    parser.set_defaults(run=demo, parser=parser)
 
 
 def _send_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Upload each FILE in a request of its own, as a form in a browser does."
+    parser.description = "Upload each FILE in its own request, as a form in a browser does."
     parser.epilog = SEND_NOTES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
-    add("url", type=_url, metavar="URL", help="where to: http://... or https://...")
-    add("files", nargs="+", metavar="FILE", help="what to upload; - is standard input")
+    add("url", type=_url, metavar="URL", help="the address: http://... or https://...")
+    add("files", nargs="+", metavar="FILE", help="a file to upload; - is standard input")
     add("--name", default="file", help="the form field that holds the file (%(default)s)")
     add("--form", type=_pair("="), action="append", default=[], metavar="K=V", help="a further form field")
     add("--header", type=_pair(":"), action="append", default=[], metavar="'K: V'", help="a request header")
-    add("--concurrency", type=_whole(1), default=4, metavar="N", help="uploads at a time (%(default)s)")
-    add("--retries", type=_whole(0), default=0, metavar="N", help="more attempts if one fails, see below (0)")
+    add(
+        "--concurrency",
+        type=_whole(1),
+        default=4,
+        metavar="N",
+        help="the most uploads at a time (%(default)s)",
+    )
+    add(
+        "--retries",
+        type=_whole(0),
+        default=0,
+        metavar="N",
+        help="further attempts after a failure, see below (0)",
+    )
     add(
         "--limit-rate",
         type=_rate,
         metavar="SIZE",
-        help="bytes per second, all FILEs together: 2M (2000000), 2MiB (2097152) ... (any)",
+        help="bytes per second for all FILEs together: 2M (2000000), 2MiB (2097152) ... (no limit)",
     )
-    add("--timeout", type=_seconds, metavar="SECONDS", help="limit for each upload as a whole (none)")
+    add("--timeout", type=_seconds, metavar="SECONDS", help="time limit for each whole upload (no limit)")
     add("--insecure", action="store_true", help="accept any TLS certificate")
-    add("--json", action="store_true", help="report in JSON lines, see below")
-    parser.set_defaults(run=send)
+    add("--json", action="store_true", help="print each event as a JSON line, see below")
+    parser.set_defaults(run=send, parser=parser)
 
 
 def _receive_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Store the files that are uploaded, and answer with their sizes and SHA-256 sums. Ctrl-C ends it."
+        "Store uploaded files, and respond with their sizes and SHA-256 sums. Ctrl-C stops the server."
     )
     add = parser.add_argument
-    add("--host", default="127.0.0.1", help="address to listen on (%(default)s: from this machine only)")
+    add("--host", default="127.0.0.1", help="address to listen on (%(default)s: only this machine)")
     add("--port", type=_whole(0, 65535), default=8000, help="port to listen on (%(default)s)")
     add("--directory", default=".", metavar="DIR", help="where to store the files (the current directory)")
-    add("--max-size", type=_size, metavar="SIZE", help="largest body that is accepted: 10MB, 1GiB ... (any)")
-    parser.set_defaults(run=receive)
+    add(
+        "--max-size",
+        type=_size,
+        metavar="SIZE",
+        help="largest request body to accept: 10MB, 1GiB ... (no limit)",
+    )
+    parser.set_defaults(run=receive, parser=parser)
 
 
 def _url(text: str) -> str:
-    # Checked here, for an error of httpx would quote the parts of a URL it cannot read, and so a password.
+    # Check it here: httpx's error would quote the invalid part of a URL, which may be a password.
     with contextlib.suppress(httpx.InvalidURL):
         url = httpx.URL(text)
         if url.scheme in ("http", "https") and url.host:

@@ -1,4 +1,4 @@
-"""What becomes of each FILE, told with live bars; and the choice between bars and plain lines."""
+"""Reports the progress of each FILE with live bars, and chooses between bars and plain lines."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ def _bar_kind() -> type[tqdm[Any]]:
 
     class Tqdm(tqdm):  # type: ignore[type-arg] # at run time it takes none
         def display(self, *args: Any, **kwargs: Any) -> Any:
-            # An error here would leave tqdm's lock, which all bars share, taken for good.
+            # An error here would leave tqdm's lock locked for ever, and all bars share it.
             try:
                 return super().display(*args, **kwargs)
-            except OSError:  # a full disk, a pipe that nobody reads
+            except OSError:  # a full disk, a closed pipe
                 self.disable = True
 
     return Tqdm
 
 
 class Bars(Lines):
-    """Live bars, for a terminal: of several FILEs, one for each that runs, and below them one for all.
+    """Live bars for a terminal. Several FILEs have a bar for each running one, and below them a bar for all.
 
-    How each FILE ended stands above the bars; of a single FILE, below its bar.
+    The result of each FILE is printed above the bars. That of a single FILE is printed below its bar.
     """
 
     def __init__(self, files: list[str], kind: type[tqdm[Any]]) -> None:
         super().__init__(files)
         self._kind = kind
         self._columns, rows = os.get_terminal_size(sys.stderr.fileno())
-        self._most = 0 if len(files) == 1 else rows // 2 - 1  # FILEs with a bar of their own at a time
+        self._most = 0 if len(files) == 1 else rows // 2 - 1  # the most FILEs with their own bar at a time
         self._sent = [0] * len(files)
         self._totals = [size_on_disk(file) for file in files]
-        self._bars: dict[int, tqdm[Any]] = {}  # from the top of the screen, by FILE
+        self._bars: dict[int, tqdm[Any]] = {}  # by FILE, the uppermost first
         title = self._title(0) if len(files) == 1 else f"{len(files)} files"
         self._all = self._bar(title, self._total(), is_short=self._columns < 60)  # noqa: PLR2004
 
@@ -58,12 +58,12 @@ class Bars(Lines):
             unit_scale=True,
             dynamic_ncols=True,
             bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt}" if is_short else None,
-            miniters=0,  # by itself tqdm learns to skip updates, and lags behind an upload that slows down
+            miniters=0,  # otherwise tqdm learns to skip updates, and then lags behind an upload that slows down
             **options,
         )
 
     def _title(self, index: int) -> str:
-        """The FILE's name, cut in the middle so that there is room for the bar behind it."""
+        """Return the FILE's name, shortened in the middle to leave room for the bar."""
         name = printable(Path(self._files[index]).name)
         half = max(5, self._columns // 8)
         return name if len(name) <= 2 * half else f"{name[: half - 1]}..{name[1 - half :]}"
@@ -105,7 +105,7 @@ class Bars(Lines):
     def _move(bar: tqdm[Any], place: int) -> None:
         if bar.pos != -place:
             bar.clear()
-            bar.pos = -place  # as tqdm has it for a bar with a position of its own
+            bar.pos = -place  # tqdm uses negative numbers for a bar with a fixed position
             bar.refresh()
 
     def _response(self, index: int, response: httpx.Response) -> None:
@@ -113,7 +113,7 @@ class Bars(Lines):
         super()._response(index, response)
 
     def _error(self, index: int, error: Exception) -> None:
-        if len(self._files) > 1:  # the rest of it will not come
+        if len(self._files) > 1:  # the rest of the FILE will not be sent
             self._set_total(index, self._sent[index])
         self._end(index)
         super()._error(index, error)
@@ -142,7 +142,7 @@ class Bars(Lines):
 
 
 def choose_report(files: list[str]) -> Lines:
-    """Live bars where there is a terminal with room to draw them on, and tqdm to draw them."""
+    """Choose live bars if tqdm is installed and the terminal has room for them; otherwise plain lines."""
     if sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).lines > 2:  # noqa: PLR2004 - as tqdm has it
         with contextlib.suppress(ImportError):  # an optional extra
             return Bars(files, _bar_kind())

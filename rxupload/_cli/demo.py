@@ -1,4 +1,4 @@
-"""`rxupload demo`: upload to a receiver of its own, and compare what arrived."""
+"""`rxupload demo` uploads to its own receiver, and compares what arrived."""
 # ruff: noqa: T201 - a command prints
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .texts import amount, fail, printable, status
 
 
 def demo(args: argparse.Namespace) -> int:
-    """Upload a file to a receiver of its own, compare the sums, and return the exit status."""
+    """Upload a file to the demo's own receiver, compare the SHA-256 sums, and return the exit status."""
     try:
         from rxupload import receiver  # noqa: PLC0415 - an optional extra
     except ImportError as error:
@@ -54,9 +54,9 @@ def _write_random(path: Path, size: int) -> str:
 
 
 def _upload_and_compare(url: str, path: Path, sha256: str) -> int:
-    """Upload the file and say how it went; the status is 0 if what was received has this SHA-256."""
+    """Upload the file, and print the result. Return 0 if the received file has this SHA-256."""
     started = time.perf_counter()
-    # With a transport of its own httpx ignores the proxy variables: no proxy leads to a receiver on this machine.
+    # With `transport=`, httpx ignores the proxy variables: a proxy could not reach a receiver on this machine.
     with (
         httpx.Client(transport=UploadTransport(), timeout=60) as client,
         choose_report([str(path)]) as report,

@@ -1,4 +1,4 @@
-"""`rxupload receive`: run a server that stores what is uploaded."""
+"""`rxupload receive` runs a server that stores uploaded files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of each FILE, told while it happens: as plain lines, or as JSON lines."""
+"""Reports the progress and the result of each FILE, as plain lines or as JSON lines."""
 # ruff: noqa: T201 - a command prints
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from .texts import amount, excerpt, printable, sentence, status
 
 
 class Report(ABC):
-    """What becomes of each FILE, told while it happens.
+    """Reports the events of each FILE.
 
-    Uploads tell it on their own threads. Once it is closed it is silent, for Python aborts when it ends while a thread
-    is in the middle of a print; and an upload that is being aborted may still be.
+    Uploads call it on their own threads. After it is closed, it prints nothing: Python crashes if it ends while a
+    thread is printing, and an aborted upload may still send events.
     """
 
     def __init__(self, files: list[str]) -> None:
@@ -38,7 +38,7 @@ class Report(ABC):
             self._close()
 
     def show(self, event: BatchEvent) -> None:
-        """Tell an event; of a batch's progress as a whole, only the summary."""
+        """Report an event of one FILE, or the summary. Ignore BatchProgress."""
         with self._lock:
             if not self._is_open:
                 return
@@ -47,7 +47,7 @@ class Report(ABC):
                     self._progress(index, progress)
                 case ItemDone(index, _, response):
                     self._response(index, response)
-                case ItemFailed(index, _, httpx.HTTPStatusError() as error):  # it is not tried again
+                case ItemFailed(index, _, httpx.HTTPStatusError() as error):  # after the last attempt
                     self._response(index, error.response)
                     self._notes(index, error)
                 case ItemFailed(index, _, error):
@@ -56,13 +56,13 @@ class Report(ABC):
                     self._summary(event)
 
     def again(self, index: int, error: Exception, attempt: str) -> None:
-        """Tell of an attempt that failed, and is not the last."""
+        """Report a failed attempt that will be followed by another."""
         with self._lock:
             if self._is_open:
                 self._again(index, error, attempt)
 
     def aborted(self) -> None:
-        """Tell that the rest of the FILEs will not be sent."""
+        """Report that the remaining FILEs will not be sent."""
         with self._lock:
             self._aborted()
 
@@ -78,21 +78,21 @@ class Report(ABC):
     @abstractmethod
     def _summary(self, summary: BatchSummary) -> None: ...
 
-    def _again(self, index: int, error: Exception, attempt: str) -> None:  # noqa: B027 - as most have it
-        """Nothing to tell."""
+    def _again(self, index: int, error: Exception, attempt: str) -> None:  # noqa: B027 - the default
+        """Do nothing."""
 
     def _notes(self, index: int, error: Exception) -> None:  # noqa: B027
-        """Nothing to tell."""
+        """Do nothing."""
 
     def _aborted(self) -> None:  # noqa: B027
-        """Nothing to tell."""
+        """Do nothing."""
 
     def _close(self) -> None:  # noqa: B027
-        """Nothing to put away."""
+        """Do nothing."""
 
 
 class JsonLines(Report):
-    """For programs: one JSON object a line; SEND_NOTES lists the keys."""
+    """Prints each event as a JSON line, for programs. SEND_NOTES lists the keys."""
 
     def _progress(self, index: int, progress: Progress) -> None:
         self._line("progress", index, **asdict(progress))
@@ -114,7 +114,7 @@ class JsonLines(Report):
 
 
 class Lines(Report):
-    """Plain lines, for a log: progress at each tenth of the way, and how each FILE ended."""
+    """Prints plain lines, for a log: the progress at each tenth of a FILE, and its result."""
 
     def __init__(self, files: list[str]) -> None:
         super().__init__(files)
@@ -173,6 +173,6 @@ class Lines(Report):
 
 
 def failures(summary: BatchSummary) -> int:
-    """How many FILEs were not answered with a status below 400."""
+    """Count the FILEs that failed, or whose response has a status of 400 or more."""
     bad = sum(count for status, count in summary.statuses.items() if status >= httpx.codes.BAD_REQUEST)
     return summary.failed + bad

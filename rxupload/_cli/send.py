@@ -1,4 +1,4 @@
-"""`rxupload send`: upload FILEs to a URL."""
+"""`rxupload send` uploads FILEs to a URL."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def send(args: argparse.Namespace) -> int:
 
 
 def _uploads(args: argparse.Namespace, client: httpx.Client | None) -> list[Upload]:
-    """Make an upload of each FILE; arguments that cannot be end the command here, before anything is sent."""
+    """Make an upload of each FILE. Invalid arguments end the command here, before anything is sent."""
     if args.files.count("-") > 1:
         raise argparse.ArgumentError(None, "standard input (-) can be sent only once")
     try:
@@ -60,7 +60,7 @@ def _upload(args: argparse.Namespace, file: str, client: httpx.Client | None) ->
 
 
 def _retried(args: argparse.Namespace, index: int, source: Upload, report: Report) -> Observable[UploadEvent]:
-    """The upload with --retries: each failure that may pass is told, but for that of the last attempt."""
+    """Add --retries to an upload. Report each failed attempt that will be followed by another."""
     if not args.retries or not _can_be_read_again(args.files[index]):
         return source
     attempts = 1 + args.retries
@@ -72,17 +72,17 @@ def _retried(args: argparse.Namespace, index: int, source: Upload, report: Repor
 
 
 def _can_be_read_again(file: str) -> bool:
-    # A second pass over anything else would fail, and its error would hide the first one's.
+    # Only a file can be read again. For anything else, the error of the second pass would hide the first error.
     with contextlib.suppress(OSError):
         return file != "-" and Path(file).is_file()
     return False
 
 
 def _client(args: argparse.Namespace) -> contextlib.AbstractContextManager[Client | None]:
-    """For --insecure, a client of its own; None stands for the default one."""
+    """Return a client for --insecure; otherwise None, for the default client."""
     return Client(verify=False) if args.insecure else contextlib.nullcontext()
 
 
 def _standard_input() -> BinaryIO:
-    # Unbuffered: an interpreter that ends (Ctrl-C) while a thread is in a read dies of the buffer's lock.
+    # Unbuffered: with a buffer, the interpreter crashes on its lock if it ends (Ctrl-C) while a thread is reading.
     return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)

@@ -1,4 +1,4 @@
-"""What is printed for a person: each text is one line, without passwords and control characters."""
+"""Makes texts for people: one line each, without passwords and control characters."""
 # ruff: noqa: T201 - a command prints
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def fail(sentence: str) -> int:
 
 
 def sentence(error: Exception) -> str:
-    """What went wrong, for a person: one line."""
+    """Say in one line what went wrong."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     if isinstance(error, httpx.ConnectError):
         text = f"could not connect: {text}"
@@ -29,7 +29,7 @@ def status(response: httpx.Response) -> str:
 
 
 def excerpt(response: httpx.Response) -> str:
-    """The beginning of the response's body, under the line that it is appended to."""
+    """Return the beginning of the response's body, as further lines of a report."""
     lines = response.text[:1000].strip().expandtabs().splitlines()
     return "".join(f"\n{printable(line)}" for line in lines)
 
@@ -46,17 +46,17 @@ def one_line(text: str) -> str:
 
 
 def _without_credentials(text: str) -> str:
-    """Without the userinfo and the query of a URL in it: passwords, and signatures of presigned URLs."""
+    """Remove the userinfo and the query of a URL: they have passwords, and the signatures of presigned URLs."""
     return re.sub(r"(://[^\s?]*)\?[^\s'\"]*", r"\1", re.sub(r"://.*@", "://", text))
 
 
 def printable(text: str) -> str:
-    """Without the control characters by which a server, or a filename, could talk to the terminal."""
+    """Escape control characters, with which a server or a filename could control the terminal."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def size_on_disk(file: str) -> int | None:
-    """A first guess at how much FILE will be; None if it has no size (standard input)."""
+    """Estimate the size of FILE in bytes; None for standard input."""
     if file == "-":
         return None
     path = Path(file)

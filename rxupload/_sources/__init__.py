@@ -1,4 +1,4 @@
-"""What can be uploaded: one file for each kind of source, and `make_source`, which tells them apart."""
+"""Reads what is uploaded: one file for each kind of source, and `make_source`, which chooses between them."""
 
 from .base import File, FileSource, Owner, Reader, Source
 from .make import make_source

@@ -1,7 +1,7 @@
-"""What every kind of source has in common: what may be given, `Source`, and the `Reader` of one upload.
+"""Defines what all kinds of source share: the types that a caller may give, `Source`, and the `Reader` of one upload.
 
-Whatever touches a disk, a pipe or the user's own code happens in `Source.open` and in the passes of a `Reader`, on the
-thread that uploads; an Observable has a thread of its own.
+Only `Source.open` and the passes of a `Reader` touch a disk, a pipe or the user's own code. They run on the thread that
+uploads. An Observable has a thread of its own.
 """
 
 from __future__ import annotations
@@ -49,32 +49,33 @@ FileSource: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file part, when the keywords of `upload()` are not enough.
+    """One file part, for when the keywords of `upload()` are not enough.
 
-    An Observable of bytes as the source is subscribed to before anything is sent, and so before the first
-    `Progress`, with no scheduler and on a thread of its own; and again for each further pass, which gets what it
-    emits from then on: only a cold one, or a `ReplaySubject`, gives the whole again, and a `Subject` that was read
-    before is an error, as an iterator is, and one that has already completed. The subscription is disposed when the
-    pass ends.
+    If the source is an Observable of bytes:
 
-    At most 1 MiB of what it emits (or one item that is longer) waits to be sent, and `on_next` makes its producer
-    wait while there is no room. Where that would block an asyncio loop, the EventLoopScheduler that the upload
-    notifies on, or the thread that uploads, the upload ends with `BufferError` instead: in a coroutine,
-    `await asyncio.to_thread(subject.on_next, data)` waits for room and leaves the loop free. An error of the
-    Observable is the upload's, at once. One that emits within its own `subscribe` function gets `BrokenPipeError`
-    there once the pass has ended; any other producer is told nothing, and what it emits then is dropped.
+    - Each pass over the body subscribes to it, without a scheduler, on a thread of its own. The first pass does so
+      before anything is sent, and so before the first `Progress`. The end of a pass disposes the subscription.
+    - A further pass gets only what the Observable emits from then on. A cold one and a `ReplaySubject` give everything
+      again. A `Subject` that was read before, or that has already completed, is an error.
+    - At most 1 MiB of its items, or one longer item, waits to be sent. While there is no room, `on_next` blocks its
+      producer. If that would block an asyncio loop, the EventLoopScheduler that the upload notifies on, or the thread
+      that uploads, the upload ends with `BufferError` instead. In a coroutine, use
+      `await asyncio.to_thread(subject.on_next, data)`: it waits for room and leaves the loop free.
+    - Its error ends the upload at once.
+    - After the end of a pass, its items are dropped. If it emits within its own `subscribe` function, it gets
+      `BrokenPipeError` there.
 
     Attributes:
         source: A path, bytes-like, a binary file object, an iterable of bytes, a callable that returns a
-            fresh iterable or file object, once for each pass over the body, or an Observable of bytes. A path is
-            opened when the upload starts. A file object is read from where it stood at the call of `upload()`,
-            and never closed.
-        name: The form field under which the server finds the file; None: the `name` given to `upload()`.
-        filename: None: the path's base name, else `"upload"`.
-        content_type: None: guessed from the filename, else `application/octet-stream`.
-        size: The bytes that the source will give, for an iterable or an Observable whose length the caller
-            knows: the body then has a Content-Length, and its progress a total. Where the source gives more or
-            fewer, the upload ends with `SourceChanged`.
+            fresh iterable or file object for each pass over the body, or an Observable of bytes. The upload opens a
+            path when it starts. It reads a file object from its position at the call of `upload()`, and never
+            closes it.
+        name: The name of the form field; None: the `name` given to `upload()`.
+        filename: None: the path's base name, or else `"upload"`.
+        content_type: None: guessed from the filename, or else `application/octet-stream`.
+        size: How many bytes the source will give, if the caller knows the length of an iterable or an Observable. The
+            body then has a Content-Length, and the progress has a total. If the source gives more or fewer bytes, the
+            upload ends with `SourceChanged`.
     """
 
     source: FileSource
@@ -85,45 +86,45 @@ class File:
 
 
 class Owner(Protocol):
-    """The upload that a source is opened for, as far as a source must know it."""
+    """The upload that opens a source."""
 
     @property
     def wake(self) -> Wake:
-        """Ends the worker's wait: more has come."""
+        """Ends the worker's wait when the source has more."""
         ...
 
     def wait(self) -> None:
-        """Wait until `wake` is set or it is time to look; raises the reason to stop. On the worker's thread."""
+        """Wait until `wake` is set or it is time to check. Raise the reason to stop. On the worker's thread."""
 
     def stop(self, reason: BaseException) -> None:
-        """End the upload for this reason."""
+        """End the upload with this reason."""
 
     def is_on_loop(self) -> bool:
-        """Whether the calling thread runs the loop on which the upload notifies."""
+        """Whether the calling thread runs the loop that the upload notifies on."""
         ...
 
 
 class Source(ABC):
-    """What a file part is read from: shared by all subscriptions of an upload, and thread-safe."""
+    """The source of a file part. All subscriptions of an upload share it, from any thread."""
 
     default_filename = "upload"
 
     def __init__(self, label: str, declared: int | None) -> None:
-        self._label = label  # what errors call it
+        self._label = label  # its name in errors
         self._declared = declared
 
     @abstractmethod
     def open(self, owner: Owner, *, is_next: bool = True) -> Reader:
-        """Open it for one upload, and find what is wrong with it before anything is sent.
+        """Open it for one upload, and report errors before anything is sent.
 
         Args:
             owner: The upload.
-            is_next: Whether its turn comes first; what can be opened again then is closed until then otherwise.
+            is_next: Whether it is read first. If not, a path is closed again until its turn comes.
 
         Raises:
             OSError: A path cannot be opened; the error has the path.
             TypeError: An iterable or an Observable gives something other than bytes.
-            RuntimeError: The source can be read only once, and was.
+            RuntimeError: The source can be read only once, and was read before.
             SourceChanged: Its size is not the declared one.
         """
 
@@ -136,10 +137,10 @@ class Source(ABC):
 
 
 class Reader:
-    """A source opened for one upload, to be used by one thread.
+    """A source opened for one upload. Only one thread may use it.
 
     Attributes:
-        size: The bytes of each pass; None when unknown.
+        size: Bytes of each pass; None if unknown.
     """
 
     def __init__(
@@ -151,11 +152,11 @@ class Reader:
         self._opened = opened
 
     def pieces(self) -> Generator[Piece]:
-        """Make one pass from the start: a flat list of pieces, each of which is to be used up before the next is drawn.
+        """Make one pass from the start. Use up each piece before drawing the next.
 
         Raises:
-            SourceChanged: It gives fewer or more bytes than `size`; also when a piece is read.
-            RuntimeError: The source can be read only once, and was.
+            SourceChanged: The source gives fewer or more bytes than `size`. Reading a piece may raise it, too.
+            RuntimeError: The source can be read only once, and was read before.
         """
         with closing(self._one_pass()) as pieces:
             for piece in pieces:
@@ -165,12 +166,12 @@ class Reader:
                     yield piece
 
     def close(self) -> None:
-        """Close what the library opened."""
+        """Close the descriptors, generators and file objects that the library opened."""
         self._opened.close()
 
 
 class Once:
-    """The right to read what can be read only once."""
+    """The right to read a source that can be read only once."""
 
     def __init__(self, label: str) -> None:
         self._label = label
@@ -185,6 +186,14 @@ class Once:
         with self._lock:
             self.check()
             self._used = True
+
+
+def asynchronous(label: str) -> TypeError:
+    """The error for an asynchronous iterable, which a thread that uploads could not read."""
+    return TypeError(
+        f"{label} is an asynchronous iterable; give a Subject, and feed it, from the first Progress on, from a "
+        "task with `await asyncio.to_thread(subject.on_next, data)`"
+    )
 
 
 def used_up(label: str, instead: str = "a function that returns a fresh iterable") -> RuntimeError:

@@ -1,4 +1,4 @@
-"""The caller's file object as the source: read from where it stands, never closed."""
+"""Reads the caller's file object from its current position, and never closes it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .iterable import OnceSource
 from .pieces import FileRange, Piece, Read
 from .reading import base_name, bounded, bytes_after, position, read
 
-_READ = 256 * 1024  # bytes of a file object that cannot go back that are read at a time
+_READ = 256 * 1024  # bytes to read at a time from a file object that cannot seek
 
 
 def file_source(file: Any, declared: int | None) -> Source:
@@ -36,7 +36,7 @@ def file_source(file: Any, declared: int | None) -> Source:
 
 
 class SeekableSource(Source):
-    """The caller's file object, read from where it stood at the call."""
+    """A file object that can seek. It is read from its position at the call of `upload()`."""
 
     def __init__(self, label: str, declared: int | None, file: Any, start: int) -> None:
         super().__init__(label, declared)
@@ -51,7 +51,7 @@ class SeekableSource(Source):
         if measured is None or not _is_plain_file(self._file):
             return Reader(self._label, size, partial(self._pass, measured), ExitStack())
         with ExitStack() as opened:
-            # A descriptor of our own: the caller may close his, and its number may then be another file's.
+            # Use our own descriptor. The caller may close his, and another file may then get its number.
             descriptor = os.dup(self._file.fileno())
             opened.callback(os.close, descriptor)
             return Reader(self._label, size, partial(self._range, descriptor, measured), opened.pop_all())
@@ -74,8 +74,8 @@ class SeekableSource(Source):
 
 
 def _is_plain_file(file: Any) -> bool:
-    """Whether it is what `open(path, "rb")` returns; of others, as of gzip's, the descriptor tells something else."""
-    if not hasattr(os, "pread"):  # a descriptor of our own would move with the caller's
+    """Whether it is an ordinary file from `open(path, "rb")`. Others, like gzip's, read other bytes than are in it."""
+    if not hasattr(os, "pread"):  # without pread, our descriptor and the caller's share a position
         return False
     raw = file.raw if type(file) is io.BufferedReader else file
     return type(raw) is io.FileIO and stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
@@ -85,8 +85,8 @@ _locks: WeakKeyDictionary[object, Lock] = WeakKeyDictionary()
 
 
 def _lock_of(file: object) -> Lock:
-    """One lock for a file object, however many uploads were made of it."""
+    """Return the one lock of a file object, which all its uploads share."""
     try:
         return _locks.setdefault(file, Lock())
-    except TypeError:  # it cannot be hashed, or not referenced weakly
+    except TypeError:  # it has no hash, or no weak references
         return Lock()

@@ -1,8 +1,9 @@
-"""An iterator, an iterable, or a function that returns a fresh one, as the source."""
+"""Reads an iterator, an iterable, or the result of a function that returns a fresh one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+import os
+from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
@@ -11,16 +12,16 @@ from threading import Lock
 from types import GeneratorType
 from typing import Any
 
-from .base import Buffer, Content, Once, Owner, Reader, Source, is_buffer, type_name, used_up
+from .base import Buffer, Content, Once, Owner, Reader, Source, asynchronous, is_buffer, type_name, used_up
 from .pieces import Flow, Piece
 from .reading import bounded, bytes_after, check_binary, position, read
 
-READ = 256 * 1024  # bytes of a file object that are read at a time
-LARGE = 1024 * 1024  # bytes beyond which an item is not copied: it is sent before the next is drawn
+READ = 256 * 1024  # bytes to read at a time from a file object
+LARGE = 1024 * 1024  # a larger item is not copied: it is sent before the next one is drawn
 
 
 class OnceSource(Source):
-    """The caller's iterator: the first upload that draws from it has it to itself."""
+    """The caller's iterator. Only the first upload that draws from it can read it."""
 
     def __init__(self, label: str, declared: int | None, items: Iterator[Buffer]) -> None:
         super().__init__(label, declared)
@@ -45,7 +46,7 @@ class OnceSource(Source):
 
 
 class FreshSource(Source):
-    """A function or an iterable that begins anew for each pass."""
+    """A function or an iterable that starts again for each pass."""
 
     def __init__(self, label: str, declared: int | None, fresh: Callable[[], Content]) -> None:
         super().__init__(label, declared)
@@ -75,23 +76,25 @@ class FreshSource(Source):
                 opened.callback(getattr(iterator, "close", _nothing))
                 size = None
                 items = _checked(iterator, self._label)
-            head = list(islice(items, 1))  # what is wrong with it shows before anything is sent
+            head = list(
+                islice(items, 1)
+            )  # draw the first item now, so that an error comes before anything is sent
             return _Begun(size, chain(head, items), opened.pop_all().close)
 
 
 class Items(Flow):
-    """A flow of the items of an iterator, which may block."""
+    """A flow of the items of an iterator. Reading may block."""
 
     def __init__(self, items: Iterator[Buffer]) -> None:
         self._items = items
 
-    def read(self, count: int) -> bytes | memoryview:  # noqa: ARG002 - items are as long as they are
+    def read(self, count: int) -> bytes | memoryview:  # noqa: ARG002 - an item is never cut
         for item in self._items:
             if isinstance(item, bytes):
                 if item:
                     return item
             elif size := memoryview(item).nbytes:
-                # The caller may fill the same buffer again for the next item.
+                # Copy it: the caller may fill the same buffer again for the next item.
                 return memoryview(item).cast("B") if size > LARGE else memoryview(item).tobytes()
         return b""
 
@@ -106,6 +109,8 @@ class _Begun:
 
 
 def _iterate(content: Any, label: str) -> Iterator[object]:
+    if isinstance(content, AsyncIterable) and not isinstance(content, Iterable):
+        raise asynchronous(label)
     if not isinstance(content, Iterable) or isinstance(content, str | Mapping) or is_buffer(content):
         raise TypeError(
             f"{label} must be an iterable of bytes or a binary file object, not {type_name(content)}"
@@ -125,13 +130,15 @@ def _checked(items: Iterable[object], label: str) -> Generator[Buffer]:
 
 
 def _check_unread(iterator: Iterator[object], label: str) -> None:
-    # A generator that has ended gives nothing, which would pass for an empty file. Others do not tell.
+    # A finished generator would look like an empty file. Other iterators do not say whether they are finished.
     if isinstance(iterator, GeneratorType) and iterator.gi_frame is None:
         raise used_up(label)
 
 
 def _hint(item: object) -> str:
-    return "; encode it: text.encode()" if isinstance(item, str) else ""
+    if isinstance(item, str):
+        return "; encode it: text.encode()"
+    return "; several files are a list or a tuple" if isinstance(item, os.PathLike) else ""
 
 
 def _nothing() -> None: ...

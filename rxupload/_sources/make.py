@@ -1,4 +1,4 @@
-"""`make_source` recognises what is to be uploaded by its type, without opening or reading it."""
+"""`make_source` chooses the kind of source by the type of the argument, without opening or reading it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
 
 from reactivex import abc
 
-from .base import FileSource, Source, is_buffer, type_name
+from .base import FileSource, Source, asynchronous, is_buffer, type_name
 from .file_object import file_source
 from .iterable import FreshSource, OnceSource
 from .memory import BytesSource
-from .observable import ObservableSource
 from .path import PathSource
 from .reading import check_binary
 
@@ -19,15 +18,15 @@ from .reading import check_binary
 def make_source(  # noqa: PLR0911 - one for each kind
     file: FileSource, *, size: int | None = None, argument: str = "file"
 ) -> Source:
-    """Recognise what is to be uploaded, without opening or reading it.
+    """Choose the kind of source, without opening or reading it.
 
     Args:
-        file: What to upload; a `File` is unwrapped by the caller.
+        file: What to upload. The caller unwraps a `File`.
         size: The declared size in bytes, if any.
-        argument: What the caller calls the file, for the text of an error.
+        argument: The name of the caller's argument, for the text of an error.
 
     Raises:
-        TypeError: It is text, or nothing that can be uploaded.
+        TypeError: A file object in text mode, or a value that cannot be uploaded at all.
         ValueError: An empty path, a closed or unreadable file object, a negative size.
     """
     _check_size(size, argument)
@@ -38,6 +37,8 @@ def make_source(  # noqa: PLR0911 - one for each kind
             raise ValueError(f"{argument} must be contiguous in memory; upload bytes({argument}) instead")
         return BytesSource("the data", size, file)
     if isinstance(file, abc.ObservableBase):
+        from .observable import ObservableSource  # noqa: PLC0415 - few uploads are of one
+
         return ObservableSource("the Observable", size, file)
     if hasattr(file, "read") and not isinstance(file, type):
         check_binary(file, argument)
@@ -49,10 +50,7 @@ def make_source(  # noqa: PLR0911 - one for each kind
     if isinstance(file, Iterable) and not isinstance(file, Mapping | AsyncIterable):
         return FreshSource("the iterable", size, lambda: file)
     if isinstance(file, AsyncIterable):
-        raise TypeError(
-            f"{argument} is an asynchronous iterable; give a Subject, and feed it, from the first Progress on, from a "
-            "task with `await asyncio.to_thread(subject.on_next, data)`"
-        )
+        raise asynchronous(argument)
     raise TypeError(
         f"{argument} must be a path (str or os.PathLike), bytes, an Observable of bytes, a binary file object, "
         f"an iterable of bytes, or a function that returns one of the last two, not {type_name(file)}"

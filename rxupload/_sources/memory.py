@@ -1,4 +1,4 @@
-"""Bytes in memory as the source."""
+"""Reads bytes in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .pieces import Piece
 
 
 class BytesSource(Source):
-    """Data in memory, which the reader holds as it is until it is closed."""
+    """Data in memory. The reader holds it, without a copy, until it is closed."""
 
     def __init__(self, label: str, declared: int | None, data: Buffer) -> None:
         super().__init__(label, declared)

@@ -1,7 +1,7 @@
-"""An Observable of bytes as the source: a bounded buffer between its producer and the worker.
+"""Reads an Observable of bytes, with a bounded buffer between its producer and the worker.
 
-It is subscribed to on a thread of its own. So one that emits while it is subscribed to, as `reactivex.of` does, can be
-made to wait like any other, and a `subscribe` that blocks does not keep the worker from noticing an abort.
+A thread of its own subscribes to it. An Observable such as `reactivex.of` emits while `subscribe` runs. On that thread
+its producer can be made to wait like any other. And the worker still notices an abort if `subscribe` blocks.
 """
 
 from __future__ import annotations
@@ -28,20 +28,22 @@ LIMIT = 1024 * 1024  # bytes that may wait to be sent; a longer item waits alone
 
 
 class ObservableSource(Source):
-    """An Observable of bytes, which each pass subscribes to."""
+    """An Observable of bytes. Each pass subscribes to it."""
 
     def __init__(self, label: str, declared: int | None, observable: abc.ObservableBase[Buffer]) -> None:
         super().__init__(label, declared)
         self._observable = observable
         is_replayed = isinstance(observable, ReplaySubject | AsyncSubject)
-        self._is_hot = isinstance(observable, Subject) and not is_replayed  # as far as that can be known
+        self._is_hot = (
+            isinstance(observable, Subject) and not is_replayed
+        )  # other hot ones cannot be recognised
         self._heard = threading.Event()
 
     def open(self, owner: Owner, *, is_next: bool = True) -> Reader:  # noqa: ARG002
         begin = partial(self._begin, owner)
         with ExitStack() as opened:
-            # Now, so that a hot one is heard from the first Progress on, and what is wrong with one that emits at once
-            # shows before anything is sent. Its first item is not waited for: it may be that Progress that causes it.
+            # Subscribe now. So a hot one loses nothing from the first Progress on, and the error of one that emits at
+            # once comes before anything is sent. Do not wait for the first item: that Progress may cause it.
             begun = opened.enter_context(closing(begin()))
             return Reader(
                 self._label, self._size(None), partial(self._pass, begin, [begun]), opened.pop_all()
@@ -57,8 +59,8 @@ class ObservableSource(Source):
         stream = ObservableReader(self._observable, self._label, owner, self._heard)
         if self._is_hot and stream.was_empty:
             raise RuntimeError(
-                f"{self._label} completed before the upload listened, and what it had given is lost; give a "
-                "ReplaySubject, or begin to feed it with the first Progress"
+                f"{self._label} completed before the upload listened, so its items are lost; give a "
+                "ReplaySubject, or feed it only from the first Progress on"
             )
         return stream
 
@@ -66,16 +68,16 @@ class ObservableSource(Source):
 class ObservableReader(Flow, abc.ObserverBase[Any]):
     """One subscription to an Observable of bytes.
 
-    The worker makes it, reads it and closes it. The producer calls the rest, from whatever thread.
+    The worker makes, reads and closes it. The producer calls the other methods, from any thread.
     """
 
     def __init__(
         self, source: abc.ObservableBase[Any], label: str, owner: Owner, heard: threading.Event
     ) -> None:
-        """Subscribe, and wait until that is done or something has come. Anything that comes sets `heard`.
+        """Subscribe. Wait until `subscribe` has returned or an item has come. The first item sets `heard`.
 
         Raises:
-            Exception: What the Observable has ended with by then, or the upload's reason to stop.
+            Exception: The Observable's error, if it has already failed, or the upload's reason to stop.
         """
         self._source = source
         self._label = label
@@ -83,11 +85,11 @@ class ObservableReader(Flow, abc.ObserverBase[Any]):
         self._heard = heard
         self._worker = threading.get_ident()
         self._subscription = SingleAssignmentDisposable()
-        self._subscriber: int | None = None  # the thread that is inside the Observable's subscribe()
+        self._subscriber: int | None = None  # the thread that runs the Observable's subscribe()
 
         self._changed = threading.Condition()  # guards what follows
-        self._has_begun = False  # subscribe() has returned, or something has come
-        self._has_ended = False  # what comes now is dropped
+        self._has_begun = False  # subscribe() has returned, or an item has come
+        self._has_ended = False  # further items are dropped
         self._error: BaseException | None = None  # why it has
         self._buffer = bytearray()
         self._items = 0
@@ -105,14 +107,14 @@ class ObservableReader(Flow, abc.ObserverBase[Any]):
 
     @property
     def was_empty(self) -> bool:
-        """Whether it has completed without an item."""
+        """Whether it completed without an item."""
         return self._has_ended and self._error is None and not self._items
 
-    def read(self, count: int) -> bytes | None:  # noqa: ARG002 - it is bounded already
-        """Take what has come.
+    def read(self, count: int) -> bytes | None:  # noqa: ARG002 - LIMIT bounds the buffer
+        """Take the whole buffer.
 
         Raises:
-            Exception: What the Observable has ended with, as soon as it has.
+            Exception: The Observable's error, as soon as it has come.
         """
         with self._changed:
             self._raise_error()
@@ -122,8 +124,8 @@ class ObservableReader(Flow, abc.ObserverBase[Any]):
         return bytes(data) if data or has_ended else None
 
     def close(self) -> None:
-        """Let a waiting producer go, drop what it goes on to emit, and dispose the subscription."""
-        self._end()  # first: the producer may hold a lock that the dispose needs
+        """End a waiting producer's wait, drop its further items, and dispose the subscription."""
+        self._end()  # before the dispose, which may need a lock that the waiting producer holds
         self._subscription.dispose()
 
     def _raise_error(self) -> None:
@@ -134,10 +136,10 @@ class ObservableReader(Flow, abc.ObserverBase[Any]):
 
     def _run(self) -> None:
         try:
-            # reactivex's own sources emit on this thread's trampoline. Subscribing inside of it gives the subscription,
-            # with which they can be stopped, before they begin.
+            # reactivex's own sources emit on this thread's trampoline. Subscribe inside it, so that `subscribe` returns
+            # the subscription before they emit. Then disposing it can stop them.
             CurrentThreadScheduler.singleton().schedule(self._subscribe)
-        except BaseException as error:  # noqa: BLE001 - the Observable's, whatever it is
+        except BaseException as error:  # noqa: BLE001 - any error of the Observable ends the upload
             self._fail(error)
         self._begin()
 
@@ -150,21 +152,21 @@ class ObservableReader(Flow, abc.ObserverBase[Any]):
         self._subscription.disposable = subscription
 
     def on_next(self, value: Any) -> None:
-        """Take a copy of an item; waits for room, where the thread may wait."""
+        """Copy an item into the buffer. Wait for room, if the calling thread may wait."""
         try:
             self._put(self._bytes_of(value))
-        except Exception as error:  # noqa: BLE001 - the upload's, and not that of whoever calls
+        except Exception as error:  # noqa: BLE001 - it ends the upload; the producer does not get it
             self._fail(error)
         if self._has_ended and self._subscriber == threading.get_ident():
-            # There is no subscription yet, so nothing else would stop it.
+            # `subscribe` has not returned, so there is no subscription to dispose. Only an error stops the producer.
             raise BrokenPipeError(errno.EPIPE, "The upload takes no more of this Observable")
 
     def on_error(self, error: Exception) -> None:
-        """End the upload with it, whatever is still in the buffer."""
+        """End the upload with the error. The rest of the buffer is dropped."""
         self._fail(error)
 
     def on_completed(self) -> None:
-        """That was all."""
+        """End the source."""
         self._end()
 
     def _bytes_of(self, value: Any) -> bytes:
@@ -209,7 +211,7 @@ class ObservableReader(Flow, abc.ObserverBase[Any]):
         self._owner.wake.set()
 
     def _end(self, error: BaseException | None = None) -> bool:
-        """Take nothing more; whether that is new."""
+        """Take nothing more. Return whether this call ended it."""
         with self._changed:
             if self._has_ended:
                 return False
@@ -220,5 +222,5 @@ class ObservableReader(Flow, abc.ObserverBase[Any]):
 
     def _fail(self, error: BaseException) -> None:
         if self._end(error):
-            self._owner.stop(error)  # the worker may be in a send that the server does not read
+            self._owner.stop(error)  # the worker may be blocked in a send, while the server does not read
             self._subscription.dispose()

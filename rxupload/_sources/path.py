@@ -1,4 +1,4 @@
-"""A path as the source: a file that is opened when its turn comes, or a pipe that has a path."""
+"""Reads a path: a file, which is opened when its turn comes, or a named pipe."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .base import Once, Owner, Reader, Source
 from .pieces import FileRange, Flow, Piece
 from .reading import base_name
 
-# A pipe without a writer would block the open(), and one whose writer pauses the read.
+# Non-blocking: open() would wait for a pipe's first writer, and read() for a writer that pauses.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 class PathSource(Source):
-    """A file, opened anew for each pass; or a pipe that has a path."""
+    """A file, which each pass opens again, or a named pipe."""
 
     def __init__(self, path: str, declared: int | None) -> None:
         super().__init__(path, declared)
@@ -44,7 +44,7 @@ class PathSource(Source):
             if is_next:
                 one_pass = partial(self._range, status, [descriptor])
                 return Reader(self._label, size, one_pass, opened.pop_all())
-        # It is closed until its turn comes: one request may have more files than a process may have open.
+        # Close it until its turn comes: a request may have more files than a process may have open.
         return Reader(self._label, size, partial(self._range, status, []), ExitStack())
 
     def _range(self, expected: os.stat_result, begun: list[int]) -> Generator[Piece]:
@@ -68,7 +68,7 @@ class PathSource(Source):
 
 
 class _Pipe(Flow):
-    """A pipe, or a device, that is read when it has something to read, or its last writer has gone."""
+    """A pipe or a device. It is ready when it has data, or when the last writer has closed it."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -77,7 +77,7 @@ class _Pipe(Flow):
         return self._descriptor
 
     def read(self, count: int) -> bytes | None:
-        # Before the first writer has come, a read would say that this is the end.
+        # Before the first writer opens the pipe, a read would return the end. So ask first.
         with suppress(BlockingIOError):
             return os.read(self._descriptor, count) if is_ready(self, READ) else None
         return None
@@ -90,6 +90,6 @@ def _open(path: str) -> int:
     try:
         return os.open(path, _FLAGS)
     except PermissionError:
-        if os.path.isdir(path):  # noqa: PTH112  # Windows answers for a directory as for an unreadable file
+        if os.path.isdir(path):  # noqa: PTH112  # Windows raises the same for a directory and an unreadable file
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path) from None
         raise

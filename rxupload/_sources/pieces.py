@@ -1,4 +1,4 @@
-"""What a pass over a source gives: bytes, a range of an open file, or a flow, which is what is still to come."""
+"""Defines the pieces that a pass over a source gives: bytes, a range of an open file, or a flow over time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rxupload._wait import Watched
 
 
 class FileRange:
-    """A part of an open file of the library's own, whose bytes are there to be read.
+    """A part of a file that the library has opened.
 
     Attributes:
-        start: Where it begins in the file, in bytes.
-        size: How long it is, in bytes.
+        start: Its offset in the file, in bytes.
+        size: Its length, in bytes.
     """
 
     def __init__(self, descriptor: int, start: int, size: int, label: str) -> None:
@@ -30,11 +30,11 @@ class FileRange:
         return self._descriptor
 
     def read(self, offset: int, count: int) -> bytes:
-        """So many bytes, or fewer, from an offset in the range.
+        """Return at most `count` bytes from an offset in the range.
 
         Raises:
-            SourceChanged: The file ends before.
-            OSError: It cannot be read.
+            SourceChanged: The file ends at or before the offset.
+            OSError: The file cannot be read.
         """
         if hasattr(os, "pread"):
             data = os.pread(self._descriptor, count, self.start + offset)
@@ -46,22 +46,22 @@ class FileRange:
         return data
 
     def ends_at(self, offset: int) -> Exception:
-        """The error of a file that ends at an offset in the range."""
+        """Return the error for a file that ends at an offset in the range."""
         return ended(self._label, self.size, offset)
 
 
 class Flow(ABC):
-    """What is still to come of a source."""
+    """Bytes of a source that come over time."""
 
     @abstractmethod
     def read(self, count: int) -> bytes | memoryview | None:
-        """About so many bytes; an empty one at the end; None where there is nothing for now.
+        """Return about `count` bytes; empty at the end; None if there are none yet.
 
-        A memoryview holds until the next call.
+        A memoryview is valid until the next call.
         """
 
     def watched(self) -> tuple[Watched, int] | None:
-        """What to wait for where there is nothing for now; None: for the owner's `wake`."""
+        """What to wait for when `read` has returned None; None: the owner's `wake`."""
         return None
 
 
@@ -69,7 +69,7 @@ Piece: TypeAlias = bytes | memoryview | FileRange | Flow
 
 
 class Read(Flow):
-    """A flow by a function that reads, and may block."""
+    """A flow from a function that reads. It may block."""
 
     def __init__(self, read: Callable[[int], bytes | memoryview]) -> None:
         self._read = read
@@ -79,7 +79,7 @@ class Read(Flow):
 
 
 class Counted(Flow):
-    """A flow that has to give so many bytes, and no other number."""
+    """A flow that must give exactly `size` bytes."""
 
     def __init__(self, flow: Flow, size: int, label: str) -> None:
         self._flow = flow
@@ -102,5 +102,5 @@ class Counted(Flow):
 
 
 def ended(label: str, size: int, count: int) -> SourceChanged:
-    """The error of a source that was to give `size` bytes, and gave `count`."""
+    """Return the error for a source that gave only `count` of `size` bytes."""
     return SourceChanged(f"{label}: {size} bytes expected, and it ended after {count}")

@@ -1,4 +1,4 @@
-"""How a file object is read and measured: what paths, file objects and functions share."""
+"""Reads and measures file objects, for the sources that use them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _always() -> bool:
 
 
 def position(file: Any) -> int | None:
-    """Where a file object stands; None if it cannot go back there."""
+    """Return a file object's position; None if it cannot seek."""
     try:
         return int(file.tell()) if file.seekable() else None
     except (AttributeError, OSError):
@@ -37,15 +37,15 @@ def bytes_after(file: Any, start: int) -> int | None:
     try:
         file.seek(0, os.SEEK_END)
         return max(0, int(file.tell()) - start)
-    except (OSError, ValueError):  # what decompresses or decrypts may not know its end
+    except (OSError, ValueError):  # a file object that decompresses or decrypts may not know its end
         return None
     finally:
         file.seek(start)
 
 
 def read(file: Any, count: int) -> bytes:
-    # The read() of a buffered pipe waits for all of count; read1() takes what is there. Its b"" may also mean
-    # "nothing yet", where read() says None.
+    # On a buffered pipe, read() waits for all of count, but read1() takes what is there. Its b"" can also mean "nothing
+    # yet". Then read() returns None.
     data = file.read1(count) or file.read(1) if isinstance(file, io.BufferedReader) else file.read(count)
     if data is None:
         raise BlockingIOError(
@@ -59,7 +59,7 @@ def read(file: Any, count: int) -> bytes:
 
 
 def bounded(read: Callable[[int], bytes], size: int | None) -> Callable[[int], bytes]:
-    """Read to the end, or at most `size` bytes of a file that grows meanwhile."""
+    """Wrap a function that reads, so that it gives at most `size` bytes even if the file grows."""
     left = size
 
     def read_on(count: int) -> bytes:
@@ -74,5 +74,5 @@ def bounded(read: Callable[[int], bytes], size: int | None) -> Callable[[int], b
 
 
 def base_name(path: str) -> str:
-    """The last part of a path, which may end in slashes."""
+    """Return the last part of a path, even if the path ends in slashes."""
     return os.path.basename(path) or Path(path).name or "upload"  # noqa: PTH119 - a Path costs ten times as much

@@ -1,4 +1,4 @@
-"""The running upload that `uploadtask` and `Upload.start()` share; it knows only Observables."""
+"""Runs uploads as tasks with callbacks, for `uploadtask` and `Upload.start()`. It knows only Observables."""
 
 from .payloads import HeadersUpdate, ProgressUpdate, UploadResult
 from .task import UploadTask

@@ -1,4 +1,4 @@
-"""Where a task tells its callbacks: its one serial queue, and a hot Observable that may be joined late."""
+"""Calls a task's callbacks, in one serial queue, and gives late listeners the latest event."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _logger = logging.getLogger("rxupload")
 
 
 class CallbackQueue:
-    """Runs what is posted to it one after the other: in turns of a loop, or else on a thread.
+    """Runs posted actions one after the other: in turns of a loop, or on a thread.
 
-    The thread lives while there is something to run, and is no daemon, so a script that ends waits for it. When the
-    loop is closed, what it has not run comes on a thread as well: every task tells its end.
+    The thread ends when the queue is empty. It is not a daemon, so a script waits for it at its end. If the loop
+    closes, a thread runs the remaining actions, so that every task notifies its end.
     """
 
     def __init__(self, scheduler: abc.SchedulerBase | None) -> None:
@@ -35,33 +35,33 @@ class CallbackQueue:
         self._has_thread = False
         self._owner: int | None = None
         self._running: Callable[[], object] | None = None
-        self._is_calling = False  # the user's function, in what runs
+        self._is_calling = False  # the running action is calling a user's function
 
     @property
     def is_current(self) -> bool:
-        """Whether this is called by what the queue runs."""
+        """Whether the queue is running an action on the calling thread."""
         return self._owner == get_ident()
 
     @property
     def has_loop(self) -> bool:
-        """Whether it runs in turns of a loop."""
+        """Whether it runs actions in turns of a loop."""
         return self._call_soon is not None
 
     def post(self, action: Callable[[], object]) -> None:
-        """Have it run after what was posted before, and never on the caller's stack. From any thread."""
+        """Run the action after all earlier ones, and never within this call. Any thread may call this."""
         with self._changed:
             self._actions.append(action)
-        ask = self._call_soon  # another thread may find meanwhile that the loop is closed
+        ask = self._call_soon  # read it once: another thread may set it to None when the loop has closed
         if ask is not None and ask(self._run_one):
             return
         self._call_soon = None
         self._run_on_a_thread()
 
     def run(self, action: Callable[[], object]) -> None:
-        """Run it before this returns.
+        """Run the action before this returns.
 
-        On a loop, it is run in the next turn. Where one of the user's functions is running, it is run after that, and
-        this does not wait: that function may be waiting for this thread.
+        There are two exceptions. On a loop, the action runs in the next turn. While a user's function is running, the
+        action runs after it, and this does not wait: that function may be waiting for the calling thread.
         """
         if self._call_soon is None and self.is_current:
             action()
@@ -81,9 +81,9 @@ class CallbackQueue:
                 wait_for(self._changed, lambda: is_done or (self._is_calling and self._running is not run))
 
     def call(self, callback: Callable[..., object] | None, *args: Any) -> None:
-        """Call the user's function, if there is one. What it raises is logged, and stops nothing.
+        """Call the user's function, if any. Log what it raises, and go on.
 
-        SystemExit as well: it would end the library's thread, and nobody would hear of it.
+        SystemExit is logged, too: otherwise it would silently end the library's thread.
         """
         if callback is None:
             return
@@ -107,7 +107,7 @@ class CallbackQueue:
             self._has_thread = True
         try:
             Thread(target=self._run_all, name="rxupload callbacks", daemon=False).start()
-        except RuntimeError:  # an interpreter that is shutting down starts no threads
+        except RuntimeError:  # the interpreter starts no threads while it shuts down
             self._run_all()
 
     def _run_all(self) -> None:
@@ -120,6 +120,8 @@ class CallbackQueue:
 
     def _run_one(self) -> None:
         with self._changed:
+            # A loop that is closed may still be in a callback when a thread goes on in its place.
+            wait_for(self._changed, lambda: self._running is None or self.is_current)
             if not self._actions:
                 return
             action = self._actions.popleft()
@@ -134,9 +136,9 @@ class CallbackQueue:
 
 
 class Hot(Observable[T]):
-    """Items as they come, the same for all observers; those who join late get the latest one, and the end.
+    """A hot Observable. A late observer gets the latest item, and the end.
 
-    `emit` and `end` are called by what the queue runs, `subscribe` and `mute` from any thread.
+    Only actions of the queue call `emit` and `end`. Any thread may call `subscribe` and `mute`.
     """
 
     def __init__(self, queue: CallbackQueue) -> None:
@@ -150,7 +152,7 @@ class Hot(Observable[T]):
         self._muted = False
 
     def emit(self, item: T) -> None:
-        """Tell everybody who is here now, in the order of their coming."""
+        """Notify all present observers of an item, in the order in which they subscribed."""
         with self._guard:
             if self._muted:
                 return
@@ -163,13 +165,13 @@ class Hot(Observable[T]):
         self._emitting = False
 
     def mute(self) -> None:
-        """From now on there are no items, the latest one included."""
+        """Emit no more items, not even the latest one to late observers."""
         with self._guard:
             self._muted = True
             self._latest = ()
 
     def end(self, *notifications: Notification[T]) -> None:
-        """Tell everybody the end, and those who join later too."""
+        """Notify all present and later observers of the end."""
         with self._guard:
             self._end = notifications
             seats, self._seats = self._seats, []
@@ -190,7 +192,7 @@ class Hot(Observable[T]):
         if ended:
             self._queue.run(partial(self._catch_up, seat))
         elif has_missed and not (self._emitting and self._queue.is_current):
-            # Not for one that a callback adds to the very event it is called with: that waits for the next.
+            # A callback that adds a listener during an event does not get that event again.
             self._queue.post(partial(self._catch_up, seat))
         return Disposable(partial(self._remove, seat))
 
@@ -208,12 +210,12 @@ class Hot(Observable[T]):
 
 
 class _Seat(Generic[T]):
-    """An observer; reactivex sees to it that one who has unsubscribed hears nothing."""
+    """One observer. reactivex drops notifications for one that has unsubscribed."""
 
     def __init__(self, observer: abc.ObserverBase[T], queue: CallbackQueue) -> None:
         self._observer = observer
         self._queue = queue
-        self.is_fresh = True  # has been told nothing yet
+        self.is_fresh = True  # it has had no notification yet
 
     def tell(self, notification: Notification[T]) -> None:
         self.is_fresh = False
@@ -221,7 +223,7 @@ class _Seat(Generic[T]):
 
 
 class Listeners(Hot[T]):
-    """The callbacks for one kind of event: each is a subscription, which its removal disposes."""
+    """The callbacks for one kind of event. Each has a subscription, and removing it disposes that."""
 
     def __init__(self, queue: CallbackQueue, payload: Callable[[T], object]) -> None:
         super().__init__(queue)
@@ -229,7 +231,7 @@ class Listeners(Hot[T]):
         self._registered: list[tuple[Callable[..., object], SingleAssignmentDisposable]] = []
 
     def add(self, callback: Callable[..., object]) -> None:
-        """Call it with each event from now on, and once with the latest; the same one twice (`==`) counts once."""
+        """Call it with the latest event and each later one. Adding an equal callback (`==`) again has no effect."""
         if not callable(callback):
             raise wrong_type("callback", "a function", callback)
         subscription = SingleAssignmentDisposable()
@@ -244,7 +246,7 @@ class Listeners(Hot[T]):
         subscription.disposable = self.subscribe(listen)
 
     def remove(self, callback: Callable[..., object] | None) -> None:
-        """Stop calling it; None stands for all of them."""
+        """Remove a callback; None removes all."""
         with self._guard:
             removed = [entry for entry in self._registered if callback is None or entry[0] == callback]
             self._registered = [entry for entry in self._registered if entry not in removed]

@@ -1,4 +1,4 @@
-"""What the callbacks of a task are told: the payloads, made of Progress and of a response."""
+"""Makes the arguments of a task's callbacks from Progress and from a response."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from rxupload._events import Progress
 
 
 class UploadResult(TypedDict):
-    """What `success` is called with, and what `UploadTask.result()` returns: the server's response.
+    """The server's response, as the argument of `success` and the result of `UploadTask.result()`.
 
-    `url` is the address that answered, the last one after redirects; without a user, a password and a fragment, as
-    browsers have it.
+    `url` is the address that answered, after redirects. As in browsers, it has no user, password or fragment.
     """
 
     statusCode: int
@@ -23,7 +22,7 @@ class UploadResult(TypedDict):
 
 
 class ProgressUpdate(TypedDict):
-    """What progress listeners are called with. Bytes are those of the whole request body."""
+    """The argument of progress listeners. The bytes are those of the whole request body."""
 
     progress: int
     totalBytesSent: int
@@ -31,7 +30,7 @@ class ProgressUpdate(TypedDict):
 
 
 class HeadersUpdate(TypedDict):
-    """What headers listeners are called with."""
+    """The argument of headers listeners."""
 
     headers: dict[str, str | list[str]]
 
@@ -60,12 +59,12 @@ def upload_result(response: httpx.Response) -> UploadResult:
 def _url(response: httpx.Response) -> str:
     try:
         return str(response.url.copy_with(userinfo=b"", fragment=None))
-    except RuntimeError:  # it was made by hand, and has no request
+    except RuntimeError:  # a response made by hand has no request
         return ""
 
 
 def _headers(response: httpx.Response) -> dict[str, str | list[str]]:
-    """As the server spelled them; a list where one came several times."""
+    """Return the headers as the server spelled them. A repeated header has a list of its values."""
     encoding = response.headers.encoding
     values: dict[str, list[str]] = {}
     spellings: dict[bytes, str] = {}
@@ -76,7 +75,7 @@ def _headers(response: httpx.Response) -> dict[str, str | list[str]]:
 
 
 def _text(response: httpx.Response) -> str:
-    # Not response.text: it may raise for a charset that Python has a codec for, but which is none of text ("hex").
+    # response.text may raise if the charset is a codec of Python, but not for text ("hex").
     try:
         text = response.content.decode(response.charset_encoding or "utf-8", "replace")
     except (LookupError, ValueError):

@@ -1,4 +1,4 @@
-"""The queue of all tasks: a few uploads run, the others wait for their turn."""
+"""Queues all tasks: a few uploads run, and the others wait for their turn."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from rxupload._wait import wait_for
 
 
 class Queued(Protocol):
-    """What the queue knows of a task."""
+    """A task, as the queue uses it."""
 
     _future: Future[Any]
 
     def abort(self) -> None:
-        """Stop it."""
+        """Abort the upload."""
 
     def _run(self) -> None:
-        """Upload, on this thread, to the end."""
+        """Run the whole upload on the calling thread."""
 
     def _on_error(self, error: Exception) -> None:
-        """End with this error."""
+        """End the task with this error."""
 
 
 class UploadQueue:
-    """The tasks that have not ended: a few of them run, the others wait in the order in which they came.
+    """All tasks that have not ended. At most `limit` of them run. The others wait, first in, first out.
 
-    While there are any, a thread that is no daemon keeps a script alive that has reached its end. Another one, which is
-    a daemon, waits for that end: where it came by Ctrl-C, it aborts them.
+    While there are any, a non-daemon thread ("keeper") keeps a finished script alive. A daemon thread ("watcher") waits
+    for the end of the main thread. If that ended by Ctrl-C, the watcher aborts all tasks.
     """
 
     def __init__(self) -> None:
@@ -42,11 +42,11 @@ class UploadQueue:
         self._waiting: deque[Queued] = deque()
         self._has_keeper = False
         self._has_watcher = False
-        self._is_aborted = False  # the script has ended by Ctrl-C
-        self._threads = 0  # those that run the tasks, each one after the other
+        self._is_aborted = False  # Ctrl-C has ended the script
+        self._threads = 0  # the number of threads that run tasks, each of them one task after the other
 
     def add(self, task: Queued) -> None:
-        """Run it when its turn has come."""
+        """Add a task, to run it in its turn."""
         with self._changed:
             self._waiting.append(task)
             needs_keeper, self._has_keeper = not self._has_keeper, True
@@ -60,7 +60,7 @@ class UploadQueue:
         self.advance()
 
     def remove(self, task: Queued) -> None:
-        """It has ended, though its thread may be held up yet, by a name lookup: there is room for the next."""
+        """Remove a task that has ended, so that another can run. A name lookup may still block its thread."""
         with self._changed:
             self._running.discard(task)
             if task in self._waiting:
@@ -68,12 +68,13 @@ class UploadQueue:
             self._changed.notify_all()
 
     def advance(self) -> None:
-        """Have threads for those that may run."""
+        """Start threads for the tasks that may run now."""
         while (task := self._next()) is not None:
             try:
                 threading.Thread(target=self._run, args=(task,), name="rxupload upload", daemon=True).start()
             except RuntimeError as error:
-                # CPython 3.12.0 to 3.12.2 starts none once the main thread has ended: one that is there takes it.
+                # CPython 3.12.0 to 3.12.2 starts no thread after the main thread has ended. Leave the task to a running
+                # one.
                 with self._changed:
                     self._running.discard(task)
                     can_wait = self._threads > 0
@@ -103,7 +104,7 @@ class UploadQueue:
                     self._threads -= 1
 
     def abort_all(self) -> list[Queued]:
-        """Abort them all, the last first, so that none of them starts meanwhile."""
+        """Abort all tasks, the last one first, so that none of the waiting ones starts meanwhile."""
         with self._changed:
             tasks = [*self._running, *self._waiting]
         for task in reversed(tasks):
@@ -123,7 +124,7 @@ class UploadQueue:
 
 
 def _died_of_ctrl_c() -> bool:
-    """Whether the exception with which the main thread ended is Ctrl-C's."""
+    """Whether Ctrl-C has ended the main thread."""
     return isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
 
 
@@ -132,13 +133,13 @@ uploads = UploadQueue()
 
 @atexit.register
 def _abort_what_is_left() -> None:
-    # The interpreter has waited for the keeper, so there is none but after a Ctrl-C that broke off its wait.
+    # The interpreter waits for the keeper first. So there are tasks left only if Ctrl-C interrupted that wait.
     tasks = uploads.abort_all()
     wait([task._future for task in tasks], 0.5)  # noqa: SLF001
 
 
 def _forget() -> None:
-    """In a forked child: the threads of the parent's tasks are not here."""
+    """Start afresh in a forked child, which has none of the parent's threads."""
     global uploads  # noqa: PLW0603
     limit = uploads.limit
     uploads = UploadQueue()

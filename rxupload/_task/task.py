@@ -1,6 +1,6 @@
-"""`UploadTask`: a running upload with callbacks, which `uploadFile` and `Upload.start` return.
+"""`UploadTask`, a running upload with callbacks, which `uploadFile` and `Upload.start` return.
 
-It knows nothing of networks: a task subscribes to an Observable of events and tells its callbacks of them.
+It knows nothing about networks: a task subscribes to an Observable of events, and passes them to its callbacks.
 """
 # ruff: noqa: N802 - the names are another API's
 
@@ -45,24 +45,24 @@ _ENDED = ("done", "failed", "aborted")
 
 
 class UploadTask:
-    """A running upload. `uploadFile` makes it, and `Upload.start`.
+    """A running upload, made by `uploadFile` or `Upload.start`.
 
     | method | meaning |
     |--------|---------|
     | `abort()` | stops the upload |
-    | `onProgressUpdate(callback)` | has it called with the progress, a `ProgressUpdate` |
+    | `onProgressUpdate(callback)` | calls it with the progress, a `ProgressUpdate` |
     | `offProgressUpdate(callback=None)` | removes that callback; without one, all of them |
-    | `onHeadersReceived(callback)` | has it called with `{"headers": dict}`, before success |
+    | `onHeadersReceived(callback)` | calls it with `{"headers": dict}`, before success |
     | `offHeadersReceived(callback=None)` | removes that callback; without one, all of them |
 
-    For callers in Python: `result()` blocks, `await task` does not; `events` is the upload as an Observable, `state`
-    how far it is. Cancelling what awaits a task leaves its upload running; `abort()` stops it. All methods may be
-    called from any thread, and all but `result()` in callbacks.
+    For callers in Python: `result()` blocks, and `await task` does not. `events` is the upload as an Observable, and
+    `state` its state. Cancelling a coroutine that awaits a task does not stop the upload; `abort()` does. Any thread
+    may call all methods. Callbacks may call all but `result()`.
 
-    Listeners are called in the order of registration; the same one twice (`==`) counts once. One that listens late
-    gets the latest event once: while the upload runs, like all others; after a success, before `onProgressUpdate`
-    returns (on a loop, in its next turn), for the upload of a small file may have ended by then; after a failure,
-    nothing.
+    Listeners are called in the order of registration. Registering an equal one (`==`) again has no effect. A late
+    listener gets the latest event once, because the upload of a small file may already have ended. While the upload
+    runs, the event comes like any other. After a success, it comes before `onProgressUpdate` returns (on a loop, in its
+    next turn). After a failure, it does not come.
     """
 
     def __init__(
@@ -84,12 +84,12 @@ class UploadTask:
         self._headers = Listeners(self._queue, headers_update)
         self._subscription = SingleAssignmentDisposable()
         self._future: Future[UploadResult] = Future()
-        self._future.set_running_or_notify_cancel()  # so that cancelling what awaits it does nothing to it
+        self._future.set_running_or_notify_cancel()  # now cancelling a coroutine that awaits it cannot cancel it
 
         self._lock = threading.Lock()
         self._state: State = "queued"
         self._undelivered: deque[Progress] = deque()
-        self._most_sent = 0  # as progress listeners were told, in whichever pass
+        self._most_sent = 0  # the most that progress listeners got, over all passes
 
         if isinstance(source, Exception):
             self._state = "failed"
@@ -97,7 +97,7 @@ class UploadTask:
         else:
             queue.uploads.add(self)
 
-    # What the caller may do
+    # For the caller
 
     @property
     def state(self) -> State:
@@ -108,16 +108,16 @@ class UploadTask:
     def events(self) -> Observable[UploadEvent]:
         """The running upload: Progress, then the httpx.Response, or its error (`UploadAborted` after `abort()`).
 
-        Unlike `Upload`, subscribing starts nothing, and disposing aborts nothing. Who joins late gets the latest
-        Progress, then what follows, and the end even after the end. Notifications come where the callbacks do, whatever
-        the scheduler of the subscription.
+        Unlike with `Upload`, subscribing starts nothing, and disposing aborts nothing. A late observer gets the latest
+        Progress, then the later items and the end. After the end, it still gets the end. Notifications come on the same
+        thread or loop as the callbacks. The scheduler of the subscription has no effect.
         """
         return self._events
 
     def abort(self) -> None:
-        """Stop the upload: its connection closes, then `fail("user cancel request", 1002)` and `complete()` follow.
+        """Stop the upload: close its connection, then call `fail("user cancel request", 1002)` and `complete()`.
 
-        Any number of times, from any thread, inside callbacks too; after the end it does nothing. Returns at once.
+        It returns at once. Any thread and any callback may call it, any number of times. After the end it does nothing.
         """
         if self._decide("aborted"):
             self._mute()
@@ -127,15 +127,15 @@ class UploadTask:
             queue.uploads.advance()
 
     def onProgressUpdate(self, callback: Callable[[ProgressUpdate], object]) -> None:
-        """Call it with the progress: at most once per 50 ms, but always when every byte has gone (100).
+        """Call it with the progress at most once per 50 ms, and always when every byte has been sent (100).
 
-        `progress` is in percent, rounded down. Where the size of the body is unknown, `progress` and
+        `progress` is in percent, rounded down. If the size of the body is unknown, `progress` and
         `totalBytesExpectedToSend` are 0.
         """
         self._progress.add(callback)
 
     def offProgressUpdate(self, callback: Callable[[ProgressUpdate], object] | None = None) -> None:
-        """Stop calling it; without a callback, any of them."""
+        """Remove a callback; without an argument, all of them."""
         self._progress.remove(callback)
 
     def onHeadersReceived(self, callback: Callable[[HeadersUpdate], object]) -> None:
@@ -143,24 +143,24 @@ class UploadTask:
         self._headers.add(callback)
 
     def offHeadersReceived(self, callback: Callable[[HeadersUpdate], object] | None = None) -> None:
-        """Stop calling it; without a callback, any of them."""
+        """Remove a callback; without an argument, all of them."""
         self._headers.remove(callback)
 
     def result(self, timeout: float | None = None) -> UploadResult:
-        """Wait until the last callback has returned, and return what success is called with.
+        """Wait until the last callback has returned. Return the argument of `success`.
 
         Ctrl-C aborts the upload before it propagates.
 
         Args:
-            timeout: Seconds to wait at most; the upload goes on after them. None for no limit.
+            timeout: The most seconds to wait; the upload then continues. None for no limit.
 
         Raises:
-            TimeoutError: The wait expired.
-            RuntimeError: It is called where it would wait for itself: in a callback, or on the running loop
-                that the callbacks come on.
+            TimeoutError: `timeout` has passed.
+            RuntimeError: It would wait for itself: it was called in a callback, or on the running loop that calls the
+                callbacks.
             UploadAborted: The upload was aborted.
-            Exception: What else the upload ended with: httpx's, the system's; TypeError or ValueError for a wrong
-                argument.
+            Exception: Any other error that ended the upload: httpx's, the system's, or TypeError or ValueError for a
+                wrong argument.
         """
         if self._queue.is_current:
             raise RuntimeError("result() in a callback of its own task would wait for itself")
@@ -181,10 +181,10 @@ class UploadTask:
         """Wait without blocking, and return or raise as `result()` does."""
         return asyncio.wrap_future(self._future).__await__()
 
-    # What the source does and says, on the worker's thread
+    # On the worker's thread
 
     def _run(self) -> None:
-        """Upload, on this thread; abort() from another one ends it."""
+        """Run the upload on the calling thread. `abort()` from another thread ends it."""
         with self._lock:
             if self._state != "queued":
                 return
@@ -217,7 +217,7 @@ class UploadTask:
     def _on_completed(self) -> None:
         queue.uploads.remove(self)
 
-    # What the callbacks are told, on the queue
+    # On the callback queue
 
     def _deliver_progress(self) -> None:
         with self._lock:
@@ -253,7 +253,7 @@ class UploadTask:
         self._future.set_exception(error)
 
     def _decide(self, state: State) -> bool:
-        """How it ended. Of abort(), from any thread, and the queue, the first one says it."""
+        """Set the final state; False if it is already set. `abort()`, from any thread, and the queue may race."""
         with self._lock:
             if self._state in _ENDED:
                 return False
@@ -266,12 +266,12 @@ class UploadTask:
 
 
 def _replaces(new: Progress, old: Progress) -> bool:
-    """Whether it says all that the older one does: the first item of a pass, and the last, are told always."""
+    """Whether it may replace an older one that waits. The first and the last item of a pass always stay."""
     return new.attempt == old.attempt and old.sent > 0
 
 
 class _Here(NewThreadScheduler):
-    """Keeps the work of an upload for the thread that subscribes to it, to be done when it has the subscription."""
+    """Delays an upload's work until `subscribe` has returned. Then the subscribing thread does it."""
 
     work: Callable[[], object] = noop
 

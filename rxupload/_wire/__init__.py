@@ -1,4 +1,4 @@
-"""An HTTP/1.1 client over plain sockets: dialling, proxies, TLS, a pool, and one exchange at a time.
+"""An HTTP/1.1 client over plain sockets: it dials, goes through proxies, speaks TLS and keeps a pool.
 
-It knows nothing of uploads, and could be used alone: what its caller wants of it stands in `control`.
+It knows nothing of uploads and could be used alone. `control` is its interface to the caller.
 """

@@ -1,4 +1,4 @@
-"""What the wire asks of its caller: may I send, this has arrived, a head has come, stop."""
+"""Defines what the wire asks its caller (may I send, must I stop) and reports to it (bytes arrived, a head came)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
 
 class Control(Protocol):
-    """The caller of an exchange, which alone knows whether it may go on. All on the thread of the exchange.
+    """The caller of an exchange: it decides whether the exchange may go on. Called on the exchange's thread only.
 
     Attributes:
-        wake: What else than the connection ends a wait; None where nothing does.
-        asks_first: Whether the request says `Expect: 100-continue`, so that the body waits for the server's word.
-        is_held_back: Whether `grant` may ever give less than all, so that the system's queue is to be kept short.
-        keep: Bytes of the response that may be kept while the body is sent; None for any number.
+        wake: Ends a wait from another thread; None if no other thread ever does.
+        asks_first: Whether the request says `Expect: 100-continue`, so that the body waits for the server's answer.
+        is_held_back: Whether `grant` may return less than it is asked for. If so, the exchange keeps the system's
+            send queue short.
+        keep: The most bytes of the response to keep while the body is sent; None for no limit.
     """
 
     @property
@@ -32,49 +33,49 @@ class Control(Protocol):
     def keep(self) -> int | None: ...
 
     def check(self) -> float:
-        """Return the time at which to ask again, on the monotonic clock; raise the reason to stop, if there is one."""
+        """Raise the reason to stop, if any. Otherwise return when to check again, on the monotonic clock."""
         ...
 
     def attach(self, interrupt: Callable[[], None]) -> None:
-        """From now on, end the connection with this to stop; raise the reason, if there is one by now."""
+        """Take `interrupt`, which ends the connection, for use by a stop. Raise if there is a reason to stop."""
 
     def detach(self, interrupt: Callable[[], None]) -> None:
-        """The connection is no longer this caller's."""
+        """Forget `interrupt`: the connection is no longer this caller's."""
 
     def grant(self, wanted: int) -> tuple[int, float]:
-        """How many bytes of the body may go now; and, if none, when to ask again, unless `wake` is set before."""
+        """Return how many bytes of the body may go now. If 0, also when to ask again, unless `wake` is set first."""
         ...
 
     def step_aside(self) -> None:
-        """Something else comes before the next `grant`: others need not wait for it."""
+        """Let other uploads go first: this one has something else to do before its next `grant`."""
 
     def give_back(self, count: int) -> None:
-        """So many of the bytes that were granted did not go."""
+        """Return `count` granted bytes that were not sent."""
 
     def is_paused(self) -> bool:
-        """Whether the body is held altogether: then it is not the server that stands still."""
+        """Whether the body is paused. A pause does not count as a stall of the server."""
         ...
 
     def is_due(self) -> bool:
-        """Whether it is time to say how much has arrived."""
+        """Whether it is time to report how much has arrived."""
         ...
 
     def arrived(self, count: int) -> None:
-        """So many bytes of the body have, in all."""
+        """Take note that `count` bytes of the body have arrived in all."""
 
     def settled(self, count: int) -> None:
-        """So many bytes of the body have arrived, and that is all of it."""
+        """Take note that the whole body has arrived: `count` bytes."""
 
     def heard(self, head: Head) -> None:
-        """A head has come: of an informational response, or of the final one."""
+        """Take note of a head, informational or final."""
 
     def so_far(self) -> str:
-        """How much has gone, for the end of an error's text."""
+        """Return how much was sent, as the end of an error's text."""
         ...
 
 
 class Plain:
-    """The control of a request that is no upload: all of it may go, and nothing stops it."""
+    """The control of a request other than an upload: it grants everything and never stops."""
 
     wake = None
     asks_first = False
@@ -82,24 +83,24 @@ class Plain:
     keep = None
 
     def check(self) -> float:
-        """Never ask again."""
+        """Never stop."""
         return math.inf
 
     def attach(self, interrupt: Callable[[], None]) -> None:
-        """Nothing to tell."""
+        """Do nothing."""
 
     def detach(self, interrupt: Callable[[], None]) -> None:
-        """Nothing to tell."""
+        """Do nothing."""
 
     def grant(self, wanted: int) -> tuple[int, float]:
-        """All of it."""
+        """Grant everything."""
         return wanted, 0.0
 
     def step_aside(self) -> None:
-        """Nothing to tell."""
+        """Do nothing."""
 
     def give_back(self, count: int) -> None:
-        """Nothing to tell."""
+        """Do nothing."""
 
     def is_paused(self) -> bool:
         """Never."""
@@ -110,16 +111,16 @@ class Plain:
         return False
 
     def arrived(self, count: int) -> None:
-        """Nothing to tell."""
+        """Do nothing."""
 
     def settled(self, count: int) -> None:
-        """Nothing to tell."""
+        """Do nothing."""
 
     def heard(self, head: Head) -> None:
-        """Nothing to tell."""
+        """Do nothing."""
 
     def so_far(self) -> str:
-        """Nobody counts."""
+        """Return nothing: no bytes are counted."""
         return ""
 
 

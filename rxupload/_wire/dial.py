@@ -1,7 +1,6 @@
 """Connects, over TCP or to a Unix socket, to whichever address of a host answers first.
 
-Every wait is a `pause`: it ends by readiness, by a deadline, or by the caller's abort. Whatever ends it, no descriptor
-is left behind.
+Every wait is a `pause`: readiness, a deadline or the caller's abort ends it. No descriptor stays open after a failure.
 """
 
 from __future__ import annotations
@@ -32,12 +31,14 @@ SocketOption: TypeAlias = (
 Resolve: TypeAlias = Callable[[str, int, Clock, Control, float], Sequence[Address]]
 MakeSocket: TypeAlias = Callable[[int, int, int], socket.socket]
 
-ATTEMPT_DELAY = (
-    0.25  # seconds between two attempts to connect: the "Connection Attempt Delay" of RFC 8305, section 5
-)
-RETRY_DELAY = 0.5  # seconds before the second retry, doubled for each one after; httpcore's
+# Seconds between two attempts to connect: the "Connection Attempt Delay" of RFC 8305, section 5.
+ATTEMPT_DELAY = 0.25
+RETRY_DELAY = 0.5  # seconds before the second retry, doubled for each later one, as in httpcore
 
-_FIRST_LOOK, _LAST_LOOK = 0.001, 0.1  # seconds between two looks at a Unix socket's full queue: they double
+_FIRST_LOOK, _LAST_LOOK = (
+    0.001,
+    0.1,
+)  # seconds between two tries at a full Unix socket: doubled up to the second
 
 
 # TCP
@@ -57,30 +58,30 @@ def connect(
 ) -> socket.socket:
     """Connect to whichever address of a host answers first.
 
-    The attempts begin 250 ms apart, or as soon as one has failed, and the families take turns (RFC 8305).
+    A new attempt begins after 250 ms, or as soon as one fails. The address families take turns (RFC 8305).
 
     Args:
         host: A name or an IP address.
         port: The port.
         clock: The time.
         control: The caller; `check` raises to stop.
-        timeout: Seconds for all of it, the name included; None is no limit.
-        local_address: The IP address to connect from: only addresses of its family are tried.
-        socket_options: What `setsockopt` takes, for each attempt.
+        timeout: Seconds for all of it, the name's lookup included; None for no limit.
+        local_address: The IP address to connect from. Only addresses of its family are tried.
+        socket_options: Arguments of `setsockopt`, for each attempt's socket.
         resolver: Finds the addresses.
         make_socket: Makes a socket of a family, a type and a protocol.
 
     Returns:
-        A socket that does not block, with TCP_NODELAY.
+        A non-blocking socket with TCP_NODELAY.
 
     Raises:
         httpx.ConnectError: All attempts failed; the text is that of the last one.
-        httpx.ConnectTimeout: The time was up.
+        httpx.ConnectTimeout: It took longer than `timeout`.
     """
     where = f"{host}:{port}"
     until = _deadline(clock, timeout)
     control.check()
-    local: dict[int, Any] = {}  # by family, what to bind to
+    local: dict[int, Any] = {}  # the address to bind to, by family
     try:
         addresses = resolver(host, port, clock, control, until)
         if local_address is not None:
@@ -106,7 +107,7 @@ def connect(
 
 
 def interleave(addresses: Iterable[Address]) -> list[Address]:
-    """Let the families take turns, beginning with that of the first address (RFC 8305, section 4)."""
+    """Alternate between address families, starting with that of the first address (RFC 8305, section 4)."""
     families: dict[int, list[Address]] = {}
     for address in addresses:
         families.setdefault(address[0], []).append(address)
@@ -114,7 +115,7 @@ def interleave(addresses: Iterable[Address]) -> list[Address]:
 
 
 class _Race:
-    """Attempts to connect, side by side: who closes it closes all that did not win."""
+    """Attempts to connect in parallel. `close` closes all of them but the winner."""
 
     def __init__(
         self,
@@ -133,7 +134,7 @@ class _Race:
 
     @property
     def is_on(self) -> bool:
-        """Whether any attempt may still win."""
+        """Whether an attempt may still succeed."""
         return bool(self._left or self.running)
 
     @property
@@ -142,14 +143,14 @@ class _Race:
         return self._next_at if self._left else math.inf
 
     def start_due(self, clock: Clock) -> socket.socket | None:
-        """Start the attempt that is due, and if it fails at once the next; what is connected at once has won."""
+        """Start the attempt that is due, or the next if that fails at once. Return a socket that connects at once."""
         while self._left and clock.now() >= self._next_at:
             family, kind, protocol, sockaddr = self._left.popleft()
             try:
                 sock = self._make_socket(family, kind, protocol)
             except (
                 OSError
-            ) as error:  # a family that this machine lacks: any other failure says more of the host
+            ) as error:  # this machine lacks the family: any other failure says more about the host
                 self.failure = self.failure or error
                 continue
             self.running.append(sock)
@@ -168,7 +169,7 @@ class _Race:
         return None
 
     def winner(self, ready: Sequence[Watched]) -> socket.socket | None:
-        """Look at the attempts that are ready: one of them may have won, the others have failed."""
+        """Return the first ready attempt that connected. Drop the ready ones that failed."""
         for sock in [each for each in self.running if each in ready]:
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if not code:
@@ -178,7 +179,7 @@ class _Race:
         return None
 
     def close(self) -> None:
-        """Close all that did not win."""
+        """Close every attempt but the winner."""
         while self.running:
             self.running.pop().close()
 
@@ -206,12 +207,12 @@ def connect_unix(
 ) -> socket.socket:
     """Connect to a Unix socket.
 
-    Where the listener's queue is full, Linux says EAGAIN, and nothing becomes ready when there is room. So this is the
-    one place that looks again and again: after 1 ms, then after twice as long each time, up to 100 ms.
+    If the listener's queue is full, Linux returns EAGAIN, and no event tells when there is room again. So this place
+    has to poll, unlike all others: after 1 ms, then after twice as long each time, up to 100 ms.
 
     Raises:
         httpx.ConnectError: It failed.
-        httpx.ConnectTimeout: The time was up.
+        httpx.ConnectTimeout: It took longer than `timeout` seconds.
     """
     until = _deadline(clock, timeout)
     if not hasattr(socket, "AF_UNIX"):
@@ -242,7 +243,7 @@ def connect_unix(
 
 
 def _knock(sock: socket.socket, path: str) -> int:
-    """Ask for a connection; 0 once there is one, else why there is none yet."""
+    """Try to connect. Return 0 once connected, otherwise the errno that says why to wait."""
     try:
         code = sock.connect_ex(path)
     except OSError as error:  # the path is too long
@@ -258,13 +259,13 @@ def _knock(sock: socket.socket, path: str) -> int:
 
 
 def attempts(retries: int, dial: Callable[[], T], *, clock: Clock, control: Control) -> T:
-    """Dial, and dial again where that fails, after 0, 0.5, 1, 2, 4 seconds, and so on, as httpx.HTTPTransport does.
+    """Dial; after a failure dial again, after 0, 0.5, 1, 2, 4 seconds and so on, as httpx.HTTPTransport does.
 
     Args:
         retries: How often to dial again.
         dial: Connects.
         clock: The time.
-        control: The caller; `check` raises to stop, and ends the wait.
+        control: The caller; `check` raises to stop, which also ends a wait.
 
     Raises:
         httpx.ConnectError: The last one.
@@ -292,7 +293,7 @@ def _delays() -> Iterator[float]:
         delay *= 2
 
 
-# What all have in common
+# Shared by all
 
 
 def _deadline(clock: Clock, timeout: float | None) -> float:

@@ -1,17 +1,18 @@
-"""Which proxy a URL goes through by the environment: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, as httpx has it.
+"""Chooses the proxy for a URL by the environment: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, as httpx does.
 
-NO_PROXY is a list with commas or spaces. An entry is one of these, each with or without a port behind it:
+NO_PROXY is a list, separated by commas or spaces. An entry is one of these, with or without a port:
 
     *                       everything
     example.com             the host and its subdomains
-    .example.com            its subdomains alone; *.example.com is the same
-    localhost               that host alone
+    .example.com            only its subdomains; *.example.com is the same
+    localhost               only that host
     127.0.0.1  ::1  [::1]   an address
     10.0.0.0/8  fd00::/8    a network
-    https://example.com     that host alone, in that scheme alone
+    https://example.com     only that host, only for that scheme
 
-Where httpx fails (an address in brackets, a network that is none) or does not look (a network's other addresses) this
-one does what was meant. An entry that means nothing matches nothing.
+It differs from httpx in three cases. httpx fails on an address in brackets and on an invalid network, and it compares
+only the first address of a network. Here a bracketed address matches itself, a network matches all its addresses, and
+an invalid entry matches nothing.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ _PORT = re.compile(r"(.*):([0-9]{0,5})", re.DOTALL)
 
 
 class Environment:
-    """The proxies that the environment names, as they were when this was made."""
+    """The proxies that the environment named when this object was made."""
 
     def __init__(self, settings: Mapping[str, str] | None = None) -> None:
         """Read the variables.
 
         Args:
-            settings: What `urllib.request.getproxies` returns, which is called by default: variables in lower case go
-                before those in upper case, and on Windows and macOS the system's settings come after both.
+            settings: In the form of `urllib.request.getproxies()`, which is the default. That prefers variables in
+                lower case to those in upper case, and both to the system's settings on Windows and macOS.
         """
         settings = urllib.request.getproxies() if settings is None else settings
         self._proxies = {scheme: settings.get(scheme, "") for scheme in ("http", "https", "all")}
@@ -51,10 +52,10 @@ class Environment:
         self._direct = [rule for rule in parsed if rule is not None]
 
     def proxy_for(self, url: httpx.URL) -> str | None:
-        """Return the proxy's URL, with its user and password; None, if there is none for this URL.
+        """Return the URL of the proxy, with user and password; None to connect directly.
 
         Raises:
-            ValueError: The variable holds no URL of a proxy. The text does not show what it holds.
+            ValueError: The variable is not a proxy's URL. The text does not quote it: it may hold a password.
         """
         scheme = url.scheme if self._proxies.get(url.scheme) else "all"
         value = self._proxies[scheme]
@@ -110,7 +111,7 @@ class _Rule:
 
 
 def _parse(entry: str) -> _Rule | None:
-    """Read an entry; None, if it means nothing."""
+    """Read an entry; None if it is invalid."""
     scheme, has_scheme, rest = entry.lower().rpartition("://")
     if has_scheme and not scheme:
         return None
@@ -138,7 +139,7 @@ def _parse(entry: str) -> _Rule | None:
 
 
 def _network(text: str) -> _Network | None:
-    """Read an address or a network."""
+    """Read an address or a network; None if it is neither."""
     if ":" in text:
         text = _ZONE.sub("", _BRACKETS.sub(r"\1\2", text))
     try:

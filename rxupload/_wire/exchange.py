@@ -1,15 +1,15 @@
-"""One request and its response on a connection: both ways at once, and one wait.
+"""One request and its response on a connection: it sends and hears at once, with a single wait for both.
 
-The sending goes on while the server takes it. Before each slice, and whenever bytes come, the server is heard:
+It hears the server before each slice that it sends, and whenever bytes come:
 
-1. An informational response (1xx) stops nothing.
-2. A final status of 300 or more ends the sending, and is the response (RFC 9112, section 9.3 and 9.5).
-3. A final status below 300 lets the body go on. What comes of the response meanwhile is kept. It is the response
-   also where the body then cannot be finished.
-4. What ends the connection before a final status ends the exchange with `httpx.ReadError` or `httpx.WriteError`.
+1. An informational response (1xx) changes nothing.
+2. A final status of 300 or more stops the sending. It is the response (RFC 9112, section 9.3 and 9.5).
+3. A final status below 300 lets the body go on, and the bytes of the response are kept. It stays the response even if
+   the rest of the body cannot be sent.
+4. If the connection ends before a final status, the exchange raises `httpx.ReadError` or `httpx.WriteError`.
 
-The write limit is a stall's: it runs while neither the bytes written nor those unacknowledged change, also after the
-last write; but not in a pause. The read limit begins when every byte has been acknowledged.
+The write limit is a stall's. Its clock runs while the written and the unacknowledged bytes both stay the same, even
+after the last write. A pause stops it. The read limit begins when every byte has been acknowledged.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from .movement import Movement
 from .request import FileRange, Flow, Unit, is_range
 from .response import Head, ResponseParser
 
-CHUNK = 256 * 1024  # bytes of a file that are read at a time, where the system does not send it by itself
-SLICE = 8 * 1024 * 1024  # bytes of a file that the system is asked to send at a time
-CONTINUE_SECONDS = 1.0  # for the server's word after `Expect: 100-continue`
+CHUNK = 256 * 1024  # bytes of a file to read at a time, where sendfile does not work
+SLICE = 8 * 1024 * 1024  # bytes of a file to pass to sendfile at a time
+CONTINUE_SECONDS = 1.0  # how long to wait for 100 after `Expect: 100-continue`
 
 _NO_SENDFILE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EOVERFLOW}
 
 
 class Exchange:
-    """One request and its response. One thread works with it; its control is asked on that."""
+    """One request and its response. One thread works with it, and calls its control."""
 
     def __init__(
         self,
@@ -68,13 +68,13 @@ class Exchange:
     # Sending
 
     def send(self, first: Unit, rest: Iterable[Unit]) -> None:
-        """Send the request; returns also when the server has answered before it was whole.
+        """Send the request. Return early if the server answers before it is whole.
 
         Raises:
             Stale: The server had closed the connection before the first byte.
-            httpx.WriteError: The connection broke, and no response had come.
-            httpx.WriteTimeout: For the write limit neither the written nor the unacknowledged count changed.
-            httpx.RemoteProtocolError: What came is not HTTP.
+            httpx.WriteError: The connection broke before a response.
+            httpx.WriteTimeout: The server took no data for the write limit.
+            httpx.RemoteProtocolError: The response is not HTTP.
         """
         if self.connection.is_used and self.connection.is_readable():
             raise Stale
@@ -120,9 +120,7 @@ class Exchange:
         granted = 0
         if len(data):
             granted = self._grant(len(data))
-        elif (
-            self._movement.has_body and self._control.is_paused()
-        ):  # what was encrypted before is held as well
+        elif self._movement.has_body and self._control.is_paused():  # a pause holds encrypted records, too
             self._control.give_back(self._grant(1))
         count, is_blocked = 0, False
         try:
@@ -169,7 +167,7 @@ class Exchange:
             if error.errno is None or not isinstance(error, ConnectionError | TimeoutError):
                 self._control.check()
                 if error.errno not in (errno.ENOTCONN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EBADF):
-                    raise  # the file's
+                    raise  # reading the file failed, not the connection
             self._hearing.break_off(error)
         finally:
             self._control.give_back(granted - count)
@@ -184,7 +182,7 @@ class Exchange:
             self._movement.report()
 
     def _grant(self, wanted: int) -> int:
-        """Wait until some of so many bytes may go. Meanwhile it is not the server that stands still."""
+        """Wait until the throttle grants some of the bytes. The wait does not count as a stall of the server."""
         if not self._movement.has_body:
             return wanted
         while True:
@@ -198,12 +196,12 @@ class Exchange:
             )
             self._movement.hold()
             if is_ready_now or self._clock.now() >= until:
-                self._control.step_aside()  # the observer may take its time
+                self._control.step_aside()  # the observer may be slow
                 self._movement.note(self._movement.report())
                 self._hearing.hear()
 
     def _await_flow(self, flow: Flow) -> None:
-        """Wait until it has more, or the server speaks."""
+        """Wait until the flow has more, or the server sends something."""
         self._movement.note(self.connection.unacknowledged())
         until = min(self._control.check(), self._movement.ask_again())
         more = flow.watched()
@@ -212,7 +210,7 @@ class Exchange:
         self._movement.note(self._movement.report())
 
     def _await_continue(self) -> None:
-        """Hold the body until the server asks for it, or for a second: RFC 9110, section 10.1.1."""
+        """Wait for the server to ask for the body, at most a second (RFC 9110, section 10.1.1)."""
         by = self._clock.now() + CONTINUE_SECONDS
         while (
             not self._hearing.has_continued and self._hearing.parser.status is None and self._clock.now() < by
@@ -221,7 +219,7 @@ class Exchange:
             self._hearing.hear()
 
     def _wait_to_send(self) -> None:
-        """Wait until the system takes more, or the server speaks."""
+        """Wait until the system takes more. Hear the server meanwhile."""
         while True:
             now = self._clock.now()
             until = self._movement.stalled_at(now, self._movement.report())
@@ -232,7 +230,8 @@ class Exchange:
             until = min(until, self._control.check(), self._movement.ask_again())
             events = READ if self.connection.wants_input else WRITE | (READ if self._hearing.goes_on else 0)
             is_ready_now = self._movement.wait(until, events)
-            self._movement.note(self._movement.report())  # before the next send fills up what has gone
+            # Note the count now: the next send may fill the queue to the same size, and hide that bytes have gone.
+            self._movement.note(self._movement.report())
             self._hearing.hear()
             # Ask the throttle only once the socket is writable.
             if is_ready_now and (not self._control.is_held_back or self._movement.wait(0.0, WRITE)):
@@ -242,7 +241,7 @@ class Exchange:
 
     @property
     def parser(self) -> ResponseParser:
-        """The response, as far as it has come."""
+        """The parser of the response."""
         return self._hearing.parser
 
     def receive_head(self) -> Head:
@@ -256,19 +255,19 @@ class Exchange:
     # The end
 
     def detach(self) -> None:
-        """Take the connection from the control: from here on an abort leaves it alone."""
+        """Detach the connection from the control: from here on an abort does not end it."""
         if self._is_attached:
             self._is_attached = False
             self._control.detach(self.connection.interrupt)
 
     @property
     def leaves_it_usable(self) -> bool:
-        """Whether another request may go over the connection; to be asked once it is detached."""
+        """Whether another request may use the connection. Ask only after `detach`."""
         if self.connection.is_interrupted or self.connection.pending:
             return False
         return self._movement.is_whole and self._hearing.parser.is_reusable and not self._is_last
 
     @property
     def ends_with_reset(self) -> bool:
-        """Whether the connection is to be closed without a wait for what the server has not read."""
+        """Whether to close the connection with a reset, so that it does not wait for the server to read."""
         return not self._movement.is_whole or self._hearing.parser.status is None

@@ -1,4 +1,4 @@
-"""The response as it comes: what is heard while the body is on its way, and what is received after it."""
+"""Reads the response: hears the server while the body is sent, and receives the rest afterwards."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from .control import Control
 from .movement import Movement
 from .response import Head, ResponseParser
 
-RECEIVE = 64 * 1024  # bytes that are received at a time, and at most between two sends
+RECEIVE = 64 * 1024  # bytes to receive at a time, and at most between two sends
 
 
 class Stale(Exception):  # noqa: N818 - an event between two modules
-    """The connection was closed while it was idle, before a byte of this request went: another one will do."""
+    """The server closed the connection while it was idle. None of this request was sent, so another one will do."""
 
 
 class Answered(Exception):  # noqa: N818
-    """No more of the body is wanted, or can be sent; there is a response."""
+    """There is a response, and the rest of the body is unwanted or cannot be sent."""
 
 
 class Hearing:
-    """What the server says in one exchange.
+    """What the server sends in one exchange.
 
     Attributes:
-        parser: The response, as far as it has come.
-        has_continued: The server has said 100.
-        is_cut_short: The request was not sent whole, for it was answered before.
+        parser: Parses the response.
+        has_continued: The server has sent 100 (Continue).
+        is_cut_short: The response came before the whole request was sent.
     """
 
     def __init__(
@@ -57,17 +57,17 @@ class Hearing:
         self.parser = ResponseParser(method, self._inform)
         self.has_continued = False
         self.is_cut_short = False
-        self._was_reset = False  # as far as sending has told
+        self._was_reset = False  # a send has failed because of a reset
 
-    # While the body is on its way
+    # While the body is sent
 
     @property
     def goes_on(self) -> bool:
-        """Whether more may come."""
+        """Whether more of the response may come."""
         return not (self.parser.is_complete or self.parser.has_ended)
 
     def hear(self) -> None:
-        """Read what the server says while the body is on its way, and see whether that ends the sending."""
+        """Read what has come while the body is sent. Raise `Answered` if it ends the sending."""
         self._control.check()
         heard = 0
         while self.goes_on and heard < RECEIVE:
@@ -105,9 +105,10 @@ class Hearing:
         self._control.heard(head)
 
     def break_off(self, error: OSError) -> NoReturn:
-        """The connection is broken. The server may have said why before it closed: read what is there."""
+        """Raise for a connection that broke. Read what is left first: the server may have said why it closed."""
         self._control.check()
-        # The system tells of a reset once; then receiving ends as after a close. EPIPE comes after a close in order.
+        # The system reports a reset only once, and a later read looks like an orderly close. So remember it here. EPIPE
+        # comes after an orderly close.
         self._was_reset = not isinstance(error, BrokenPipeError)
         cause = error
         while self.goes_on and not isinstance(cause, ssl.SSLError):
@@ -138,17 +139,17 @@ class Hearing:
             f"The server ended the TLS connection: {alert}{self._control.so_far()}"
         ) from alert
 
-    # After it
+    # After the body
 
     def receive_head(self) -> Head:
         """Receive the head of the response.
 
         Raises:
-            httpx.ReadError: The connection ended or was reset before it was whole.
-            httpx.ReadTimeout: It was not whole the read limit after every byte had been acknowledged; informational
-                responses do not restart the limit.
-            httpx.WriteTimeout: Before that, for the write limit nothing was acknowledged.
-            httpx.RemoteProtocolError: What came is not HTTP.
+            httpx.ReadError: The connection ended or was reset before the head was whole.
+            httpx.ReadTimeout: The head was not whole within the read limit, which starts when every byte has been
+                acknowledged. Informational responses do not restart it.
+            httpx.WriteTimeout: Bytes were still unacknowledged, and none was acknowledged for the write limit.
+            httpx.RemoteProtocolError: The response is not HTTP.
         """
         while self.parser.head is None:
             self._receive(is_head=True)
@@ -156,10 +157,10 @@ class Hearing:
         return self.parser.head
 
     def body(self) -> Iterator[bytes]:
-        """Receive the body, which is dechunked and still encoded.
+        """Receive the body, without the framing of chunks but still content-encoded.
 
         Raises:
-            httpx.ReadError: The connection ended before it was whole.
+            httpx.ReadError: The connection ended before the body was whole.
             httpx.ReadTimeout: Nothing came for the read limit.
         """
         while True:
@@ -196,7 +197,7 @@ class Hearing:
                 return
 
     def _read_until(self, *, is_head: bool) -> float:
-        """When to stop waiting for the response, or to look at how far the body has come."""
+        """When to stop waiting for the response, or to count again how much of the body has arrived."""
         until = self._control.check()
         now = self._clock.now()
         is_under_way = (

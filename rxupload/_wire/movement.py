@@ -1,7 +1,7 @@
-"""What has gone of a request, what has arrived, since when nothing moves, and the waits of an exchange.
+"""Counts the bytes of one request that were written and that have arrived, detects stalls, and waits.
 
-The unacknowledged bytes are asked for when something happens anyway, and else a quarter of the time after they last
-moved, at least 50 ms and at most 1 s: the system tells nobody when they arrive.
+The system sends no event when bytes are acknowledged. So this module asks for the count whenever something else
+happens. Otherwise it asks after a quarter of the time since the count last changed, at least 50 ms and at most 1 s.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from .request import Count
 
 
 class Movement:
-    """The bytes of one request on their way.
+    """The progress of one request's bytes.
 
     Attributes:
-        count: Which of them are the body's.
-        written: How many were given to the connection, before TLS.
-        has_body: Whether some of the body has its turn, or has had it.
-        is_whole: Whether all of the request was written.
+        count: Tells the body's bytes from those of the head and the chunks' framing.
+        written: How many bytes were given to the connection, before TLS.
+        has_body: Whether the body has begun.
+        is_whole: Whether the whole request was written.
     """
 
     def __init__(
@@ -39,9 +39,9 @@ class Movement:
         self.written = 0
         self.has_body = False
         self.is_whole = False
-        self._moved = (-1, 0)  # written and unacknowledged, when they last changed
+        self._moved = (-1, 0)  # written and unacknowledged, as they last changed
         self._moved_at = 0.0
-        self._held_until = 0.0  # by the throttle, or for want of more of the body
+        self._held_until = 0.0  # when the throttle or the source last kept us waiting
 
     def wait(
         self,
@@ -51,7 +51,7 @@ class Movement:
         is_woken: bool = False,
         more: tuple[Watched, int] | None = None,
     ) -> bool:
-        """Wait; whether the connection, or what else is watched, is ready."""
+        """Wait. Return whether the connection, or `more`, is ready."""
         watched: list[tuple[Watched, int]] = [(self._connection, events)] if events else []
         if more is not None:
             watched.append(more)
@@ -62,16 +62,16 @@ class Movement:
         return is_ready_now
 
     def report(self) -> int:
-        """Tell what has arrived. Returns the bytes that are still on their way."""
+        """Report how much has arrived. Return how many bytes are still unacknowledged."""
         unacknowledged = self._connection.unacknowledged()
-        if self.has_body:
+        if self.has_body and not self._connection.is_interrupted:  # else a blank socket may be in its place
             self._control.arrived(self.count.arrived(self.written - unacknowledged))
             if self.is_whole and not unacknowledged:
                 self._control.settled(self.count.content)
         return unacknowledged
 
     def settle(self, status: int) -> None:
-        """A response below 300 says that the body has arrived, whatever the system has heard of it."""
+        """Settle the count by the response: one below 300 proves that the body has arrived, acknowledged or not."""
         if self.has_body and self.is_whole and status < 300:  # noqa: PLR2004
             self._control.settled(self.count.content)
 
@@ -83,23 +83,23 @@ class Movement:
 
     def stalled_at(self, now: float, unacknowledged: int) -> float:
         self.note(unacknowledged)
-        if self._control.is_paused():  # nobody knows what the server would take
+        if self._control.is_paused():  # a paused upload cannot tell whether the server stalls
             self._held_until = now
         return max(self._moved_at, self._held_until) + self._write_limit
 
     def ask_again(self) -> float:
-        """When to ask for the unacknowledged bytes: a quarter of the time since they moved, 50 ms to 1 s."""
+        """When to ask for the unacknowledged bytes again: see the module's docstring."""
         if not self._moved[1]:
             return math.inf
         now = self._clock.now()
         return now + min(max((now - self._moved_at) / 4, 0.05), 1.0)
 
     def hold(self) -> None:
-        """Until now it was not the server that stood still."""
+        """Restart the stall clock: the wait until now was not the server's."""
         self._held_until = self._clock.now()
 
     def raise_stall(self) -> NoReturn:
-        """The server has taken no data for the write limit."""
+        """Raise the error for a server that has taken no data for the write limit."""
         raise httpx.WriteTimeout(
             f"The server took no data for {self._write_limit:g} s{self._control.so_far()}"
         )

@@ -1,9 +1,9 @@
-"""From a host to its addresses: an IP address as it is, a name on a thread that may hang without its caller."""
+"""Finds the addresses of a host. A name is looked up on a thread of its own, so that the caller never hangs."""
 
 from __future__ import annotations
 
-# The codec that Python would import for the first name. Where that fails for want of a descriptor, Python remembers the
-# failure: no later name would be looked up.
+# Python would import this codec for the first name. If that fails because no descriptor is free, Python remembers the
+# failure, and every later lookup fails too.
 import encodings.idna  # noqa: F401
 import ipaddress
 import os
@@ -24,20 +24,21 @@ from .pause import pause
 
 Address: TypeAlias = tuple[int, int, int, Any]  # family, type, protocol, and what socket.connect takes
 
-LOOKUPS = 64  # names that are looked up at a time; more wait for their turn
+LOOKUPS = 64  # the most lookups at a time; further names wait
 
 _LABEL, _NAME = 63, 253  # octets, RFC 1035, section 2.3.4
 _PORTS = range(0x10000)
 
 
 def check_host(host: str) -> None:
-    """Look at a host before anything is sent.
+    """Check a host before anything is sent.
 
     Args:
-        host: A name or an IP address, as `httpx.URL.host` has it.
+        host: A name or an IP address, as in `httpx.URL.host`.
 
     Raises:
-        ValueError: It can be neither: a label is empty or over 63 octets long, the whole is over 253, IDNA refuses it.
+        ValueError: The host is invalid: a label is empty or longer than 63 octets, the whole is longer than 253, or
+            IDNA refuses it.
     """
     try:
         encode_host(host)
@@ -46,13 +47,13 @@ def check_host(host: str) -> None:
 
 
 def encode_host(host: str) -> bytes:
-    """Return a host in ASCII, by the IDNA of httpx, which unlike Python's own codec is that of 2008.
+    """Return a host in ASCII. Encode with httpx's IDNA 2008, since Python's own codec has only IDNA 2003.
 
     Raises:
         ValueError: As in `check_host`.
     """
     if ":" in host:
-        address = re.sub("%25(?=.)", "%", host, count=1)  # a zone as a URL has it, RFC 6874
+        address = re.sub("%25(?=.)", "%", host, count=1)  # a zone as written in a URL, RFC 6874
         ipaddress.IPv6Address(address)
         return address.encode("ascii")
     if host.isascii():
@@ -62,8 +63,8 @@ def encode_host(host: str) -> bytes:
             encoded = httpx.URL(scheme="http", host=host).raw_host
         except httpx.InvalidURL as error:
             raise ValueError(str(error)) from None
-    if any(octet <= 0x20 or octet == 0x7F for octet in encoded):  # noqa: PLR2004 (a space, DEL)
-        raise ValueError("a space or a control character is in it")
+    if any(octet <= 0x20 or octet in b"%\x7f" for octet in encoded):  # noqa: PLR2004 (httpx makes %20 of a space)
+        raise ValueError("a space, a percent sign or a control character is in it")
     name = encoded.removesuffix(b".")  # the root
     if not all(name.split(b".")):
         raise ValueError("a label is empty")
@@ -75,10 +76,10 @@ def encode_host(host: str) -> bytes:
 
 
 class Lookup:
-    """One name that is looked up, for any number of callers.
+    """The lookup of one name, shared by any number of callers.
 
     Attributes:
-        is_done: Whether `addresses` or `failure` is there.
+        is_done: Whether `addresses` or `failure` is set.
     """
 
     def __init__(self, name: bytes) -> None:
@@ -86,13 +87,13 @@ class Lookup:
         self.addresses: Sequence[Any] = ()
         self.failure: BaseException | None = None
         self.is_done = False
-        self.wakes: set[Wake] = set()  # of the callers; under the lock of Names
+        self.wakes: set[Wake] = set()  # the callers'; guarded by the lock of Names
 
 
 class Names:
-    """Looks names up on daemon threads, a limited number at a time, each name once at a time.
+    """Looks names up on daemon threads: at most `LOOKUPS` at a time, and never the same name twice at a time.
 
-    Nothing can end `getaddrinfo`. So its caller leaves instead, and the thread drops what it finds.
+    Nothing can interrupt `getaddrinfo`. So an aborted caller stops waiting, and the thread drops its result.
     """
 
     def __init__(self, getaddrinfo: Callable[..., Sequence[Any]] = socket.getaddrinfo) -> None:
@@ -100,17 +101,17 @@ class Names:
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew: in a process that was forked there are no threads, and the lock may be held."""
+        """Start afresh. A forked child has none of the threads, and a thread may have held the lock."""
         self._lock = threading.Lock()
         self._lookups: dict[bytes, Lookup] = {}
         self._queue: deque[Lookup] = deque()
         self._threads = 0
 
     def join(self, name: bytes, wake: Wake) -> Lookup:
-        """Look a name up, or join who does; `wake` is set when it is done.
+        """Start a lookup, or join a running one. `wake` is set when it is done.
 
         Raises:
-            RuntimeError: There can be no more threads.
+            RuntimeError: No thread can be started.
         """
         with self._lock:
             lookup = self._lookups.get(name)
@@ -128,7 +129,7 @@ class Names:
             return lookup
 
     def leave(self, lookup: Lookup, wake: Wake) -> None:
-        """Want it no longer."""
+        """Stop waiting for a lookup, and drop it if it has not started and nobody else waits."""
         with self._lock:
             lookup.wakes.discard(wake)
             if not lookup.wakes and lookup in self._queue:
@@ -141,7 +142,7 @@ class Names:
             lookup = following
             try:
                 lookup.addresses = self._getaddrinfo(lookup.name, None, type=socket.SOCK_STREAM)
-            except BaseException as error:  # noqa: BLE001 (whatever it is, somebody waits)
+            except BaseException as error:  # noqa: BLE001 (the callers wait for any result)
                 lookup.failure = error
             with self._lock:
                 lookup.is_done = True
@@ -160,21 +161,21 @@ if hasattr(os, "register_at_fork"):
 def resolve(
     host: str, port: int, clock: Clock, control: Control, until: float, names: Names = _NAMES
 ) -> list[Address]:
-    """Find the addresses of a host, in the order in which the system prefers them.
+    """Find the addresses of a host, in the system's order of preference.
 
-    An IP address, with a zone or without, takes no thread.
+    An IP address, with or without a zone, needs no thread.
 
     Args:
         host: A name or an IP address.
-        port: The port, which goes into each address.
+        port: The port to put into each address.
         clock: The time.
         control: The caller; `check` raises to stop.
         until: When to stop waiting, on the clock.
         names: Looks names up.
 
     Raises:
-        httpx.ConnectError: There is no address, or the name cannot be one.
-        httpx.ConnectTimeout: The time has come.
+        httpx.ConnectError: The host has no address, or is invalid.
+        httpx.ConnectTimeout: `until` has passed.
     """
     where = f"{host}:{port}"
     if port not in _PORTS:
@@ -189,15 +190,15 @@ def resolve(
     addresses = [
         (family, kind, protocol, _with_port(each, port)) for family, kind, protocol, _, each in found
     ]
-    return list(dict.fromkeys(addresses))  # a hosts file may name one twice
+    return list(dict.fromkeys(addresses))  # a hosts file may list an address twice
 
 
 def _literal(name: bytes) -> Sequence[Any] | None:
-    """Read an IP address; None, if it is a name."""
+    """Read an IP address; None if it is a name."""
     try:
         return socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
-        if b":" in name:  # in a zone that this machine lacks
+        if b":" in name:  # this machine lacks the zone
             raise
         return None
 
@@ -207,7 +208,7 @@ def _look_up(
 ) -> Sequence[Any]:
     with closing(Wake()) as wake:
         try:
-            wake.fileno()  # before a thread runs in vain
+            wake.fileno()  # fails if no descriptor is free, so do it before starting a thread
             lookup = names.join(name, wake)
         except (OSError, RuntimeError) as error:
             raise httpx.ConnectError(f"{where}: {error}") from error
@@ -224,4 +225,4 @@ def _look_up(
 
 
 def _with_port(sockaddr: Any, port: int) -> Any:
-    return (sockaddr[0], port, *sockaddr[2:])  # of IPv6: the flow, and the zone
+    return (sockaddr[0], port, *sockaddr[2:])  # IPv6 has a flow and a zone behind the port

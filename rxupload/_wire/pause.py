@@ -1,4 +1,4 @@
-"""The one way in which dialling waits: for readiness, until a deadline, while its caller may stop it."""
+"""Waits for dialling: until readiness, a deadline, or the caller's reason to stop."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .control import Control
 def pause(
     clock: Clock, control: Control, until: float, watched: Sequence[tuple[Watched, int]] = ()
 ) -> Sequence[Watched]:
-    """Wait for readiness until a deadline; the caller's reason to stop is raised.
+    """Wait for readiness until a deadline. Raise the caller's reason to stop, if any.
 
-    It returns when the caller wants to be asked again, too: so it stands in a loop that looks at the clock.
+    It also returns when the caller wants `check` to be called again. So call it in a loop that reads the clock.
 
     Raises:
-        httpx.ConnectError: No descriptor is left to wait with.
+        httpx.ConnectError: No descriptor is free for the wait.
     """
     wake = control.wake
     if wake is not None:
-        wake.clear()  # whatever it was set for, the next line asks
+        wake.clear()  # before `check`, so that a reason set from now on ends the wait
     until = min(until, control.check())
     if wake is not None:
         try:

@@ -1,7 +1,6 @@
-"""Connections that are kept to be used again, and the limits on their number.
+"""Keeps connections for further requests, and limits their number.
 
-The pool decides under its lock, and does what may block after it: what is to be closed, and whom to wake, comes back
-from the deciding method.
+The pool decides under its lock, and closes and wakes after releasing it, because those may block.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from .control import Control
 
 
 class Limits(NamedTuple):
-    """How many connections there may be, and how long one may be idle; None for any number, or for ever."""
+    """The most connections, the most idle ones, and the seconds that one may be idle; None for no limit."""
 
     total: int | None = 100
     idle: int | None = 20
@@ -29,17 +28,17 @@ class Limits(NamedTuple):
 
 
 class Pool:
-    """The connections of one transport. From any thread."""
+    """The connections of one transport. All methods may be called from any thread."""
 
     def __init__(self, limits: Limits, clock: Clock) -> None:
         self._limits = limits
         self._clock = clock
-        # Reentrant, for a signal's handler may begin or end a request while the same thread is in here.
+        # Reentrant, because a signal handler may begin or end a request while its own thread holds the lock.
         self._lock = threading.RLock()
         self._idle: OrderedDict[Connection, None] = OrderedDict()  # the oldest first
-        self._by_key: dict[Hashable, list[Connection]] = {}  # of those
+        self._by_key: dict[Hashable, list[Connection]] = {}  # the idle ones
         self._active: set[Connection] = set()
-        self._room = 0  # taken by those that are being dialled
+        self._room = 0  # reserved by connections that are being dialled
         self._waiting: deque[Wake] = deque()
 
     def acquire(
@@ -54,11 +53,11 @@ class Pool:
         """Take an idle connection with this key, or dial one.
 
         Args:
-            key: What it leads to.
-            dial: Makes one, if there is none.
+            key: Requests with the same key may share a connection.
+            dial: Makes a connection, if none is idle.
             control: May stop the wait for room.
-            timeout: Seconds to wait for room, where there is a limit; None for ever.
-            is_new: Dial in any case.
+            timeout: Seconds to wait for room; None for no limit.
+            is_new: Dial even if one is idle.
 
         Raises:
             httpx.PoolTimeout: There was no room in time.
@@ -82,7 +81,7 @@ class Pool:
         return connection
 
     def _take(self, key: Hashable) -> Connection | None:
-        """An idle connection that is not too old; that it was closed shows before its first byte is sent."""
+        """Take an idle connection that is not too old. `Exchange.send` detects one that the server has closed."""
         while True:
             with self._lock:
                 kept = self._by_key.get(key)
@@ -98,7 +97,7 @@ class Pool:
             self.drop(connection)
 
     def _await_room(self, key: Hashable, control: Control, timeout: float | None) -> Connection | None:
-        """Reserve room for one more connection, or take one that becomes idle meanwhile, unless `key` is None."""
+        """Reserve room for a new connection. With a key, take one that becomes idle meanwhile instead."""
         if self._reserve():
             return None
         by = math.inf if timeout is None else self._clock.now() + timeout
@@ -119,7 +118,7 @@ class Pool:
             with self._lock:
                 if wake in self._waiting:
                     self._waiting.remove(wake)
-            self._wake_next()  # there may be room for two, or this one has no use for it
+            self._wake_next()  # there may be room for two, or this caller gave up
             if wake is not control.wake:
                 wake.close()
 
@@ -138,13 +137,13 @@ class Pool:
         return True
 
     def keep(self, connection: Connection) -> None:
-        """It may be used again."""
+        """Keep a connection for another request."""
         connection.is_used = True
         connection.keep_queue_short(False)
         seconds = self._limits.seconds
         connection.expires = math.inf if seconds is None else self._clock.now() + seconds
         with self._lock:
-            if connection not in self._active:  # the pool was closed meanwhile
+            if connection not in self._active:  # the pool has been closed
                 closed = [connection]
             else:
                 self._active.remove(connection)
@@ -156,14 +155,14 @@ class Pool:
         self._wake_next()
 
     def drop(self, connection: Connection, *, reset: bool = False) -> None:
-        """It may not, and is closed; with a reset, without a wait for what the server has not read."""
+        """Close a connection. With a reset, the system does not wait for the server to read the unsent bytes."""
         with self._lock:
             self._active.discard(connection)
         connection.close(reset=reset)
         self._wake_next()
 
     def _surplus(self) -> list[Connection]:
-        """Take out what is too much or too old."""
+        """Remove and return the idle connections that are too many or too old."""
         now = self._clock.now()
         surplus = []
         while self._idle:
@@ -189,15 +188,15 @@ class Pool:
             wake.set()
 
     def close(self) -> None:
-        """Close those that are idle, and end those that are not: their requests fail."""
+        """Close the idle connections, and end the active ones: their requests fail."""
         with self._lock:
             active, self._active = self._active, set()
             for connection in active:
-                connection.interrupt()  # with the lock: the worker closes its descriptor only after `drop`
+                connection.interrupt()  # under the lock: `drop` takes it before closing the descriptor
         self.close_idle()
 
     def close_idle(self) -> None:
-        """Close those that no request uses."""
+        """Close the idle connections."""
         with self._lock:
             idle = list(self._idle)
             self._idle.clear()
@@ -206,6 +205,6 @@ class Pool:
             connection.close()
 
     def counts(self) -> tuple[int, int]:
-        """How many connections are in use, and how many idle."""
+        """How many connections are in use, and how many are idle."""
         with self._lock:
             return len(self._active) + self._room, len(self._idle)

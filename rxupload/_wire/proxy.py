@@ -1,7 +1,7 @@
-"""Goes through a proxy: a tunnel by CONNECT, a tunnel by SOCKS 5, and what a forwarded request needs.
+"""Goes through a proxy: opens a tunnel by CONNECT or SOCKS 5, and prepares requests that a proxy forwards.
 
-Both tunnels speak over a connection to the proxy that is there already, plain or TLS, and leave it as it was, at the
-first byte that belongs to the server behind. Whose connection it is closes it when they raise.
+Both kinds of tunnel use an open connection to the proxy, plain or TLS. They read nothing beyond the proxy's answer, so
+the next byte is the server's. The caller closes the connection when they raise.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .pause import pause
 Headers = Iterable[tuple[bytes, bytes]]
 Auth = tuple[bytes, bytes]  # user name and password
 
-HEAD_LIMIT = 100 * 1024  # bytes of the answer to CONNECT, informational ones included
+HEAD_LIMIT = 100 * 1024  # bytes of the answer to CONNECT, informational responses included
 _PIECE = 16 * 1024
 
 _BLANK_LINE = re.compile(rb"\n\r?\n")
@@ -53,14 +53,14 @@ _REPLIES = {
 
 
 class Stream(Watched, Protocol):
-    """A connection that does not block: a socket, or TLS over one."""
+    """A non-blocking connection: a socket, or TLS over one."""
 
     def recv(self, size: int, /) -> bytes:
-        """Receive some; raise BlockingIOError, ssl.SSLWantReadError or ssl.SSLWantWriteError where that must wait."""
+        """Receive some bytes. Raise BlockingIOError, ssl.SSLWantReadError or ssl.SSLWantWriteError if it must wait."""
         raise NotImplementedError
 
     def send(self, data: bytes, /) -> int:
-        """Send some, or raise likewise."""
+        """Send some bytes; return how many. Raise as `recv` does if it must wait."""
         raise NotImplementedError
 
 
@@ -79,18 +79,18 @@ def tunnel(
 
     Args:
         sock: The connection to the proxy.
-        host: The server behind, a name or an IP address; the proxy looks the name up.
-        port: Its port.
-        headers: Go to the proxy, in place of those of the same name that would go otherwise.
+        host: The server's name or IP address. The proxy looks a name up.
+        port: The server's port.
+        headers: Headers for the proxy. They replace the default ones of the same name.
         auth: User name and password for the proxy, as in `httpx.Proxy.raw_auth`.
         clock: The time.
         control: The caller; `check` raises to stop.
-        until: When the tunnel must be there, on the clock.
+        until: The deadline for the tunnel, on the clock.
 
     Raises:
-        httpx.ProxyError: The proxy refused, broke off, or sent what is no answer.
-        httpx.ConnectTimeout: The time has come.
-        httpx.LocalProtocolError: A header is none.
+        httpx.ProxyError: The proxy refused, closed the connection, or sent an invalid answer.
+        httpx.ConnectTimeout: `until` has passed.
+        httpx.LocalProtocolError: A header is invalid.
     """
     target = _authority(host, port)
     lines = [b"CONNECT %b HTTP/1.1" % target]
@@ -122,8 +122,8 @@ def socks5(
 
     Raises:
         ImportError: The package `socksio` is missing.
-        httpx.ProxyError: The proxy refused, broke off, or sent what is no answer.
-        httpx.ConnectTimeout: The time has come.
+        httpx.ProxyError: The proxy refused, closed the connection, or sent an invalid answer.
+        httpx.ConnectTimeout: `until` has passed.
     """
     check_socks()
     from socksio import ProtocolError  # noqa: PLC0415 (optional)
@@ -138,7 +138,7 @@ def socks5(
 
 
 def check_socks() -> None:
-    """Look whether SOCKS can be spoken.
+    """Check that SOCKS is available.
 
     Raises:
         ImportError: The package `socksio` is missing.
@@ -153,19 +153,19 @@ def check_socks() -> None:
 
 
 def forward_headers(proxy: httpx.Proxy) -> list[tuple[bytes, bytes]]:
-    """Return what a request of plain HTTP carries for an HTTP proxy; its own headers of the same name go instead."""
+    """Return the headers that a forwarded request carries for the proxy. The request's own ones take precedence."""
     return _merge(_authorization(proxy.raw_auth), proxy.headers.raw)
 
 
 def forward_target(url: httpx.URL) -> bytes:
-    """Return the target of such a request in absolute form (RFC 9112, section 3.2.2), without user and fragment."""
+    """Return the target of a forwarded request: the absolute form without user and fragment (RFC 9112, 3.2.2)."""
     authority = _bracketed(encode_host(url.host))
     if url.port is not None:
         authority += b":%d" % url.port
     return url.raw_scheme + b"://" + authority + url.raw_path
 
 
-# What goes to the proxy
+# Sent to the proxy
 
 
 def _authority(host: str, port: int) -> bytes:
@@ -189,7 +189,7 @@ def _authorization(auth: Auth | None) -> list[tuple[bytes, bytes]]:
     return [(b"Proxy-Authorization", b"Basic " + base64.b64encode(b":".join(auth)))]
 
 
-# What comes from it
+# Received from the proxy
 
 
 class _Dialogue:
@@ -215,7 +215,7 @@ class _Dialogue:
                 raise self._broken(error) from error
 
     def receive(self, size: int) -> bytes:
-        """Receive at least one byte, and no more than so many."""
+        """Receive at least one byte, and at most `size`."""
         while True:
             try:
                 data = self._sock.recv(size)
@@ -233,7 +233,7 @@ class _Dialogue:
                 return data
 
     def receive_exactly(self, size: int) -> bytes:
-        """Receive so many bytes."""
+        """Receive exactly `size` bytes."""
         data = b""
         while len(data) < size:
             data += self.receive(size - len(data))
@@ -249,7 +249,7 @@ class _Dialogue:
 
 
 def _read_answer(proxy: _Dialogue) -> tuple[int, str, bytes]:
-    """Read the head of the final answer: its status, its reason, and what came behind it."""
+    """Read the head of the final answer. Return its status, its reason, and any bytes that came after it."""
     buffer = bytearray()
     room = HEAD_LIMIT
     while True:
@@ -275,7 +275,7 @@ def _read_answer(proxy: _Dialogue) -> tuple[int, str, bytes]:
 
 
 def _negotiate(proxy: _Dialogue, host: str, port: int, auth: Auth | None) -> None:
-    """Talk SOCKS: socksio has the messages, and wants each answer whole."""
+    """Speak SOCKS. socksio makes and parses the messages, and needs each answer whole."""
     from socksio import socks5 as socks  # noqa: PLC0415 (optional)
 
     methods = socks.SOCKS5AuthMethod
@@ -296,7 +296,7 @@ def _negotiate(proxy: _Dialogue, host: str, port: int, auth: Auth | None) -> Non
     proxy.send(socks.SOCKS5CommandRequest.from_address(socks.SOCKS5Command.CONNECT, (name, port)).dumps())
     answer = proxy.receive_exactly(4)
     _check_version(answer)
-    if answer[1]:  # of a refusal the rest says nothing, and may never come
+    if answer[1]:  # refused: the rest of the answer has no meaning, and may never come
         raise httpx.ProxyError(f"Proxy Server could not connect: {_REPLIES.get(answer[1], 'UNKNOWN')}.")
     answer += proxy.receive_exactly(1)
     length = {_IPV4: 4, _IPV6: 16, _NAME_OF_HOST: 1 + answer[4]}.get(answer[3], 1)

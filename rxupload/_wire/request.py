@@ -1,8 +1,7 @@
-"""What goes out: a request's head, and its body as units, each of them one send where the system takes it.
+"""Makes a request's head, and cuts head and body into units: the pieces of data that are sent with one call each.
 
-A body is a flat list of pieces: bytes, a range of an open file, or a flow, which is what is still to come. The head
-goes out together with the first pieces, small files are joined with what stands around them, and large pieces are sent
-as they are, without a copy.
+A body is a flat list of pieces: bytes, a range of an open file, or a flow, which gives its bytes over time. The head
+and the first pieces form one unit. Small pieces are joined with their neighbours. Large pieces are sent without a copy.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ import httpx
 if TYPE_CHECKING:
     from rxupload._wait import Clock, Watched
 
-SMALL = 128 * 1024  # bytes up to which pieces are joined; beyond it the copy costs more than a send
-READ = 256 * 1024  # bytes of a flow that are asked for at a time
-PATIENCE = 0.05  # seconds for which small pieces of a flow are collected
+SMALL = 128 * 1024  # pieces up to so many bytes are joined; a copy of a larger one costs more than a send
+READ = 256 * 1024  # bytes to ask a flow for at a time
+PATIENCE = 0.05  # how many seconds to collect small pieces of a flow
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
 _TARGET = re.compile(rb"[!-~]+")
@@ -28,7 +27,7 @@ _LENGTH = re.compile(rb"[0-9]+")
 
 
 class FileRange(Protocol):
-    """A part of an open file, whose bytes are there to be read."""
+    """A part of an open file."""
 
     start: int
     size: int
@@ -38,23 +37,23 @@ class FileRange(Protocol):
         ...
 
     def read(self, offset: int, count: int) -> bytes:
-        """So many bytes, or fewer, from an offset in the range; raises if the file ends before."""
+        """Return at most `count` bytes from an offset in the range. Raise if the file ends before the range does."""
         ...
 
     def ends_at(self, offset: int) -> Exception:
-        """The error of a file that ends at an offset in the range."""
+        """Return the error for a file that ends at an offset in the range."""
         ...
 
 
 class Flow(Protocol):
-    """What is still to come of a body."""
+    """Bytes of a body that come over time."""
 
     def read(self, count: int) -> bytes | memoryview | None:
-        """About so many bytes; an empty one at the end; None where there is nothing for now."""
+        """Return about `count` bytes; empty at the end; None if there are none yet."""
         ...
 
     def watched(self) -> tuple[Watched, int] | None:
-        """What to wait for where there is nothing for now; None: for the control's `wake`."""
+        """What to wait for when `read` has returned None; None: the control's `wake`."""
         ...
 
 
@@ -67,11 +66,11 @@ def is_range(piece: Piece) -> TypeGuard[FileRange]:
 
 
 class Unit(NamedTuple):
-    """What is sent next.
+    """The next data to send.
 
     Attributes:
-        data: Bytes, or a range of a file; or a flow that has nothing for now, to be waited for.
-        content: How many of the bytes are the body's, and not its frame.
+        data: Bytes or a range of a file; or a flow to wait for, because it has no bytes yet.
+        content: How many of the bytes are the body's, framing aside.
     """
 
     data: bytes | memoryview | FileRange | Flow
@@ -79,11 +78,11 @@ class Unit(NamedTuple):
 
 
 def head_of(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """The head of a request.
+    """Return the head of a request.
 
     Raises:
-        httpx.LocalProtocolError: It would not be read as it is meant. The target and a header's value are not
-            quoted, for they may have secrets in them.
+        httpx.LocalProtocolError: A part of it is invalid, so a server could misread the head. The error does not
+            quote the target or a header's value: they may contain secrets.
     """
     if not _TOKEN.fullmatch(method):
         raise httpx.LocalProtocolError(f"The request method is not a token: {method!r}")
@@ -106,12 +105,12 @@ def head_of(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]
 
 
 class Framing(NamedTuple):
-    """How a request's body is delimited (RFC 9112, section 6), and whether its connection ends with it.
+    """How a request's body is delimited (RFC 9112, section 6), and whether its connection may be used again.
 
     Attributes:
-        length: The Content-Length; None if there is none.
-        is_chunked: Whether it is `Transfer-Encoding: chunked`.
-        is_last: Whether it says `Connection: close`: no other request may follow (section 9.6).
+        length: The Content-Length; None without one.
+        is_chunked: Whether the request has `Transfer-Encoding: chunked`.
+        is_last: Whether the request has `Connection: close`, so that no other may follow it (section 9.6).
     """
 
     length: int | None
@@ -120,10 +119,10 @@ class Framing(NamedTuple):
 
     @staticmethod
     def of(headers: Iterable[tuple[bytes, bytes]]) -> Framing:
-        """As the request's headers have it.
+        """Read the request's headers.
 
         Raises:
-            httpx.LocalProtocolError: They contradict each other, or name a coding other than chunked.
+            httpx.LocalProtocolError: They contradict each other, or name another coding than chunked.
         """
         lengths: set[bytes] = set()
         codings: list[bytes] = []
@@ -139,7 +138,7 @@ class Framing(NamedTuple):
                     is_last = is_last or b"close" in [option.strip(b" \t") for option in options]
         if codings and (lengths or codings != [b"chunked"]):
             raise httpx.LocalProtocolError(
-                "A request's Transfer-Encoding is chunked, and stands in place of a Content-Length"
+                "A request's Transfer-Encoding must be chunked, and excludes a Content-Length"
             )
         length = lengths.pop() if lengths else None
         if length is not None and (lengths or not _LENGTH.fullmatch(length)):
@@ -148,7 +147,7 @@ class Framing(NamedTuple):
 
 
 class Units:
-    """Makes units of a head and of pieces. A request has one of these, however many connections it tries."""
+    """Makes units of a head and of pieces. A request has one of these, even if it tries several connections."""
 
     def __init__(
         self,
@@ -160,11 +159,11 @@ class Units:
         is_head_alone: bool = False,
     ) -> None:
         self._pieces = pieces
-        self._is_head_alone = is_head_alone  # for the server is asked first
+        self._is_head_alone = is_head_alone  # the body waits for the server, or for the throttle
         self._is_chunked = framing.is_chunked
         self._length = framing.length or 0
         self._clock = clock
-        self._before = [head]  # of no content, in front of the next unit
+        self._before = [head]  # head or framing, to be sent before the next content
         self._pending: list[bytes | memoryview] = []
         self._size = 0
         self._content = 0  # bytes in all
@@ -220,18 +219,18 @@ class Units:
         yield Unit(piece, size)
 
     def _flow(self, flow: Flow) -> Iterator[Unit]:
-        """A flow may block, so nothing waits for its first bytes."""
+        """Send what is pending first: a flow may block for a long time."""
         if self._size or self._before:
             yield self._flush()
         since = self._clock.now()
         while (data := flow.read(READ)) is None or len(data):
             if data is None:
-                # After the flush it is read again: a wait for the throttle may have taken its wake-up.
+                # After a flush, read again before waiting: the wait for the throttle may have consumed the wake-up.
                 yield self._flush() if self._size else Unit(flow, 0)
             elif len(data) > SMALL:
                 yield from self._alone(data, len(data))
             else:
-                self._add(bytes(data))  # a view holds until the next read
+                self._add(bytes(data))  # a memoryview is valid only until the next read
                 if self._size <= SMALL and self._clock.now() - since < PATIENCE:
                     continue
                 yield self._flush()
@@ -255,27 +254,26 @@ def _whole(piece: FileRange) -> bytes:
 
 
 class Count:
-    """Which bytes of a request are the body's: a chunked one has frames, and a head comes before it."""
+    """Translates a count of the request's bytes into one of the body's: the head and the chunks' framing are extra."""
 
     def __init__(self) -> None:
-        self._parts: deque[tuple[int, int, int]] = (
-            deque()
-        )  # first byte on the wire, bytes of frame, of content
+        # The first byte on the wire, the bytes of framing, the bytes of content.
+        self._parts: deque[tuple[int, int, int]] = deque()
         self._wire = 0
-        self._arrived = 0  # bytes of the parts that are no longer in the deque
-        self.content = 0  # bytes in all, so far
+        self._arrived = 0  # content of the parts that have been removed from the deque
+        self.content = 0  # bytes of content added so far
 
     def add(self, length: int, content: int) -> None:
-        """The next part is so many bytes long on the wire, and so many of them are the body's."""
+        """Add a part of `length` bytes on the wire, of which `content` are the body's."""
         self._parts.append((self._wire, length - content, content))
         self._wire += length
         self.content += content
 
     def arrived(self, wire: int) -> int:
-        """Bytes of the body among the first `wire` bytes of the request."""
+        """How many of the first `wire` bytes of the request are the body's."""
         while self._parts:
             start, frame, content = self._parts[0]
-            into = wire - start - frame  # as if the whole frame stood in front: never too many
+            into = wire - start - frame  # count all framing first, so that the result is never too high
             if into < content:
                 return self._arrived + max(0, into)
             self._arrived += content

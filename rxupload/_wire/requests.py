@@ -1,4 +1,4 @@
-"""Requests over the wire: a connection for each, tried again on another where the first had been closed while idle."""
+"""Sends a request on a connection of the pool, or on a new one if the server has closed that while it was idle."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .route import Origin, Route
 
 
 class Response:
-    """A response whose head has come, and whose body is to be read.
+    """A response with its head. Iterating over it reads the body.
 
-    It has the connection until `close`, which may be called from any thread, and more than once.
+    It holds the connection until `close`, which any thread may call, and more than once.
     """
 
     def __init__(self, head: Head, exchange: Exchange, pool: Pool) -> None:
@@ -33,14 +33,14 @@ class Response:
         return self._exchange.body()
 
     def close(self) -> None:
-        """Let the connection be used again, if the response was read to its end; else close it."""
+        """Return the connection to the pool if the response was read to its end; otherwise close it."""
         if not self._is_closed:
             self._is_closed = True
             give_back(self._exchange, self._pool)
 
 
 def give_back(exchange: Exchange, pool: Pool) -> None:
-    """The exchange is over, in whatever state."""
+    """Detach the connection of an exchange, and return it to the pool or close it."""
     exchange.detach()
     if exchange.leaves_it_usable:
         pool.keep(exchange.connection)
@@ -66,20 +66,20 @@ def send(
     timeouts: Mapping[str, float | None],
     sni_hostname: str | None = None,
 ) -> Response:
-    """Send a request, and return its response, whose head has come.
+    """Send a request, and return its response with the head.
 
     Args:
-        origin: Where to.
+        origin: The server.
         method: The request method.
         target: The request's target.
-        headers: Its headers, which say how its body is delimited.
-        pieces: Begins a pass over the body, once there is a connection.
-        route: How the origin is reached.
-        pool: The connections that are kept.
+        headers: The request's headers, including those that delimit its body.
+        pieces: Begins a pass over the body. Called once there is a connection.
+        route: Reaches the origin.
+        pool: Keeps the connections.
         control: The caller.
         clock: The time.
-        timeouts: Seconds: `connect`, `read`, `write` and `pool`; None for no limit.
-        sni_hostname: The name that the server's certificate is for, if not the host.
+        timeouts: Seconds for `connect`, `read`, `write` and `pool`; None for no limit.
+        sni_hostname: The name to check the server's certificate for, if not the host.
 
     Raises:
         Multiplexed: The server chose HTTP/2, before anything was sent.
@@ -105,7 +105,7 @@ def send(
                 control=control,
                 clock=clock,
                 timeouts=timeouts,
-                is_last=framing.is_last or method == b"CONNECT",  # what follows that is a tunnel
+                is_last=framing.is_last or method == b"CONNECT",  # CONNECT turns the connection into a tunnel
             )
         except BaseException:
             pool.drop(connection)

@@ -1,14 +1,14 @@
-"""The response side of one HTTP/1.1 exchange: bytes in, a head and a body out, and no I/O.
+"""Parses the response of one HTTP/1.1 exchange: bytes in, a head and a body out, without I/O.
 
-The sender feeds it while the request's body is still going out. So it tells the status as soon as the number is there,
-and it keeps nothing but one head and what the caller has not taken of the body.
+The sender feeds it while the request's body is still being sent. So the status is known as soon as its third digit has
+come. The parser keeps only one head, and the part of the body that the caller has not taken.
 
-1. Every head is parsed once, here: what decides the body's length is what the caller sees.
-2. A head with status 1xx, except 101, is handed on and dropped. The next head is waited for.
+1. Every head is parsed once, here. So the caller sees the same headers that decide the body's length.
+2. A head with status 1xx, except 101, goes to the caller. Then the parser expects another head.
 3. The first head with another status is final. It says how the body ends (RFC 9112, section 6.3).
 4. llhttp decodes a chunked body. It never sees a head from the wire.
-5. What comes after the end is dropped, and the connection is not used again.
-6. Where the bytes are cut makes no difference to what comes out. (The limit of a chunked body's overhead is counted in
+5. Bytes after the end are dropped, except after an upgrade. Then the connection cannot be used again.
+6. The result does not depend on where the bytes are cut. (One exception: the limit on a chunked body's overhead counts
    whole calls of `feed`.)
 """
 
@@ -23,14 +23,14 @@ from itertools import pairwise
 import httptools
 import httpx
 
-MAX_HEAD = 100 * 1024  # bytes of one head, with the empty lines before it; h11 has the same limit
+MAX_HEAD = 100 * 1024  # bytes of one head, empty lines before it included; h11 has the same limit
 
 _NUMBER_END = len(b"HTTP/1.1 200")
 _SWITCHING_PROTOCOLS = 101
 _OK = 200  # the first final status, but for 101
 _LENGTH_DIGITS = 20  # as in h11: enough for 2**64
 
-# Matches every beginning of a status line, up to the byte after the number, so that the first wrong byte is found.
+# Matches any beginning of a status line, up to the byte after the number. So it finds the first wrong byte.
 _START_BYTES = rb"H T T P / 1 \. [01] \x20 [1-9] [0-9] [0-9] [\x20\r\n]".split()
 _START = re.compile(reduce(lambda rest, one: b"(?:%s%s)?" % (one, rest), reversed(_START_BYTES), b""))
 _EMPTY_LINES = re.compile(rb"(?:\r?\n)+")
@@ -39,7 +39,7 @@ _LINE_END = re.compile(rb"\r?\n")
 _FOLD = re.compile(rb"\r\n[ \t]+")
 _FIELD = re.compile(rb"^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\r\n]*)\r\n", re.MULTILINE)
 
-# Makes llhttp ready for a chunked body. "close", so that it does not take what follows for another response.
+# Makes llhttp expect a chunked body. "close" keeps it from parsing later bytes as another response.
 _CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -50,9 +50,9 @@ class Head:
     Attributes:
         version: `b"HTTP/1.1"` or `b"HTTP/1.0"`.
         status: From 100 to 999.
-        reason: What follows the number, often empty.
+        reason: The text after the number, often empty.
         headers: Names and values as the server spelled them, in its order, with repeats. White space around a value is
-            left out, and the lines of a folded one are joined by a space.
+            removed. The lines of a folded value are joined by a space.
     """
 
     version: bytes
@@ -62,25 +62,25 @@ class Head:
 
 
 class ResponseParser:
-    """Parses the response to one request. From one thread at a time.
+    """Parses the response to one request. For one thread at a time.
 
     Attributes:
         head: The final head (status 200 or more, or 101), once its blank line has come.
-        status: The final status. It is there before the rest of the head, as soon as its third digit has come.
+        status: The final status, set before `head`: as soon as its third digit has come.
         is_complete: Whether the whole response has come.
         has_begun: Whether any byte of a head has come, final or informational.
         has_ended: Whether `feed_eof` was called.
         kept: How many bytes `take` would return.
-        after: What came with the end of a head that hands the connection over (101, or 2xx to CONNECT).
+        after: Bytes that came after the head of an upgrade (101, or 2xx to CONNECT).
     """
 
     def __init__(self, method: str, on_informational: Callable[[Head], None] | None = None) -> None:
-        """Wait for the response to a request.
+        """Expect the response to a request.
 
         Args:
-            method: The request's, in capitals: HEAD and CONNECT have responses without a body.
-            on_informational: Called from `feed` with each head of status 1xx except 101. What it raises comes out
-                of `feed`, and the bytes after that head are still there for the next call.
+            method: The request method, in capitals: a response to HEAD or CONNECT has no body.
+            on_informational: `feed` calls it with each head of status 1xx except 101. If it raises, `feed` raises the
+                same, and the next call goes on with the bytes after that head.
         """
         self.head: Head | None = None
         self.status: int | None = None
@@ -94,31 +94,31 @@ class ResponseParser:
         self._keeps_alive = False
         self._has_extra = False  # something came after the end
 
-        self._buffer = bytearray()  # the head that is coming
+        self._buffer = bytearray()  # an unfinished head
         self._skipped = 0  # bytes of empty lines before it
-        self._searched = 0  # where the search for its blank line goes on
-        self._has_final_byte = False  # a byte has come that may be of the final head
+        self._searched = 0  # where to continue the search for its blank line
+        self._has_final_byte = False  # a byte has come that may belong to the final head
 
-        self._body: list[bytes] = []  # what take() returns
-        self._left: int | None = None  # bytes to come, where a Content-Length says so
+        self._body: list[bytes] = []  # for take()
+        self._left: int | None = None  # bytes still to come, by the Content-Length
         self._chunked: httptools.HttpResponseParser | None = None
         self._chunks = _Chunks()
-        self._overhead = 0  # bytes of a chunked body since the last that were content
+        self._overhead = 0  # bytes of a chunked body since its last content
 
     @property
     def is_reusable(self) -> bool:
-        """Whether another request may go out on the connection.
+        """Whether another request may be sent on the connection.
 
-        The response is complete, neither its version nor its Connection header says that the server closes, and no
-        byte came after it. (After CONNECT and a status 2xx, the connection is fit for the tunnel.)
+        It may if the response is complete, if its version and its Connection header keep the connection open, and if
+        no byte came after it. (After CONNECT and a status 2xx, the connection is ready for the tunnel.)
         """
         return self.is_complete and self._keeps_alive and not self._has_extra
 
     def feed(self, data: bytes) -> None:
-        """Parse what the server has sent. An empty `data` is nothing, and not the end.
+        """Parse bytes from the server. Empty `data` does not mean the end; see `feed_eof`.
 
         Raises:
-            httpx.RemoteProtocolError: It is not HTTP/1.1, or not safe to read as such.
+            httpx.RemoteProtocolError: The bytes are not HTTP/1.1, or not safe to read as such.
         """
         if not data:
             return
@@ -132,11 +132,11 @@ class ResponseParser:
             self._feed_body(data)
 
     def feed_eof(self, *, is_clean: bool = True) -> None:
-        """Take note that the connection has ended. After a complete response that does nothing.
+        """Take note that the connection has ended. After a complete response this does nothing.
 
         Args:
-            is_clean: Whether the server has closed it in order. It has not if the connection was reset, or if TLS
-                ended without a close_notify: then a body that ends with the connection may have been cut off.
+            is_clean: Whether the server closed it in an orderly way. False after a reset, or if TLS ended without a
+                close_notify: then a body that ends with the connection may have been cut off.
 
         Raises:
             httpx.ReadError: The response is not complete.
@@ -153,7 +153,7 @@ class ResponseParser:
         self.is_complete = True
 
     def take(self) -> bytes:
-        """What has come of the body since the last call: without the chunks' framing, still content-encoded."""
+        """Return the body received since the last call, without the framing of chunks, still content-encoded."""
         body = b"".join(self._body)
         self._body.clear()
         self.kept = 0
@@ -181,7 +181,7 @@ class ResponseParser:
             self.feed(rest)
 
     def _check_start(self) -> bool:
-        """Drop empty lines, and check the status line's beginning. Whether any of it has come."""
+        """Drop empty lines, and check the beginning of the status line. Return whether any of it has come."""
         buffer = self._buffer
         if buffer[0] in b"\r\n":
             if empty := _EMPTY_LINES.match(buffer):
@@ -213,7 +213,7 @@ class ResponseParser:
             self._on_informational(head)
 
     def _frame(self, head: Head) -> None:
-        """Find out how the body ends, and whether the connection goes on (RFC 9112, sections 6.3 and 9.3)."""
+        """Find out how the body ends, and whether the connection stays open (RFC 9112, sections 6.3 and 9.3)."""
         lengths: list[bytes] = []
         codings: list[bytes] = []
         options: list[bytes] = []
@@ -248,7 +248,7 @@ class ResponseParser:
             self.is_complete = not self._left
 
     def _has_no_body(self, status: int) -> bool:
-        """Whether the response ends with its head, whatever its headers say."""
+        """Whether the response ends with its head, regardless of its headers."""
         return (
             status in {_SWITCHING_PROTOCOLS, 204, 304}
             or self._method == "HEAD"
@@ -273,9 +273,9 @@ class ResponseParser:
     def _feed_chunked(self, parser: httptools.HttpResponseParser, data: bytes) -> None:
         """Decode some of a chunked body.
 
-        httptools does not say where the message has ended, and llhttp skips line ends that follow it. So the first four
-        bytes of the line ends at the end of `data` are fed one by one. An end in there is no later than that
-        ("0", then two CRLF). An end before them has other bytes after it.
+        httptools does not tell where a message ends, and llhttp skips line ends after it. So feed the first four bytes
+        of the line ends at the end of `data` one by one. A message ends at the latest there ("0", then two CRLF). If it
+        ends earlier, other bytes come after it.
         """
         chunks = self._chunks
         text_end = len(data.rstrip(b"\r\n"))
@@ -288,7 +288,7 @@ class ResponseParser:
                 if chunks.is_complete:
                     break
         except httptools.HttpParserError as error:
-            if not chunks.is_complete:  # otherwise it is about what came after the end
+            if not chunks.is_complete:  # otherwise the error is about bytes after the end
                 message = f"The response's chunked body is wrong: {error}"
                 raise httpx.RemoteProtocolError(message) from error
         self.is_complete = chunks.is_complete
@@ -306,7 +306,7 @@ class ResponseParser:
 
 
 class _Chunks:
-    """What llhttp calls with a chunked body."""
+    """The callbacks of llhttp for a chunked body."""
 
     __slots__ = ("came", "is_complete", "on_body")
 
@@ -324,10 +324,10 @@ def _is_final(status: int) -> bool:
 
 
 def _parse_head(block: bytes) -> Head:
-    """Parse a head with its blank line. Its first bytes have been checked.
+    """Parse a head with its blank line. The caller has checked its first bytes.
 
     Raises:
-        httpx.RemoteProtocolError: A line in it is no header.
+        httpx.RemoteProtocolError: A line in it is not a header.
     """
     lines = block.count(b"\r\n")
     if block.count(b"\n") != lines:
@@ -348,7 +348,7 @@ def _parse_head(block: bytes) -> Head:
 
 
 def _content_length(lengths: list[bytes]) -> int:
-    """The length that all members of all Content-Length headers agree on (RFC 9110, section 8.6)."""
+    """Return the one length that all Content-Length headers give, repeats included (RFC 9110, section 8.6)."""
     values = {length.strip(b" \t") for length in lengths}
     value = values.pop()
     if values or not value.isdigit() or len(value) > _LENGTH_DIGITS:

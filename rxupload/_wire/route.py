@@ -1,4 +1,4 @@
-"""How an origin is reached: directly, over a Unix socket, or through a proxy; and the connections that lead there."""
+"""Reaches an origin directly, over a Unix socket, or through a proxy, and makes the connections for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PORTS = {"http": 80, "https": 443}
 
 
 class Origin(NamedTuple):
-    """Where a request goes."""
+    """The server of a request: scheme, host and port (RFC 6454)."""
 
     scheme: str
     host: str
@@ -28,12 +28,12 @@ class Origin(NamedTuple):
 
     @staticmethod
     def of(url: httpx.URL) -> Origin:
-        """The origin of an address."""
+        """Return the origin of a URL."""
         return Origin(url.scheme, url.host, url.port or PORTS[url.scheme])
 
 
 class Route:
-    """Dials what leads to an origin."""
+    """Dials connections to an origin."""
 
     def __init__(
         self,
@@ -59,19 +59,19 @@ class Route:
             proxy.check_socks()
 
     def is_forwarded(self, origin: Origin) -> bool:
-        """Whether a proxy is told the whole address, and forwards the request."""
+        """Whether an HTTP proxy forwards the request, so that the request needs the whole URL as its target."""
         return self._via is not None and origin.scheme == "http" and self._via.url.scheme not in SOCKS
 
     def key(self, origin: Origin, sni_hostname: str | None) -> object:
-        """What connections have in common that can be used for one another."""
+        """Return the pool's key: requests with the same key may share a connection."""
         return "forwarded" if self.is_forwarded(origin) else (origin, sni_hostname)
 
     def target(self, origin: Origin, url: httpx.URL) -> bytes:
-        """The request's target (RFC 9112, section 3.2)."""
+        """Return the request's target (RFC 9112, section 3.2)."""
         return proxy.forward_target(url) if self.is_forwarded(origin) else url.raw_path or b"/"
 
     def headers(self, origin: Origin, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        """The request's headers, with those for a proxy that forwards it."""
+        """Return the request's headers, with those for a proxy that forwards it."""
         if self._via is None or not self.is_forwarded(origin):
             return list(headers)
         named = {name.lower() for name, _ in headers}
@@ -86,11 +86,11 @@ class Route:
         timeouts: Mapping[str, float | None],
         sni_hostname: str | None = None,
     ) -> Connection:
-        """Connect, with as many retries as there may be.
+        """Connect, and retry as often as this route allows.
 
         Raises:
-            httpx.ConnectError: It failed.
-            httpx.ConnectTimeout: It took longer than the connect limit.
+            httpx.ConnectError: The last attempt failed.
+            httpx.ConnectTimeout: The last attempt took longer than the connect limit.
             httpx.ProxyError: The proxy refused.
         """
         return dial.attempts(
@@ -129,15 +129,20 @@ class Route:
         if self._via is not None:
             host = self._via.url.host
             port = self._via.url.port or PORTS.get(self._via.url.scheme, 1080)
-        return dial.connect(
-            host,
-            port,
-            clock=self._clock,
-            control=control,
-            timeout=timeout,
-            local_address=self._local_address,
-            socket_options=self._socket_options,
-        )
+        try:
+            return dial.connect(
+                host,
+                port,
+                clock=self._clock,
+                control=control,
+                timeout=timeout,
+                local_address=self._local_address,
+                socket_options=self._socket_options,
+            )
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            if self._via is None:
+                raise
+            raise _of_the_proxy(error) from error.__cause__
 
     def _through_proxy(self, sock: Socket, origin: Origin, control: Control, timeout: float | None) -> Socket:
         assert self._via is not None
@@ -146,7 +151,10 @@ class Route:
         if via.url.scheme == "https":
             context = via.ssl_context or ssl.create_default_context()
             context.set_alpn_protocols(["http/1.1"])
-            sock = self._tls(sock, context, via.url.host, control, timeout)
+            try:
+                sock = self._tls(sock, context, via.url.host, control, timeout)
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                raise _of_the_proxy(error) from error.__cause__
         if via.url.scheme in SOCKS:
             proxy.socks5(
                 sock, origin.host, origin.port, via.raw_auth, clock=self._clock, control=control, until=until
@@ -168,3 +176,8 @@ class Route:
         self, sock: Socket, context: ssl.SSLContext, hostname: str, control: Control, timeout: float | None
     ) -> Socket:
         return start_tls(sock, context, hostname, clock=self._clock, control=control, timeout=timeout)
+
+
+def _of_the_proxy(error: httpx.TransportError) -> httpx.TransportError:
+    """The error that says whose it is: the address of a proxy may come from the environment, unseen."""
+    return type(error)(f"The proxy: {error}")

@@ -1,4 +1,4 @@
-"""The connection as it is after an upgrade (101) or a CONNECT: bytes both ways, in whatever protocol."""
+"""Reads and writes a connection after an upgrade (101) or a CONNECT, in any protocol."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .connection import Connection
 
 
 class Stream:
-    """What httpx's extension `network_stream` offers, in httpcore's terms. From one thread at a time."""
+    """httpx's extension `network_stream`, with the methods of httpcore. For one thread at a time."""
 
     def __init__(self, connection: Connection, clock: Clock, first: bytearray) -> None:
         self._connection = connection
         self._clock = clock
-        self._first = first  # what came together with the head
+        self._first = first  # bytes that came together with the head
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Receive what there is; b"" at the end.
+        """Receive at most `max_bytes`; b"" at the end.
 
         Raises:
             httpx.ReadTimeout: Nothing came for `timeout` seconds.
@@ -44,7 +44,7 @@ class Stream:
                 raise httpx.ReadError(str(error)) from error
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Send all of it.
+        """Send the whole buffer.
 
         Raises:
             httpx.WriteTimeout: The server took nothing for `timeout` seconds.
@@ -64,11 +64,11 @@ class Stream:
                 raise httpx.WriteError(str(error)) from error
 
     def close(self) -> None:
-        """End the connection; the response closes it."""
+        """End the connection. Closing the response frees it."""
         self._connection.interrupt()
 
     def get_extra_info(self, info: str) -> Any:
-        """What is known of the connection: `ssl_object`, `client_addr`, `server_addr` or `socket`."""
+        """Return `ssl_object`, `client_addr`, `server_addr` or `socket` of the connection; None for other names."""
         sock = self._connection.socket
         match info:
             case "ssl_object":

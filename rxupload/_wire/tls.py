@@ -1,7 +1,7 @@
-"""TLS over a socket, with the records made in memory.
+"""Speaks TLS over a socket, and encrypts the records in memory.
 
-An `ssl.SSLSocket` tells of what it was given only when all of it is written, wants the same again after it blocked, and
-makes a system call for each record. Here partial sends are exact, and the same class serves TLS within TLS.
+An `ssl.SSLSocket` reports a write only when all of it is written, requires the same data again after it blocked, and
+makes a system call for each record. This class reports partial sends exactly, and also works for TLS within TLS.
 """
 
 from __future__ import annotations
@@ -25,35 +25,36 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Socket: TypeAlias = "socket.socket | TLS"
 
-# Bytes that are encrypted at a time: seven full records (RFC 8446, section 5.1). Together they stay below the 128 KiB
-# from which on glibc asks the system for memory each time: so 1 GiB takes 0.33 s in the system, else 0.59 s.
+# Bytes to encrypt at a time: seven full records (RFC 8446, section 5.1). Together they stay below 128 KiB. From that
+# size on, glibc asks the system for memory each time: 1 GiB then takes 0.59 s of system time instead of 0.33 s.
 SLICE = 7 * 16 * 1024
 
 WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class TLS:
-    """TLS over a socket, which may be one of these itself: https through an https proxy.
+    """TLS over a socket, or over another TLS: https through an https proxy.
 
     Attributes:
         object: The `ssl.SSLObject`.
-        wants_input: The last `send` can go on only when something has been received (TLS 1.2 renegotiates).
-        was_cut: The connection ended without a close_notify (RFC 8446, section 6.1): the end may be an attacker's.
+        wants_input: Whether the last `send` needs input from the peer first (TLS 1.2 renegotiates).
+        was_cut: Whether the connection ended without a close_notify (RFC 8446, section 6.1). An attacker may have
+            ended it.
     """
 
     def __init__(self, beneath: Socket, context: ssl.SSLContext, server_hostname: str | None) -> None:
         self._beneath = beneath
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._records = b""  # from the outgoing ones, and not sent yet
-        self._taken = 0  # bytes of records, by the system
+        self._records = b""  # taken from `_outgoing`, and not sent yet
+        self._taken = 0  # bytes of records that the system has taken
         self._lock = Lock()
         self.object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
         self.wants_input = False
         self.was_cut = False
 
     def __getattr__(self, name: str) -> Any:
-        """What has nothing to do with this layer: options, addresses, shutdown, close."""
+        """Pass on everything that TLS does not change: options, addresses, shutdown, close."""
         return getattr(self._beneath, name)
 
     def fileno(self) -> int:
@@ -62,20 +63,20 @@ class TLS:
 
     @property
     def pending(self) -> int:
-        """Bytes of records that are still to be sent, with the next `send`."""
+        """Bytes of records that the next `send` has to send first."""
         beneath = self._beneath.pending if isinstance(self._beneath, TLS) else 0
         return len(self._records) + self._outgoing.pending + beneath
 
     @property
     def has_input(self) -> bool:
-        """Whether there is something to read that the system does not tell of any more."""
+        """Whether there is input here that the system no longer reports as readable."""
         return self._incoming.pending > 0 or (isinstance(self._beneath, TLS) and self._beneath.has_input)
 
     def shake_hands(self) -> bool:
-        """Go on with the handshake; whether it is done.
+        """Continue the handshake. Return whether it is done.
 
         Raises:
-            ssl.SSLError: It failed: by what the peer sent, or by an alert of its own.
+            ssl.SSLError: The handshake failed here, or the peer sent an alert.
             OSError: The connection broke.
         """
         try:
@@ -84,7 +85,7 @@ class TLS:
         except WOULD_BLOCK:
             return False
         except ssl.SSLError:
-            with suppress(OSError):  # the alert by which the server learns why
+            with suppress(OSError):  # send the alert that tells the server why
                 self._flush()
             raise
         except OSError:
@@ -93,13 +94,16 @@ class TLS:
         return True
 
     def _raise_alert(self) -> None:
-        """The connection has broken while sending: the peer may have said why, and closed at once."""
+        """Raise the peer's alert, if it sent one before it closed: it explains why sending failed."""
         with suppress(*WOULD_BLOCK, ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError):
             self._with_input(self.object.do_handshake, flush=False)
             self._with_input(partial(self.object.read, 1), flush=False)
 
     def send(self, data: bytes | memoryview) -> int:
-        """Send what is pending, then what the system takes of the data; the last slice of that may become pending."""
+        """Send pending records, then as much data as the system takes. Return how many bytes of data were encrypted.
+
+        The last slice of them may stay pending.
+        """
         count = 0
         self.wants_input = False
         with self._lock:
@@ -121,14 +125,14 @@ class TLS:
             except OSError:
                 if not count or self._taken == before:
                     raise
-                # Some of it went, and the caller must know; the next call fails.
+                # Report the bytes that were sent; the next call raises.
         return count
 
     def recv(self, max_bytes: int) -> bytes:
-        """Receive what there is; b"" at the end."""
+        """Receive at most `max_bytes`; b"" at the end."""
         with self._lock:
             try:
-                # What is pending stays so: a pause may hold it, and a peer that takes no more is heard all the same.
+                # Do not flush pending records: a pause may hold them, and the peer must be heard even if it takes none.
                 return self._with_input(partial(self.object.read, max_bytes), flush=not self.pending)
             except ssl.SSLEOFError:
                 self.was_cut = True
@@ -141,7 +145,7 @@ class TLS:
             try:
                 return action()
             except ssl.SSLWantReadError as want:
-                if flush:  # what the protocol itself has to say
+                if flush:  # the protocol's own messages
                     with suppress(OSError):
                         self._flush()
                 try:
@@ -169,11 +173,11 @@ def start_tls(
     control: Control,
     timeout: float | None,
 ) -> TLS:
-    """Go on in TLS over a connected socket, which the caller closes if this fails.
+    """Start TLS over a connected socket. The caller closes the socket if this fails.
 
     Raises:
-        httpx.ConnectError: The handshake failed; the alert or the certificate's fault is its text.
-        httpx.ConnectTimeout: It was not done after `timeout` seconds.
+        httpx.ConnectError: The handshake failed; the text is the alert or what is wrong with the certificate.
+        httpx.ConnectTimeout: The handshake took longer than `timeout` seconds.
     """
     by = float("inf") if timeout is None else clock.now() + timeout
     tls = TLS(beneath, context, server_hostname)

@@ -1,11 +1,11 @@
-"""Operators for streams of upload events, to be used in `pipe()` with those of reactivex.
+"""Operators for streams of upload events, for use in `pipe()` together with those of reactivex.
 
 ::
 
     upload(url, "beach.jpg").pipe(retry_backoff(), progress_bar(), raise_for_status())
 
-Each works with any source of the right items. What they know of an httpx response or error they know by its names, so
-the responses and errors of httpx2, and of a client of your own, are as good.
+Each works with any source of the right items. They recognise responses and errors by attribute and class names. So
+they also work with httpx2, and with a client of your own.
 """
 
 from .of_type import of_type

@@ -1,4 +1,4 @@
-"""How the operators know a response and its status, by its names, whatever library it is of; and the error for one."""
+"""Recognises responses of any library by their attributes, and makes the error for a status of 400 or more."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import httpx
 
 
 def status(item: object) -> int:
-    """The status of a response; 0 for what is none."""
+    """Return the status of a response; 0 for any other item."""
     status = getattr(item, "status_code", 0)
     return status if isinstance(status, int) else 0
 
 
 def status_error(response: Any) -> Exception:
-    """The error for a response of 400 or more: an `HTTPStatusError` of its own library, which can be pickled."""
+    """Return the error for a response of 400 or more: an `HTTPStatusError` of its library that can be pickled."""
     try:
         response.raise_for_status()
-    except RuntimeError:  # it has no request: it was made by hand
+    except RuntimeError:  # a response made by hand has no request
         message = f"{response.status_code} {response.reason_phrase}"
         kind: Any = httpx.HTTPStatusError
         return cast("Exception", _picklable(kind)(message, request=None, response=response))
@@ -35,20 +35,21 @@ def status_error(response: Any) -> Exception:
 
 @cache
 def _picklable(kind: Any) -> Any:
-    """A subclass of a library's HTTPStatusError that can be unpickled, which theirs cannot: its keywords are required.
+    """Make a subclass of a library's HTTPStatusError that can be unpickled.
 
-    A process pool sends errors home as pickles, and breaks at one that it cannot read.
+    Their class cannot, because its keywords are required. A process pool returns errors as pickles, and breaks if it
+    cannot load one.
     """
 
     class HTTPStatusError(kind):  # type: ignore[misc]
         """A response of 400 or more."""
 
         def __reduce__(self) -> tuple[Any, ...]:
-            # The state has the request, the response and the notes.
+            # `__dict__` has the request, the response and the notes.
             return _unpickled, (kind, self.args), self.__dict__
 
     HTTPStatusError.__qualname__ = kind.__qualname__
-    HTTPStatusError.__module__ = kind.__module__  # so that a traceback says whose error it is
+    HTTPStatusError.__module__ = kind.__module__  # so that a traceback shows the library's name
     return HTTPStatusError
 
 

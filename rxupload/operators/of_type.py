@@ -1,4 +1,4 @@
-"""`of_type`: keep the items of a type."""
+"""`of_type` keeps the items of one type."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def of_type(kind: type[T]) -> Callable[[Observable[Any]], Observable[T]]:
-    """Keep the items of a type, and no others.
+    """Keep only the items of one type.
 
     ::
 
@@ -23,7 +23,7 @@ def of_type(kind: type[T]) -> Callable[[Observable[Any]], Observable[T]]:
         kind: The type: `Progress`, `httpx.Response`, `ItemFailed`, or any other.
 
     Raises:
-        TypeError: If kind is not a type.
+        TypeError: `kind` is not a type.
     """
     if not isinstance(kind, type):
         raise TypeError(f"kind: expected a type, got {type(kind).__name__}")

@@ -1,4 +1,4 @@
-"""`progress_bar`: draw the progress as a tqdm bar."""
+"""`progress_bar` draws the progress as a tqdm bar."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def progress_bar(**tqdm_options: Any) -> Callable[[Observable[T]], Observable[T]]:
-    """Draw the Progress items, or a batch's BatchProgress, as a bar in a terminal or in Jupyter; pass everything on.
+    """Draw the Progress items, or a batch's BatchProgress, as a bar in a terminal or in Jupyter. Pass on all items.
 
     ::
 
@@ -26,19 +26,18 @@ def progress_bar(**tqdm_options: Any) -> Callable[[Observable[T]], Observable[T]
           progress_bar()             45%|####5     | 1.2M/2.6M [00:01<00:01, 1.1MB/s]
         ---P0---P1---P2---Response-|
 
-    Each subscription has a bar of its own. It appears with the first Progress, begins again with a new attempt, and is
-    closed when the stream ends or is disposed. A bar that cannot be drawn never harms the upload: it is given up when
-    the file it is drawn on fails.
+    Each subscription has its own bar. The bar appears with the first Progress, starts again with a new attempt, and
+    closes when the stream ends or is disposed. If writing to its file fails, the bar stops, and the upload continues.
 
     Args:
-        **tqdm_options: For tqdm: `desc`, `leave`, `file`, `disable`, ... The bar counts bytes unless `unit` and
-            `unit_scale` say otherwise.
+        **tqdm_options: Options for tqdm: `desc`, `leave`, `file`, `disable`, ... By default the bar counts bytes;
+            `unit` and `unit_scale` change that.
 
     Raises:
-        ImportError: If tqdm is not installed.
+        ImportError: tqdm is not installed.
     """
     tqdm = _tqdm()
-    # By itself tqdm learns to skip updates, and lags behind an upload that slows down: hence miniters.
+    # Without miniters=0, tqdm learns to skip updates, and then lags behind an upload that slows down.
     options: dict[str, Any] = {"unit": "B", "unit_scale": True, "miniters": 0} | tqdm_options
 
     def operator(source: Observable[T]) -> Observable[T]:
@@ -80,17 +79,17 @@ def _tqdm() -> type[tqdm[Any]]:
 
     class Tqdm(tqdm):  # type: ignore[type-arg] # at run time it takes none
         def display(self, *args: Any, **kwargs: Any) -> Any:
-            # An error here would leave tqdm's lock, which all bars share, taken for good.
+            # An error here would leave tqdm's lock locked for ever, and all bars share it.
             try:
                 return super().display(*args, **kwargs)
-            except OSError:  # a full disk, a pipe that nobody reads
+            except OSError:  # a full disk, a closed pipe
                 self.disable = True
 
     return Tqdm
 
 
 class _Bar:
-    """A tqdm bar that follows Progress. Closing may race with drawing: a dispose comes from any thread."""
+    """A tqdm bar that follows Progress. The lock is for a dispose, which may come from any thread."""
 
     def __init__(self, make: Callable[[int | None], tqdm[Any]]) -> None:
         self._make = make
@@ -106,7 +105,7 @@ class _Bar:
             attempt = progress.attempt if isinstance(progress, Progress) else 1
             if self._bar is None:
                 self._bar = self._make(progress.total)
-            self._bar.total = progress.total  # reset() takes None for "as before"
+            self._bar.total = progress.total  # set it here, because reset(None) keeps the old total
             if attempt != self._attempt:
                 self._bar.reset(progress.total)
             self._attempt = attempt

@@ -1,4 +1,4 @@
-"""`raise_for_status`: turn a response of 400 or more into an error."""
+"""`raise_for_status` turns a response of 400 or more into an error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def raise_for_status() -> Callable[[Observable[T]], Observable[T]]:
-    """Turn a response of 400 or more into an `httpx.HTTPStatusError`, which has it as `.response`.
+    """Turn a response of 400 or more into an `httpx.HTTPStatusError` with that `.response`.
 
     ::
 
@@ -22,8 +22,9 @@ def raise_for_status() -> Callable[[Observable[T]], Observable[T]]:
           raise_for_status()            raise_for_status()
         ---P0---P1---X                ---P0---P1---200-|
 
-    A response of an `httpx2.Client` becomes that library's own `HTTPStatusError`. Unlike what the libraries raise, it
-    can be pickled, and so leaves a process pool as itself. Redirects pass.
+    A response of an `httpx2.Client` becomes that library's own `HTTPStatusError`. Unlike the libraries' own errors, it
+    can be pickled, so a process pool can return it. A redirect that was not followed passes, unlike with httpx's own
+    `Response.raise_for_status()`; with 301, 307 and 308 the server says that it has not taken the file.
     """
 
     def operator(source: Observable[T]) -> Observable[T]:

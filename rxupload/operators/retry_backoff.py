@@ -1,4 +1,4 @@
-"""`retry_backoff`: upload again after a wait, where the failure may pass."""
+"""`retry_backoff` repeats an upload after a temporary failure, with growing waits."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """An attempt has failed, and there will be another.
+    """A failed attempt that will be followed by another.
 
     Attributes:
-        attempt: The attempt that failed, from 1.
-        error: What it failed with; for a response that is tried again, its `HTTPStatusError`.
+        attempt: The number of the failed attempt, from 1.
+        error: Its error; for a response, the `HTTPStatusError`.
         wait: Seconds until the next attempt.
     """
 
@@ -47,7 +47,7 @@ def retry_backoff(
     on: type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool] | None = None,
     on_retry: Callable[[Retry], object] | None = None,
 ) -> Callable[[Observable[T]], Observable[T]]:
-    """Upload again after a wait, where the failure is one that may pass.
+    """Repeat an upload after a temporary failure, with a wait before each attempt.
 
     ::
 
@@ -57,38 +57,37 @@ def retry_backoff(
           retry_backoff()
         ---P0---P1----------P0---P1-------------P0---P1---200-|
 
-    The n-th wait is `min(wait_max, wait_initial * 2**(n-1) + uniform(0, wait_jitter))` seconds. Where the response
-    has a `Retry-After` header (RFC 9110, section 10.2.3), it is the header's time or the wait without jitter,
-    whichever is longer; a header that asks for more than wait_max ends the retries at once, and a note of the error
-    says so.
+    The n-th wait is `min(wait_max, wait_initial * 2**(n-1) + uniform(0, wait_jitter))` seconds. If the response has a
+    `Retry-After` header (RFC 9110, section 10.2.3), the wait is the header's time or the wait without jitter, whichever
+    is longer. If the header asks for more than `wait_max`, there are no more attempts, and a note on the error says so.
 
-    A response of 408, 425, 429, 500, 502, 503 or 504 becomes an `httpx.HTTPStatusError`; other responses pass.
-    Tried again, unless `on` says otherwise: that error, `httpx.NetworkError`, `RemoteProtocolError` and httpx's
-    timeouts, but neither `UploadTimeout` nor a certificate that cannot be trusted. When the attempts are used up, the
-    last error is the error. `Progress.attempt` goes on rising from one attempt to the next.
+    A response of 408, 425, 429, 500, 502, 503 or 504 becomes an `httpx.HTTPStatusError`. Other responses pass. By
+    default the operator retries after that error, `httpx.NetworkError`, `RemoteProtocolError` and httpx's timeouts. It
+    does not retry after `UploadTimeout` or an untrusted certificate. After the last attempt, its error is the error of
+    the stream. `Progress.attempt` continues to rise from one attempt to the next.
 
     Warning:
-        A request may have arrived although its response did not, so the server may see the same POST twice. Where that
-        matters, give it something to know them by, such as an `Idempotency-Key` header.
+        A request may have arrived even if its response did not, so the server may get the same POST twice. If that
+        matters, send the same `Idempotency-Key` header in every attempt, so that the server can recognise it.
 
-    The budget is each subscription's own. Waits run on the scheduler of the subscription, or on TimeoutScheduler where
-    that one would block to wait (in place) or hold a thread for it (NewThreadScheduler, ThreadPoolScheduler), or where
-    there is none; disposing ends a wait at once.
+    Each subscription has its own attempts. Waits run on the scheduler of the subscription. They run on TimeoutScheduler
+    if there is none, if it would block (in place), or if it would hold a thread (NewThreadScheduler,
+    ThreadPoolScheduler). Disposing ends a wait at once.
 
     Args:
-        attempts: How often to upload in all, the first time included; 1 means never again.
-        wait_initial: Seconds to wait before the second attempt, to which the jitter is added.
+        attempts: The number of attempts, the first one included; 1 means no retry.
+        wait_initial: Seconds to wait before the second attempt, without the jitter.
         wait_max: The longest wait, in seconds.
         wait_jitter: The most seconds of jitter, so that clients that failed together do not come back together.
-        on: What to try again, instead of the default: an exception type, a tuple of them, or a function of the
-            exception. Of responses it is asked for those statuses alone; with `raise_for_status()` before this
-            operator, for all of 400 or more.
-        on_retry: Called with a `Retry` after an attempt has failed and before the wait for the next one; never after
-            the last attempt. What it raises is the error of the stream, and there is no other attempt.
+        on: Which errors to retry after, instead of the default: an exception type, a tuple of them, or a function of
+            the exception. For responses, it gets only errors with the statuses above. With `raise_for_status()` before
+            this operator, it gets all of 400 or more.
+        on_retry: Called with a `Retry` after a failed attempt, before the wait for the next one; not called after the
+            last attempt. If it raises, that is the error of the stream, and there are no more attempts.
 
     Raises:
-        TypeError: If an argument is not of its type; the message names it.
-        ValueError: If attempts is less than 1, or a wait is negative or not finite.
+        TypeError: An argument has the wrong type; the message names it.
+        ValueError: `attempts` is less than 1, or a wait is negative or not finite.
     """
     _check_attempts(attempts)
     check_seconds("wait_initial", wait_initial)
@@ -99,7 +98,7 @@ def retry_backoff(
         raise wrong_type("on_retry", "a function", on_retry)
 
     def wait(failures: int, error: Exception, now: datetime) -> float | None:
-        """Seconds until the next attempt; None where there is to be none."""
+        """Return the seconds until the next attempt; None for no further attempt."""
         if failures >= attempts or not is_retryable(error):
             return None
         backoff = wait_initial * 2.0 ** min(failures - 1, 1000)  # a float's exponent ends at 1023
@@ -125,7 +124,7 @@ def retry_backoff(
 
 
 class _Retrying:
-    """One subscription to `retry_backoff`: an attempt or a wait, one after the other."""
+    """One subscription to `retry_backoff`. It alternates between attempts and waits."""
 
     def __init__(
         self,
@@ -143,7 +142,7 @@ class _Retrying:
         self._on_retry = on_retry
         self._under_way = SerialDisposable()
         self._failures = 0
-        self.passes = 0  # over the body, in all attempts
+        self.passes = 0  # passes over the body in all attempts
 
     def start(self) -> abc.DisposableBase:
         self._attempt()
@@ -154,13 +153,13 @@ class _Retrying:
         slot.disposable = self._source.subscribe(_Attempt(self), scheduler=self._scheduler)
 
     def fail(self, error: Exception) -> None:
-        """An attempt has failed: wait for the next, or end."""
+        """Take a failed attempt: wait for the next one, or end."""
         self._failures += 1
         try:
             seconds = self._wait(self._failures, error, self._timers.now)
             if seconds is not None and self._on_retry is not None:
                 self._on_retry(Retry(self._failures, error, seconds))
-        except Exception as raised:  # noqa: BLE001 - by one of the caller's functions
+        except Exception as raised:  # noqa: BLE001 - one of the caller's functions raised
             error, seconds = raised, None
         if seconds is None:
             self.observer.on_error(error)
@@ -169,14 +168,14 @@ class _Retrying:
         slot.disposable = self._timers.schedule_relative(seconds, self._attempt)
 
     def _next_slot(self) -> SingleAssignmentDisposable:
-        # In its place before what fills it begins: an attempt may fail, and a timer fire, before the call returns.
+        # Put the slot in place first: an attempt may fail, or a timer may fire, before the call that fills it returns.
         slot = SingleAssignmentDisposable()
         self._under_way.disposable = slot
         return slot
 
 
 class _Attempt(abc.ObserverBase[Any]):
-    """One attempt of them. It ends once: a source that emits inside subscribe() cannot be disposed yet."""
+    """One attempt. It ignores items after its end: a source that emits inside subscribe() cannot be disposed yet."""
 
     def __init__(self, retrying: _Retrying) -> None:
         self._retrying = retrying
@@ -203,7 +202,7 @@ class _Attempt(abc.ObserverBase[Any]):
         if self._is_over:
             return
         self._is_over = True
-        if error is self._raised_below:  # the source gives the observer its own failure back
+        if error is self._raised_below:  # the source returns the observer's own exception
             self._retrying.observer.on_error(error)
         else:
             self._retrying.fail(error)
@@ -235,7 +234,7 @@ def _predicate(on: Any) -> Callable[[Exception], bool]:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether the same upload may well succeed later."""
+    """Whether the same upload may succeed later."""
     if isinstance(error, UploadTimeout) or any(
         isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)
     ):
@@ -247,7 +246,7 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, and what it came from, said (`from`) or not."""
+    """Yield the error and its causes, explicit (`from`) or implicit."""
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
@@ -257,7 +256,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _retry_after(error: Exception, now: datetime) -> float | None:
-    """Seconds that the response asks to wait (RFC 9110, section 10.2.3); None if it does not, or not clearly."""
+    """Return the seconds of a valid Retry-After header (RFC 9110, section 10.2.3); None without one."""
     headers = getattr(getattr(error, "response", None), "headers", {})
     value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():

@@ -1,4 +1,4 @@
-"""`throughput`: say how fast the bytes go, and how long the rest will take."""
+"""`throughput` adds the rate and the remaining time to Progress."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Throughput:
     Attributes:
         progress: The Progress item.
         bytes_per_second: The rate over the window; 0.0 at the first item of an attempt.
-        seconds_left: Until every byte has gone, at this rate; None while the rate is 0 or the total unknown.
+        seconds_left: Seconds until every byte is sent at this rate; None while the rate is 0 or the total unknown.
     """
 
     progress: Progress
@@ -36,7 +36,7 @@ class Throughput:
 def throughput(
     window: float = 5.0,
 ) -> Callable[[Observable[Progress | T]], Observable[Throughput | T]]:
-    """Turn each Progress into a `Throughput`, which says how fast it goes and how long it will take; others pass.
+    """Turn each Progress into a `Throughput`, with the rate and the remaining time. Other items pass unchanged.
 
     ::
 
@@ -44,14 +44,14 @@ def throughput(
               throughput()
         ---T0-------T1-------T2-------Response-|
 
-    The clock is the scheduler's; a new attempt starts the window again.
+    It uses the scheduler's clock. A new attempt starts the window again.
 
     Args:
-        window: The last seconds, over which the rate is taken. Where nothing came for longer, since the last item.
+        window: How many seconds the rate covers. If the last item is older than that, the rate goes back to that item.
 
     Raises:
-        TypeError: If window is not a number.
-        ValueError: If window is not positive and finite.
+        TypeError: `window` is not a number.
+        ValueError: `window` is not positive and finite.
     """
     check_seconds("window", window)
     if not window:

@@ -1,7 +1,7 @@
-"""A real multipart receiver to try uploads against: in this process, or as the `rxupload receive` command.
+"""Runs a server that receives uploads, to try them on: in this process, or by the command `rxupload receive`.
 
-It takes POST and PUT of multipart/form-data on any path, streams the files into one directory, and answers in
-JSON what arrived. uvicorn, Starlette and python-multipart do the work; the `receiver` extra installs them.
+It takes POST and PUT of multipart/form-data on any path, streams the files into one directory, and reports in JSON
+what arrived. It uses uvicorn, Starlette and python-multipart, which the `receiver` extra installs.
 """
 
 try:

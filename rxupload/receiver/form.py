@@ -1,4 +1,4 @@
-"""A multipart/form-data body as it is received: fields in memory, files under harmless names in a directory."""
+"""Receives a multipart/form-data body: keeps fields in memory, and stores files under safe names in a directory."""
 
 from __future__ import annotations
 
@@ -13,28 +13,26 @@ from typing import Any, Self
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
-logging.getLogger("python_multipart").addHandler(logging.NullHandler())  # it logs what the 400 says
+logging.getLogger("python_multipart").addHandler(logging.NullHandler())  # its log repeats the text of the 400
 
 
 _MAX_PARTS = 1000
-_MAX_FIELD_BYTES = 2**20  # all the field values of one body: they are held in memory, files are not
-_MAX_NAME_BYTES = 200  # file systems take 255: this leaves room for a number
+_MAX_FIELD_BYTES = 2**20  # for all field values of one body together, since they are kept in memory
+_MAX_NAME_BYTES = 200  # file systems allow 255: this leaves room for a number
 
 
 class Form:
-    """A multipart/form-data body: fields in memory, files in a directory.
+    """A multipart/form-data body, with its fields in memory and its files in a directory.
 
-    Leaving its `with` block removes the files again, unless the body was finished.
+    The end of its `with` block removes the files, unless `finish` has succeeded.
     """
 
     def __init__(self, boundary: bytes, directory: Path) -> None:
         self.fields: dict[str, list[str]] = {}
         self.files: list[ReceivedFile] = []
         self._directory = directory
-        self._file: ReceivedFile | None = (
-            None  # the part that is being read, when it is a file; else the next two
-        )
-        self._name = ""
+        self._file: ReceivedFile | None = None  # the current part, if it is a file
+        self._name = ""  # of the current part, if it is a field
         self._value = bytearray()
         self._headers: dict[str, str] = {}
         self._header_name = self._header_value = b""
@@ -67,7 +65,7 @@ class Form:
         self._parser.write(data)
 
     def finish(self) -> None:
-        """The body is whole: give the files their names."""
+        """Check that the body is whole, and give the files their names."""
         if not self._closed:
             raise FormParserError("The body ends before its closing boundary.")
         for file in self.files:
@@ -75,7 +73,7 @@ class Form:
         self._finished = True
 
     def as_json(self) -> dict[str, Any]:
-        """What arrived, for the answer."""
+        """Return what arrived, for the response."""
         fields = {name: values if len(values) > 1 else values[0] for name, values in self.fields.items()}
         return {"fields": fields, "files": [file.as_json() for file in self.files]}
 
@@ -129,10 +127,10 @@ _PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*(?:"(.*?)"|([^\s;"]*))\s*(?=;|$)
 
 
 def _parameters(disposition: str) -> dict[str, str]:
-    """The parameters of a Content-Disposition, decoded as browsers encode them.
+    """Return the parameters of a Content-Disposition, decoded as browsers encode them.
 
-    They send a backslash as it is, and no quotation mark within the quotes (WHATWG HTML, multipart/form-data
-    encoding algorithm). python-multipart's own `parse_options_header` takes a backslash for an escape.
+    Browsers send a backslash unchanged, and never a quotation mark within the quotes (WHATWG HTML, multipart/form-data
+    encoding algorithm). python-multipart's own `parse_options_header` reads a backslash as an escape.
     """
     return {
         key.lower(): (quoted or token).replace("%22", '"').replace("%0D", "\r").replace("%0A", "\n")
@@ -141,7 +139,7 @@ def _parameters(disposition: str) -> dict[str, str]:
 
 
 class ReceivedFile:
-    """One file of a body: under a hidden temporary name until it is kept."""
+    """One file of a body. It has a hidden temporary name until `keep`."""
 
     def __init__(self, name: str, filename: str, content_type: str | None, directory: Path) -> None:
         self.name = name
@@ -160,11 +158,11 @@ class ReceivedFile:
             data = data[self._stream.write(data) :]
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Close the file."""
         self._stream.close()
 
     def keep(self, directory: Path) -> None:
-        """Give it the first free name in the directory."""
+        """Rename the file to the first free name in the directory."""
         path = _claim(directory, _harmless(self.filename))
         try:
             self.path.replace(path)
@@ -174,12 +172,12 @@ class ReceivedFile:
         self.path = path
 
     def discard(self) -> None:
-        """Remove it, unless it is kept."""
+        """Close and remove the file."""
         self.close()
         self.path.unlink(missing_ok=True)
 
     def as_json(self) -> dict[str, Any]:
-        """What the answer says of it."""
+        """Return the file's facts, for the response."""
         return {
             "name": self.name,
             "filename": self.filename,
@@ -190,7 +188,7 @@ class ReceivedFile:
 
 
 def _claim(directory: Path, name: str) -> Path:
-    """Create the first free name; exclusively, which works where there are no hard links."""
+    """Create an empty file with the first free name. Exclusive creation works even without hard links."""
     stem, suffix = Path(name).stem, Path(name).suffix
     path = directory / name
     for number in itertools.count(1):
@@ -206,7 +204,7 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])
 
 
 def _harmless(filename: str) -> str:
-    """A name that any file system takes, and that means nothing but a file."""
+    """Return a name that every file system accepts and treats as an ordinary file."""
     base = re.split(r"[/\\]", filename)[-1]
     name = "".join("_" if char in '<>:"|?*' or not char.isprintable() else char for char in base).strip(". ")
     if len(name.encode()) > _MAX_NAME_BYTES:

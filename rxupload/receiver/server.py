@@ -1,4 +1,4 @@
-"""`running` and `serve`: the receiver as a context manager, and in the foreground."""
+"""`running` and `serve`, which run the receiver as a context manager and in the foreground."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 from .form import Form
 
-_LINGER = 2.0  # seconds
+_LINGER = 2.0  # how many seconds to read on after an early response
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -45,27 +45,27 @@ _PAGE = """<!doctype html>
 
 @contextlib.contextmanager
 def running(directory: str | os.PathLike[str] | None = None, *, max_size: int | None = None) -> Iterator[str]:
-    """Run a multipart receiver on a free loopback port while the `with` block lasts.
+    """Run a multipart receiver on a free loopback port during the `with` block.
 
-    It has a thread and an event loop of its own, so it works anywhere: in a script, on a worker thread,
-    inside a running event loop or a Jupyter kernel. It accepts connections when the block begins. Leaving the
-    block stops it at once: uploads that are under way are cut off, and no thread, socket or file stays open.
+    It has its own thread and event loop. So it works in a script, on a worker thread, inside a running event loop, and
+    in a Jupyter kernel. It accepts connections from the start of the block. The end of the block stops it at once: it
+    cuts off running uploads, and closes all threads, sockets and files.
 
     It answers POST and PUT of multipart/form-data (RFC 7578, names encoded as in the WHATWG HTML standard):
 
-    - 200 `{"fields": {...}, "files": [{"name", "filename", "content_type", "size", "sha256"}, ...]}`. A field
-      is a str, or a list of str where its name was repeated. In names and filenames `%22`, `%0D` and `%0A`,
-      which is how browsers send `"`, CR and LF, are decoded. What is not UTF-8 becomes U+FFFD. content_type
-      is null for a part that has none; size is in bytes.
-    - 400 `{"error": "..."}`: the body is not well-formed, or has more than 1000 parts or 1 MiB of fields.
-    - 413 `{"error": "..."}`: the body is longer than max_size. Sent as soon as that is known.
+    - 200 `{"fields": {...}, "files": [{"name", "filename", "content_type", "size", "sha256"}, ...]}`. A field is a str,
+      or a list of str if its name was repeated. Browsers send `"`, CR and LF in names and filenames as `%22`, `%0D` and
+      `%0A`; the receiver decodes these. Bytes that are not UTF-8 become U+FFFD. content_type is null for a part without
+      one. size is in bytes.
+    - 400 `{"error": "..."}`: the body is malformed, or has more than 1000 parts or 1 MiB of fields.
+    - 413 `{"error": "..."}`: the body is longer than `max_size`. It is sent as soon as that is known.
 
-    A file lands directly in the directory, under a harmless form of its filename, and never replaces another:
-    `beach.jpg`, then `beach (1).jpg`. Of an upload that did not arrive whole, nothing stays.
+    It stores files in the directory, under a safe form of their filenames, and never replaces one: `beach.jpg`, then
+    `beach (1).jpg`. It removes the files of an incomplete upload.
 
     Args:
-        directory: Where files go; created if missing. None: a temporary directory, removed at the end.
-        max_size: The longest request body that is accepted, in bytes. None: no limit.
+        directory: Where to store files; created if missing. None: a temporary directory, removed at the end.
+        max_size: The longest request body to accept, in bytes; None for no limit.
 
     Yields:
         The URL, such as `http://127.0.0.1:54321/`.
@@ -87,19 +87,19 @@ def serve(
     directory: str | os.PathLike[str] = ".",
     max_size: int | None = None,
 ) -> None:
-    """Run the receiver of `running` in the foreground, until Ctrl-C or SIGTERM. For the main thread only.
+    """Run the receiver of `running` in the foreground, until Ctrl-C or SIGTERM. Only the main thread may call this.
 
-    Prints the URL first, then a line for each upload.
+    It prints the URL first, then a line for each upload.
 
     Args:
-        host: The address to listen on. The default is reachable from this machine only.
+        host: The address to listen on. The default accepts connections only from this machine.
         port: The TCP port; 0 picks a free one.
-        directory: Where files go; created if missing.
-        max_size: The longest request body that is accepted, in bytes. None: no limit.
+        directory: Where to store files; created if missing.
+        max_size: The longest request body to accept, in bytes; None for no limit.
 
     Raises:
-        OSError: The address is taken or not this machine's, or the directory cannot be created.
-        ValueError: It was called on another thread than the main one.
+        OSError: The address is in use or not this machine's, or the directory cannot be created.
+        ValueError: Another thread than the main one called it.
     """
     directory = _created(directory)
     app = _app(directory, max_size, _say)
@@ -128,18 +128,18 @@ def _created(directory: str | os.PathLike[str]) -> Path:
 
 
 def _say(line: str) -> None:
-    encoding = sys.stdout.encoding or "utf-8"  # a Windows code page lacks most filenames' characters
+    encoding = sys.stdout.encoding or "utf-8"  # a Windows code page lacks many characters of filenames
     print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)  # noqa: T201
 
 
 @contextlib.asynccontextmanager
 async def _serving(app: ASGIApp, host: str, port: int) -> AsyncIterator[str]:
-    """Accept connections at the URL it yields; at the end cut them off, and wait until all has been cleaned up.
+    """Accept connections at the URL that it yields. At the end, cut them off, and wait for their clean-up.
 
-    Not with `uvicorn.Server`: it takes over the signals, looks only every 100 ms whether it should stop, and
-    then waits for the clients. uvicorn's HTTP protocol, which does the work, can do without it.
+    It does not use `uvicorn.Server`. That takes over the signals, checks only every 100 ms whether to stop, and then
+    waits for the clients. uvicorn's HTTP protocol works without it.
     """
-    # log_config=None: uvicorn's own would configure the whole process's logging.
+    # log_config=None: uvicorn's default would configure the logging of the whole process.
     config = uvicorn.Config(
         app, http="h11", ws="none", lifespan="off", interface="asgi3", proxy_headers=False, log_config=None
     )
@@ -154,8 +154,8 @@ async def _serving(app: ASGIApp, host: str, port: int) -> AsyncIterator[str]:
     try:
         yield f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
     finally:
-        # asyncio makes a connection of an accepted socket in two turns of the loop; to close the server in
-        # between loses the socket. (Windows has no such gap, and no remove_reader.)
+        # asyncio needs two turns of the loop to make a connection from an accepted socket. Closing the server in
+        # between would leak the socket. (Windows has no such gap, and no remove_reader.)
         with contextlib.suppress(NotImplementedError):
             for listener in server.sockets:
                 loop.remove_reader(listener)
@@ -217,19 +217,19 @@ async def _receive(request: Request, directory: Path, max_size: int | None) -> F
             received += len(data)
             if received > limit:
                 raise too_large
-            # On the loop: to parse, hash and write the 256 KiB that one read gives takes under a millisecond,
-            # and handing them to a thread costs a third of the throughput.
+            # Work on the loop: one read gives 256 KiB. Parsing, hashing and writing them takes less than a millisecond.
+            # A thread would cost a third of the throughput.
             form.write(data)
-        # In a thread: where ext4 gives a file another's name, it first allocates it all: 0.4 s for 1 GiB.
+        # Use a thread: when a file replaces another, ext4 first allocates all its blocks, which takes 0.4 s for 1 GiB.
         await asyncio.to_thread(form.finish)
     return form
 
 
 class _Refusal(JSONResponse):
-    """An answer that does not wait for the end of the body, and closes the connection.
+    """A response that is sent before the end of the body, and closes the connection.
 
-    Closing while bytes are unread resets the connection, and the client may lose the answer (RFC 9112,
-    section 9.6): so what still comes is read and dropped, until the client closes or a time limit.
+    Closing with unread bytes would reset the connection, and the client might lose the response (RFC 9112, section
+    9.6). So it reads and drops the rest, until the client closes or `_LINGER` seconds have passed.
     """
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:

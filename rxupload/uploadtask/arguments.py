@@ -1,4 +1,4 @@
-"""What `uploadFile` is given: the table of its arguments, and their checks."""
+"""Defines and checks the arguments of `uploadFile`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _internal_root: Path | None = None
 
 
 class UploadFileObject(TypedDict):
-    """OBJECT, the argument of `uploadFile`."""
+    """The type of OBJECT, the argument of `uploadFile`."""
 
     url: str
     filePath: str
@@ -37,7 +37,7 @@ class UploadFileObject(TypedDict):
 
 
 class UploadFileOptions(TypedDict, total=False):
-    """The keywords of `uploadFile` that the API it comes from does not have."""
+    """Further keywords of `uploadFile`, which the original API does not have."""
 
     fileName: str | None
     contentType: str | None
@@ -47,22 +47,23 @@ class UploadFileOptions(TypedDict, total=False):
 
 
 class Keywords(UploadFileObject, UploadFileOptions):
-    """All that `uploadFile` takes by name."""
+    """All keywords of `uploadFile`."""
 
 
 _KEYS = sorted(Keywords.__required_keys__ | Keywords.__optional_keys__)
 
 
 def warn_of_unknown_keys(given: Mapping[Any, object]) -> None:
-    """Warn of each unknown key, and name the nearest known one."""
+    """Warn about each unknown key, and name a similar known one, if there is one."""
     for key in given:
         if key not in _KEYS:
-            near = difflib.get_close_matches(str(key), _KEYS, n=1, cutoff=0)[0]
-            warnings.warn(f"uploadFile: unknown key {key!r}; did you mean {near!r}?", stacklevel=3)
+            near = difflib.get_close_matches(str(key), _KEYS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            warnings.warn(f"uploadFile: unknown key {key!r}{hint}", stacklevel=3)
 
 
 def upload_of(given: Mapping[Any, Any]) -> Upload:
-    """Check the arguments, in their order, and describe the upload."""
+    """Check the arguments in their order, and return the upload."""
     url = _check_url(given)
     path, own_name = _check_path(given)
     name = check_name("name", _required(given, "name"))
@@ -96,7 +97,7 @@ def upload_of(given: Mapping[Any, Any]) -> Upload:
 
 
 class _DefaultClient:
-    """The default client without its own time limits: `timeout` is the only one."""
+    """The default client without its own time limits, so that `timeout` is the only limit."""
 
     follow_redirects = True
     max_redirects = 20
@@ -113,13 +114,13 @@ class _DefaultClient:
 
 
 def set_internal_root(root: str | os.PathLike[str]) -> None:
-    """The folder that contains those of `internal://`."""
+    """Set the folder that contains the folders of `internal://`."""
     global _internal_root  # noqa: PLW0603
     _internal_root = Path(root)
 
 
 def _check_url(given: Mapping[Any, object]) -> str:
-    # No text of another's, and nothing of the value: there may be a password in it.
+    # Quote neither the value nor httpx's error: they may contain a password.
     url = check_name("url", _required(given, "url"))
     try:
         parsed = httpx.URL(url)
@@ -131,7 +132,7 @@ def _check_url(given: Mapping[Any, object]) -> str:
 
 
 def _check_path(given: Mapping[Any, object]) -> tuple[str, str | None]:
-    """The path; and the file's name, where the path does not say it."""
+    """Return the path, and for an `internal://` path also the file's own name."""
     path = check_name("filePath", _required(given, "filePath"))
     if "\0" in path:
         raise ValueError("filePath: there is a NUL character in it")
@@ -180,7 +181,7 @@ def _check_form_data(form_data: object) -> dict[str, str | int | float | bool]:
 
 
 def _check_timeout(timeout: Any) -> float | None:
-    """In seconds; None for no limit."""
+    """Return the timeout in seconds; None for no limit."""
     if timeout is None:
         timeout = DEFAULT_TIMEOUT
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
@@ -207,11 +208,11 @@ def _required(given: Mapping[Any, object], key: str) -> object:
 
 
 def function_or_none(given: Mapping[Any, Any], key: str) -> Any:
-    """The function that is given under this key; None where there is none."""
+    """Return the function under this key; None if there is none."""
     return given.get(key) if callable(given.get(key)) else None
 
 
 def scheduler_or_none(given: Mapping[Any, Any]) -> abc.SchedulerBase | None:
-    """The scheduler that is given; None where there is none."""
+    """Return the given scheduler; None if there is none."""
     scheduler = given.get("scheduler")
     return scheduler if isinstance(scheduler, abc.SchedulerBase) else None

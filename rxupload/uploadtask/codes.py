@@ -1,4 +1,4 @@
-"""What `fail` is told of how an upload ended: a sentence and a code."""
+"""Makes the arguments of `fail` from an error: a sentence and a code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rxupload._errors import UploadAborted
 
 
 def failure(error: Exception, given: Mapping[Any, Any]) -> tuple[str, int]:
-    """What `fail` is told of how an upload ended: what failed and on what, as one sentence; and its code."""
+    """Return the arguments of `fail`: one sentence that says what failed, and its code."""
     path = given["filePath"]
     if isinstance(error, UploadAborted):
         return str(error), 1002
@@ -22,13 +22,13 @@ def failure(error: Exception, given: Mapping[Any, Any]) -> tuple[str, int]:
     if type(error) is PermissionError:
         return f"The file {path} cannot be read: {error.strerror}", 300
     url = httpx.URL(given["url"])
-    address = f"{url.scheme}://{url.netloc.decode()}{url.path}"  # neither the password nor the query's tokens
+    address = f"{url.scheme}://{url.netloc.decode()}{url.path}"  # without the password, and without the query's tokens
     reason = str(error).replace(given["url"], address).replace(str(url), address) or type(error).__name__
     return f"The upload of {path} to {address} failed: {' '.join(reason.split())}", _code(error)
 
 
 def _code(error: Exception) -> int:
-    kinds = {kind.__name__ for kind in type(error).__mro__}  # by name, for httpx2 has classes of its own
+    kinds = {kind.__name__ for kind in type(error).__mro__}  # by name, because httpx2 has its own classes
     if "TimeoutException" in kinds or isinstance(error, TimeoutError):
         return 204
     if isinstance(error, OSError) or kinds & {"ReadError", "WriteError", "CloseError"}:

@@ -1,4 +1,4 @@
-"""`uploadFile`, and `configure` for what holds for all tasks."""
+"""`uploadFile`, and `configure` with the settings of all tasks."""
 # ruff: noqa: N802, N803 - the names are another API's
 
 from __future__ import annotations
@@ -21,48 +21,47 @@ def uploadFile(OBJECT: UploadFileObject, /, **options: Unpack[UploadFileOptions]
 @overload
 def uploadFile(**OBJECT: Unpack[Keywords]) -> UploadTask: ...
 def uploadFile(OBJECT: Any = None, /, **keywords: Any) -> UploadTask:
-    """Upload a file, and call functions as it goes on. Returns its task at once, and never raises for a wrong value.
+    """Upload a file, and call functions on its events. Return its task at once, and never raise for a wrong value.
 
-    OBJECT is a dict, or the same names are keyword arguments:
+    OBJECT is a dict. The same names work as keyword arguments:
 
     | name     | type     | required | meaning |
     |----------|----------|----------|---------|
     | url      | str      | yes | the server's address, http or https |
     | filePath | str      | yes | the path of the file; or `internal://{cache,files,mass,tmp}/path`, see `configure` |
-    | name     | str      | yes | the form field under which the server finds the file |
-    | header   | dict     | no  | request headers: str or numbers; the body's own Content-Type always wins |
-    | formData | dict     | no  | further form fields: str, int, float, bool; None is left out |
-    | timeout  | number   | no  | milliseconds for the whole transfer, from when it leaves the queue; 20000; 0: none |
+    | name     | str      | yes | the name of the form field that holds the file |
+    | header   | dict     | no  | request headers: str or numbers; the body's own Content-Type takes precedence |
+    | formData | dict     | no  | further form fields: str, int, float, bool; None is omitted |
+    | timeout  | number   | no  | milliseconds for the whole transfer, after the queue; default 20000; 0: no limit |
     | success  | function | no  | called with `{"statusCode": int, "data": str, "headers": dict, "url": str}` |
-    | fail     | function | no  | called with `(data: str, code: int)`: what failed, as a sentence and as a code |
-    | complete | function | no  | called at the end, with nothing, after success as after fail |
+    | fail     | function | no  | called with `(data: str, code: int)`: a sentence that says what failed, and a code |
+    | complete | function | no  | called without arguments at the end, after success or fail |
 
     | code | when |
     |------|------|
-    | 200  | any other failure: name not resolved, connection refused, TLS, not HTTP, redirects refused or too many |
+    | 200  | any other failure: name not found, connection refused, TLS, not HTTP, redirects refused or too many |
     | 202  | wrong arguments |
-    | 204  | timeout, of whatever kind |
-    | 300  | the connection ended or was reset meanwhile; the file is unreadable, or shrank |
+    | 204  | timeout of any kind |
+    | 300  | the connection ended or was reset; the file is unreadable, or shrank |
     | 301  | the file does not exist |
     | 1002 | aborted |
 
-    Any status is a success; `url` is the address that answered, the last one after redirects. Exactly one of success
-    and fail is called, then complete. The callbacks of one task never overlap, and come on threads of the library, or
-    on the loop where `scheduler` has one. One that raises is logged (the logger is "rxupload") and stops nothing.
+    Any status is a success. `url` is the address that answered, after redirects. Either success or fail is called,
+    then complete. The callbacks of one task never overlap. They come on the loop of `scheduler`, or on threads of the
+    library. If one raises, the logger "rxupload" logs the error, and the upload continues.
 
-    At most 5 uploads run at once, more wait, first in first out. A script that reaches its end still finishes the
-    uploads it started; Ctrl-C aborts them.
+    At most 5 uploads run at once. The others wait, first in, first out. A script that reaches its end still finishes
+    its uploads; Ctrl-C aborts them.
 
-    Redirects are followed, 20 at most (or `max_redirects` of a client): 301, 307 and 308 send the body again, 302 and
-    303 become GET, one from https to http fails with 200, and to another origin no credential goes.
+    At most 20 redirects are followed (or `max_redirects` of a client). 301, 307 and 308 send the body again. 302 and
+    303 become GET. A redirect from https to http fails with 200. Another origin gets no credentials.
 
     Args:
-        OBJECT: The table above. An unknown key is a warning.
-        **keywords: The same names; and `fileName`, `contentType`, what the server is told of the file in place of
-            what its path says; `client`, an `httpx.Client` or `httpx2.Client`, whose own time limits and redirects'
-            limit hold as well; `scheduler`, an `AsyncIOScheduler` on whose loop the callbacks are to come;
-            `followRedirects`, True, False (the redirect is then the response), or "same-origin", with which one to
-            another origin fails with 200.
+        OBJECT: The table above. An unknown key causes a warning.
+        **keywords: The same names, and these: `fileName` and `contentType`, sent to the server instead of those of the
+            path; `client`, an `httpx.Client` or `httpx2.Client`, whose own limits on time and redirects also apply;
+            `scheduler`, an `AsyncIOScheduler` to call the callbacks on; `followRedirects`: True, False (a redirect is
+            then the response), or "same-origin" (a redirect to another origin then fails with 200).
     """
     given = {**(OBJECT if isinstance(OBJECT, Mapping) else {}), **keywords}
     arguments.warn_of_unknown_keys(given)
@@ -90,16 +89,16 @@ def uploadFile(OBJECT: Any = None, /, **keywords: Any) -> UploadTask:
 def configure(
     *, max_concurrent: int | None = None, internal_root: str | os.PathLike[str] | None = None
 ) -> None:
-    """Change what holds for all tasks; None leaves a setting as it is.
+    """Change the settings of all tasks. None keeps a setting.
 
     Args:
-        max_concurrent: How many uploads run at once; 5 at first. More wait, first in first out.
-        internal_root: The folder that contains those of `internal://{cache,files,mass,tmp}/path`; in place of the
-            variable `RXUPLOAD_INTERNAL_ROOT`.
+        max_concurrent: The most uploads that run at once; 5 by default. The others wait, first in, first out.
+        internal_root: The folder that contains those of `internal://{cache,files,mass,tmp}/path`. It replaces the
+            environment variable `RXUPLOAD_INTERNAL_ROOT`.
 
     Raises:
-        TypeError: If a setting is not of its type.
-        ValueError: If `max_concurrent` is less than 1.
+        TypeError: A setting has the wrong type.
+        ValueError: `max_concurrent` is less than 1.
     """
     if max_concurrent is not None:
         if isinstance(max_concurrent, bool) or not isinstance(max_concurrent, int):

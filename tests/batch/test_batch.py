@@ -47,6 +47,7 @@ from rxupload import (
     upload,
     upload_all,
 )
+from rxupload._threads import retire_idle
 from rxupload._transfer import Disposed
 from rxupload.operators import of_type, raise_for_status, retry_backoff
 from rxupload.receiver import running
@@ -515,6 +516,7 @@ class TestDrawing:
         assert drawing.wait(PATIENCE)
         subscription.dispose()
         go_on.set()
+        retire_idle()
         thread[0].join(PATIENCE)
         assert not thread[0].is_alive()
         assert client.no_request()
@@ -683,15 +685,11 @@ class TestSchedulers:
             observe(upload_all([upload(URL, b"data", client=client)] * 9), scheduler=AsyncIOScheduler(loop))
             return await asyncio.to_thread(client.next_request)
 
-        before = set(threading.enumerate())
-        exchange = asyncio.run(main())
-        with pytest.raises(Disposed):
-            exchange.take_all()
-            raise exchange.end()
-        for thread in set(threading.enumerate()) - before:
-            if thread.name == "rxupload-batch":
-                thread.join(PATIENCE)
-                assert not thread.is_alive()
+        with no_thread_left():
+            exchange = asyncio.run(main())
+            with pytest.raises(Disposed):
+                exchange.take_all()
+                raise exchange.end()
 
     @pytest.mark.parametrize(
         "scheduler", [ImmediateScheduler(), CurrentThreadScheduler()], ids=lambda s: type(s).__name__

@@ -455,6 +455,23 @@ def test_wrong_usage_is_status_2(cli, args, complaint):
     assert complaint in result.err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("args", "complaint"),
+    [
+        (["http://a..b/", "f"], "url: "),
+        (["http://h/", ""], "file "),
+        (["http://h/", "-", "-"], "standard input"),
+    ],
+)
+def test_wrong_usage_that_upload_finds_prints_the_usage_of_send(cli, args, complaint):
+    """An error that only upload() finds is printed like other wrong usage of the subcommand."""
+    result = cli("send", *args)
+
+    assert result.status == 2
+    assert result.err.startswith("usage: rxupload send ")
+    assert result.err.splitlines()[-1].startswith(f"rxupload send: error: {complaint}")
+
+
 # send: output
 
 

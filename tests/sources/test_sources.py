@@ -312,8 +312,12 @@ def test_an_async_iterable_is_refused():
     async def chunks():
         yield b""
 
-    with pytest.raises(TypeError, match="asynchronous iterable; give a Subject"):
+    with pytest.raises(TypeError, match="file is an asynchronous iterable; give a Subject"):
         make_source(chunks())
+    with pytest.raises(
+        TypeError, match="what the function returned is an asynchronous iterable; give a Subject"
+    ):
+        open_it(make_source(chunks))
 
 
 def test_file_is_a_plain_value():
@@ -940,6 +944,13 @@ def test_an_item_that_is_not_bytes_is_a_type_error(of, item, opened):
     assert next(given) == b"one"
     with pytest.raises(TypeError, match=f"must give bytes, and its item 2 is {type(item).__name__}"):
         next(given)
+
+
+def test_an_iterable_of_paths_is_an_error():
+    """An iterable of paths is a TypeError that says how to give several files."""
+    for paths in ({Path("a.jpg")}, iter([Path("a.jpg")])):
+        with pytest.raises(TypeError, match=r"item 0 is .*Path; several files are a list or a tuple"):
+            open_it(make_source(paths))
 
 
 def test_an_iterator_of_text_is_the_same_error_again():

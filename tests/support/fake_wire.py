@@ -251,6 +251,8 @@ class FakeConnection:
     def unacknowledged(self) -> int:
         self.go_on()
         self.asked_at.append(self.clock.passed)
+        if self.is_interrupted:
+            return 0  # like a blank socket
         return self.pending + (0 if self._acknowledges else len(self.sent) - self._acknowledged)
 
     def is_readable(self) -> bool:

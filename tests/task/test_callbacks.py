@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from reactivex.notification import OnCompleted
+from reactivex.scheduler import EventLoopScheduler
 from support.recording_observer import observe
 from support.scripted_server import PATIENCE
 
@@ -22,3 +23,26 @@ def test_rule_8_a_late_listener_gets_the_latest_event_before_a_queued_end():
     observed, _ = observe(hot)
     go_on.set()
     assert observed.wait().items == [1]
+
+
+def test_rule_10_no_overlap_where_the_loop_is_disposed_in_a_callback():
+    """What comes on a thread, once the loop has been disposed by a callback, waits for that callback to return."""
+    loop = EventLoopScheduler()
+    queue = CallbackQueue(loop)
+    log: list[str] = []
+    is_disposed, go_on, is_done = threading.Event(), threading.Event(), threading.Event()
+
+    def dispose_it() -> None:
+        loop.dispose()
+        is_disposed.set()
+        go_on.wait(PATIENCE)
+        log.append("first")
+
+    queue.post(dispose_it)
+    assert is_disposed.wait(PATIENCE)
+    queue.post(lambda: log.append("second"))
+    queue.post(is_done.set)
+    assert not is_done.wait(0.1)
+    go_on.set()
+    assert is_done.wait(PATIENCE)
+    assert log == ["first", "second"]

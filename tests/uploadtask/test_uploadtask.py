@@ -231,12 +231,18 @@ def test_rule_1_abort_of_a_wrong_call_does_nothing(photo):
 
 
 def test_unknown_keys(photo):
-    """An unknown key is a warning at the call that names the nearest known key."""
+    """An unknown key is a warning at the call that names a similar known key."""
     with pytest.warns(UserWarning, match="'filepath'; did you mean 'filePath'") as warned:
         task = uploadFile({"url": "http://127.0.0.1:9/", "filepath": str(photo), "name": "photo"})
     assert warned[0].filename == __file__
     with pytest.raises(TypeError, match=r"^filePath"):
         task.result(PATIENCE)
+
+
+def test_an_unknown_key_without_a_similar_one(photo):
+    """For an unknown key that resembles no known key, the warning makes no guess."""
+    with pytest.warns(UserWarning, match="unknown key 'method'$"):
+        uploadFile(url="", filePath=str(photo), name="photo", method="PUT")
 
 
 def test_keywords_in_place_of_the_dict(photo):

@@ -22,6 +22,7 @@ from reactivex.testing import TestScheduler
 from support.scripted_server import PATIENCE, Connection, Server, header
 
 from rxupload import receiver
+from rxupload._threads import retire_idle
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
@@ -58,11 +59,13 @@ def test_examples(in_folder_with_photo, capfd):
             assert names.get("error") is None
             if "watching" in names:
                 stop_watcher(names)
+            retire_idle()
             for thread in set(threading.enumerate()) - others:
-                if type(thread) is threading.Thread and not thread.name.startswith("asyncio"):
-                    thread.join(
-                        10
-                    )  # of an upload that the example left running, and not of tqdm or the receiver
+                # Threads of an upload that the example left running; not those of tqdm, the receiver or the watcher.
+                if type(thread) is threading.Thread and not thread.name.startswith(
+                    ("asyncio", "rxupload watcher")
+                ):
+                    thread.join(10)
         assert names["response"].status_code == 200
     names["client"].close()
     assert "answered 200" in capfd.readouterr().out

@@ -583,6 +583,15 @@ class TestProgress:
         assert len({count for count, _ in seen}) > 20
         assert control.recorded("settled")[-1] == SIZE
 
+    def test_an_ended_connection_acknowledges_nothing(self, clock, control):
+        """The empty send queue of an ended connection does not mean that its bytes were acknowledged."""
+        connection = FakeConnection(clock, acknowledges=False, room=len(HEAD) + SIZE // 2)
+        clock.at(0.5, lambda: control.stop(StopError()))
+        with pytest.raises(StopError):
+            run(begin(connection, control), DATA)
+        assert set(control.recorded("arrived")) == {0}
+        assert not control.recorded("settled")
+
     def test_it_settles_once_all_is_acknowledged(self, clock, control):
         """Progress settles when the last byte is acknowledged, before the response comes."""
         connection = FakeConnection(
