@@ -1,4 +1,4 @@
-"""Fixtures that several folders share."""
+"""Fixtures for several folders."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from support.abort_phases import transport_client
 
 @pytest.fixture
 def client():
-    """An httpx client whose transport is ours."""
+    """An httpx client with our transport."""
     with transport_client() as made:
         yield made

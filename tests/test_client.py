@@ -1,4 +1,4 @@
-"""`rxupload.Client`: httpx's keywords, the proxies of the environment, and its life; and the default client."""
+"""`rxupload.Client`: httpx's keywords, the environment's proxies, and its lifetime; and the default client."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def environ(monkeypatch) -> Iterator[Any]:
 
 @pytest.fixture(params=[Client, DefaultClient])
 def made_in_environment(request) -> Any:
-    """Makes either client in the environment as it is then."""
+    """Makes either client in the current environment."""
     made: list[Any] = []
 
     def make() -> Any:
@@ -56,7 +56,7 @@ def made_in_environment(request) -> Any:
 
 
 def requested(server_url: str, client: Any, **options: Any) -> int:
-    """The status that an upload gets."""
+    """The status of an upload."""
     observed, _ = observe(upload(server_url, b"data", client=client, **options))
     return observed.wait().response.status_code
 
@@ -64,8 +64,8 @@ def requested(server_url: str, client: Any, **options: Any) -> int:
 # Keywords
 
 
-def test_signature_is_that_of_httpx():
-    """Each keyword of httpx.Client is there, with its default but for the time limits; and no other one."""
+def test_its_keywords_are_those_of_httpx():
+    """Its keywords are those of httpx.Client, with the same defaults except for the time limits."""
     ours = inspect.signature(Client).parameters
     theirs = inspect.signature(httpx.Client).parameters
     assert list(ours) == list(theirs)
@@ -75,8 +75,8 @@ def test_signature_is_that_of_httpx():
             assert ours[name].default == parameter.default, name
 
 
-def test_time_limits_are_those_of_the_default_client():
-    """They are made for uploads, unless `timeout` says otherwise."""
+def test_its_time_limits_are_those_of_the_default_client():
+    """The default time limits suit uploads, and `timeout` overrides them."""
     default = DefaultClient()
     with Client() as client, Client(timeout=5) as other, Client(timeout=None) as endless:
         assert (
@@ -89,7 +89,7 @@ def test_time_limits_are_those_of_the_default_client():
 
 
 def test_transport_is_a_type_error():
-    """The message says what to do instead."""
+    """`transport=` is a TypeError that says what to do instead."""
     with pytest.raises(TypeError, match=r"^transport: .* httpx.Client\(transport=...\)"):
         Client(transport=UploadTransport())  # type: ignore[arg-type]
 
@@ -104,14 +104,14 @@ def test_transport_is_a_type_error():
         ({"auth": 5}, TypeError),
     ],
 )
-def test_wrong_values_raise_at_once(options, error):
-    """As with httpx, nothing waits for the first request."""
+def test_an_invalid_value_raises_at_once(options, error):
+    """As in httpx, an invalid value raises before the first request."""
     with pytest.raises(error):
         Client(**options)
 
 
-def test_defaults_go_with_each_upload():
-    """auth, params, headers, cookies, base_url, hooks and the encoding of text are httpx's own."""
+def test_client_settings_apply_to_each_upload():
+    """auth, params, headers, cookies, base_url, hooks and the text encoding work as in httpx."""
     seen: list[str] = []
     heads: list[bytes] = []
 
@@ -148,8 +148,8 @@ def test_defaults_go_with_each_upload():
     assert set(header(heads[1], b"cookie").split(b"; ")) == {b"old=1", b"new=2"}
 
 
-def test_auth_that_answers_a_challenge():
-    """Digest sends the body twice, as two attempts."""
+def test_digest_auth_sends_the_body_twice():
+    """A digest challenge sends the body twice, as two attempts."""
 
     def script(connection: Connection) -> None:
         while head := connection.read_head():
@@ -165,8 +165,8 @@ def test_auth_that_answers_a_challenge():
     assert [item.attempt for item in observed.progress if item.sent == item.total] == [1, 2]
 
 
-def test_limits():
-    """One connection at most is one connection, however many uploads there are."""
+def test_limits_bound_the_connections():
+    """With max_connections=1 there is one connection for all uploads."""
     with (
         Server(lambda connection: [connection.serve() for _ in range(4)]) as server,
         Client(limits=httpx.Limits(max_connections=1)) as client,
@@ -179,8 +179,8 @@ def test_limits():
 # TLS
 
 
-def test_verify():
-    """A context, False, and by default a certificate that nobody vouches for is refused."""
+def test_verify_may_be_a_context_or_false():
+    """A context and False are accepted; by default an untrusted certificate is refused."""
     with Server(Connection.serve, tls=True) as server:
         for verify in (client_context(), False):
             with Client(verify=verify) as client:
@@ -191,8 +191,8 @@ def test_verify():
 
 
 @CERT_IS_DEPRECATED
-def test_cert(tmp_path):
-    """A client certificate is shown to a server that asks for one."""
+def test_cert_is_sent(tmp_path):
+    """A client certificate is sent to a server that asks for one."""
     pem = tmp_path / "client.pem"
     authority().issue_cert("client.test").private_key_and_cert_chain_pem.write_to_path(str(pem))
     names: list[Any] = []
@@ -212,7 +212,7 @@ def test_cert(tmp_path):
 
 
 def test_http2_needs_its_extra(monkeypatch):
-    """Without h2 it says which extra to install."""
+    """Without h2, the error names the extra to install."""
     monkeypatch.setitem(__import__("sys").modules, "h2", None)
     with pytest.raises(ImportError, match=r"rxupload\[http2\]"):
         Client(http2=True)
@@ -223,8 +223,8 @@ def test_http2_needs_its_extra(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["http", "socks5"])
 @pytest.mark.parametrize("tls", [False, True])
-def test_proxy(kind, tls):
-    """`proxy=` is used for http and https, and goes before the environment."""
+def test_proxy_is_used_for_http_and_https(kind, tls):
+    """`proxy=` is used for http and https, and overrides the environment."""
     with (
         Server(http_proxy if kind == "http" else socks_proxy) as proxy,
         Server(Connection.serve, tls=tls) as server,
@@ -238,8 +238,8 @@ def test_proxy(kind, tls):
     "proxy", [NOBODY, NOBODY.replace("http:", "https:"), NOBODY.replace("http:", "socks5:")]
 )
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_proxy_that_is_not_there_is_named(proxy, scheme):
-    """The error says that it was the proxy: its address may have come from the environment."""
+def test_a_proxy_that_refuses_is_named(proxy, scheme):
+    """The error names the proxy, because its address may come from the environment."""
     with Client(proxy=proxy) as client, pytest.raises(httpx.ConnectError) as raised:
         upload(f"{scheme}://host.invalid/", b"hello", client=client).run()
     assert str(raised.value) == "The proxy: 127.0.0.1:9: Connection refused"
@@ -247,8 +247,8 @@ def test_a_proxy_that_is_not_there_is_named(proxy, scheme):
     assert isinstance(raised.value.__cause__, ConnectionRefusedError)
 
 
-def test_no_tls_with_the_proxy():
-    """A proxy with which there can be no TLS is named too."""
+def test_a_proxy_without_valid_tls_is_named():
+    """The error of a TLS handshake names the proxy too."""
     with (
         Server(Connection.serve, tls=True) as proxy,
         Client(proxy=proxy.url) as client,
@@ -257,8 +257,8 @@ def test_no_tls_with_the_proxy():
         upload("http://host.invalid/", b"hello", client=client).run()
 
 
-def test_proxy_goes_before_the_environment(environ):
-    """Neither a variable nor NO_PROXY says anything then, as in httpx."""
+def test_proxy_overrides_no_proxy(environ):
+    """With `proxy=`, neither the variables nor NO_PROXY apply, as in httpx."""
     environ.setenv("HTTP_PROXY", NOBODY)
     environ.setenv("NO_PROXY", "*")
     with Server(http_proxy) as proxy, Server(Connection.serve) as server, Client(proxy=proxy.url) as client:
@@ -267,8 +267,8 @@ def test_proxy_goes_before_the_environment(environ):
 
 
 @pytest.mark.parametrize("from_environment", [True, False])
-def test_mounts(environ, from_environment):
-    """A mount goes before the proxy; None is a way without one; what no mount is for goes as without mounts."""
+def test_a_mount_overrides_the_proxy(environ, from_environment):
+    """A mount overrides the proxy, a mount of None means no proxy, and other URLs are unaffected."""
     asked: list[str] = []
 
     def handle(request: httpx.Request) -> httpx.Response:
@@ -288,16 +288,16 @@ def test_mounts(environ, from_environment):
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
 @pytest.mark.parametrize("form", ["{url}", "{host}"])
-def test_environment(environ, made_in_environment, variable, form):
-    """The variables are heeded, with a scheme and without."""
+def test_proxy_variables_are_used(environ, made_in_environment, variable, form):
+    """The proxy variables are used, with and without a scheme."""
     with Server(http_proxy) as proxy, Server(Connection.serve) as server:
         environ.setenv(variable, form.format(url=proxy.url, host=f"127.0.0.1:{proxy.port}"))
         assert requested(server.url, made_in_environment()) == 200
         assert proxy.connections == 1
 
 
-def test_environment_over_tls(environ):
-    """HTTPS_PROXY tunnels https, and is not for http."""
+def test_https_proxy_is_for_https_only(environ):
+    """HTTPS_PROXY tunnels https, and does not apply to http."""
     with (
         Server(http_proxy) as proxy,
         Server(Connection.serve, tls=True) as secure,
@@ -313,7 +313,7 @@ def test_environment_over_tls(environ):
 
 @pytest.mark.parametrize("client_kind", [Client, DefaultClient])
 def test_environment_is_read_when_the_client_is_made(environ, client_kind):
-    """What changes later changes nothing."""
+    """A later change of the environment has no effect."""
     with Server(Connection.serve) as server:
         before = client_kind()
         environ.setenv("HTTP_PROXY", NOBODY)
@@ -326,8 +326,8 @@ def test_environment_is_read_when_the_client_is_made(environ, client_kind):
         after.close()
 
 
-def test_environment_is_not_trusted(environ):
-    """With trust_env=False no variable is heeded."""
+def test_without_trust_env_no_variable_is_used(environ):
+    """With trust_env=False no variable is used."""
     environ.setenv("ALL_PROXY", NOBODY)
     with Server(Connection.serve) as server, Client(trust_env=False) as client:
         assert requested(server.url, client) == 200
@@ -348,8 +348,8 @@ def test_environment_is_not_trusted(environ):
         "http://127.0.0.1",
     ],
 )
-def test_no_proxy(environ, made_in_environment, no_proxy):
-    """Brackets, networks, spaces, ports and what means nothing: an exception holds, and none breaks an upload."""
+def test_no_proxy_is_an_exception(environ, made_in_environment, no_proxy):
+    """An exception applies beside brackets, networks, spaces, ports and nonsense, and never breaks an upload."""
     environ.setenv("ALL_PROXY", NOBODY)
     with Server(Connection.serve) as server:
         environ.setenv("NO_PROXY", no_proxy.format(port=server.port))
@@ -359,8 +359,8 @@ def test_no_proxy(environ, made_in_environment, no_proxy):
 @pytest.mark.parametrize(
     "no_proxy", ["[::1]", "fd00::/8", "127.0.0.1:1", "[::1]:80, 10.0.0.0/8, a b c", "[", ""]
 )
-def test_no_proxy_for_others(environ, made_in_environment, no_proxy):
-    """An exception for others leaves the proxy, and breaks nothing either."""
+def test_no_proxy_for_other_hosts_keeps_the_proxy(environ, made_in_environment, no_proxy):
+    """An exception for other hosts keeps the proxy, and never breaks an upload."""
     environ.setenv("NO_PROXY", no_proxy)
     with Server(http_proxy) as proxy, Server(Connection.serve) as server:
         environ.setenv("HTTP_PROXY", proxy.url)
@@ -369,7 +369,7 @@ def test_no_proxy_for_others(environ, made_in_environment, no_proxy):
 
 
 def test_no_proxy_for_an_ipv6_server(environ, made_in_environment):
-    """`[::1]` is that address."""
+    """`[::1]` in NO_PROXY matches that address."""
     environ.setenv("ALL_PROXY", NOBODY)
     environ.setenv("NO_PROXY", "[::1]")
     url = "http://[::1]:1/"
@@ -389,8 +389,8 @@ def test_no_proxy_for_an_ipv6_server(environ, made_in_environment):
         "secret\x7f",
     ],
 )
-def test_broken_variable(environ, made_in_environment, value):
-    """It is a clear error, which names the variable and shows nothing of what it holds."""
+def test_an_invalid_variable_is_an_error(environ, made_in_environment, value):
+    """The error names the variable, and does not show its content."""
     environ.setenv("HTTP_PROXY", value)
     client = made_in_environment()
     with pytest.raises(ValueError, match="HTTP_PROXY is no proxy's URL") as caught:
@@ -399,8 +399,8 @@ def test_broken_variable(environ, made_in_environment, value):
     assert "secret" not in shown
 
 
-def test_broken_variable_in_the_way_of_nobody(environ, made_in_environment):
-    """One for https does not break an upload over http, nor does one that NO_PROXY excepts."""
+def test_an_invalid_variable_that_does_not_apply_is_ignored(environ, made_in_environment):
+    """An invalid variable for https does not break an upload over http, nor one that NO_PROXY excepts."""
     environ.setenv("HTTPS_PROXY", "ftp://broken/")
     environ.setenv("HTTP_PROXY", "ftp://broken/")
     environ.setenv("NO_PROXY", "127.0.0.1")
@@ -408,11 +408,11 @@ def test_broken_variable_in_the_way_of_nobody(environ, made_in_environment):
         assert requested(server.url, made_in_environment()) == 200
 
 
-# Its life
+# Its lifetime
 
 
-def test_is_a_context_manager_and_closes_its_connections():
-    """Those that are idle end when it closes, also those to a proxy; then it cannot be used."""
+def test_closing_it_closes_its_connections():
+    """Closing closes idle connections, even those to a proxy; after that the client cannot be used."""
     ended = [threading.Event(), threading.Event()]
 
     def script(connection: Connection) -> None:
@@ -442,7 +442,7 @@ def test_is_a_context_manager_and_closes_its_connections():
 
 
 def test_an_upload_does_not_close_it():
-    """It is the caller's, over any number of uploads, which share its connection."""
+    """The client belongs to the caller, and its uploads share a connection."""
     with Server(lambda connection: [connection.serve() for _ in range(3)]) as server, Client() as client:
         for _ in range(3):
             assert requested(server.url, client) == 200
@@ -450,7 +450,7 @@ def test_an_upload_does_not_close_it():
 
 
 def test_threads_share_it():
-    """Uploads from many threads at a time get each its own answer."""
+    """Simultaneous uploads from many threads each get their own answer."""
 
     def script(connection: Connection) -> None:
         while head := connection.read_head():
@@ -470,7 +470,7 @@ def test_threads_share_it():
             assert int(length) == observed.progress[-1].sent
 
 
-def test_is_one_of_the_wire():
+def test_an_early_answer_is_the_response():
     """An answer that comes before the body is sent is the response, as with `UploadTransport`."""
 
     def script(connection: Connection) -> None:
@@ -482,22 +482,22 @@ def test_is_one_of_the_wire():
         assert (response.status_code, response.text) == (413, "too large")
 
 
-def test_sends_other_requests_too():
-    """It is an httpx.Client, for whatever else there is to ask of the server."""
+def test_it_sends_other_requests_too():
+    """It is an httpx.Client, and sends any other request."""
     with Server(lambda connection: connection.serve(200, b"got")) as server, Client() as client:
         assert isinstance(client, httpx.Client)
         assert client.post(server.url, content=b"data").text == "got"
 
 
-def test_default_client_tells_how_long_it_took():
-    """`response.elapsed` is there, as with httpx."""
+def test_the_default_client_measures_elapsed():
+    """`response.elapsed` is set, as in httpx."""
     with Server(Connection.serve) as server:
         response = upload(server.url, b"data").run()
     assert 0 < response.elapsed.total_seconds() < PATIENCE
 
 
-def test_default_client_shows_no_secret_in_its_log(caplog):
-    """The line at INFO has neither a password nor a query."""
+def test_the_default_client_logs_no_secret(caplog):
+    """The line at INFO contains neither a password nor a query."""
     with Server(Connection.serve) as server, caplog.at_level("INFO", "rxupload"):
         url = server.url.replace("//", "//user:secret@")
         upload(f"{url}photos?token=secret", b"data").run()
@@ -506,7 +506,7 @@ def test_default_client_shows_no_secret_in_its_log(caplog):
 
 
 def test_idle_connections_are_closed_at_exit(environ):
-    """What the default client keeps, directly and by a proxy, is closed when the process ends."""
+    """The default client's idle connections, direct or through a proxy, are closed when the process ends."""
     ended: SimpleQueue[str] = SimpleQueue()
 
     def serve(connection: Connection) -> None:
@@ -523,8 +523,8 @@ def test_idle_connections_are_closed_at_exit(environ):
         assert [ended.get(timeout=PATIENCE) for _ in range(2)] == ["end"] * 2
 
 
-def test_is_public():
-    """It has its place among the public names, and a docstring that says what differs from httpx's."""
+def test_it_is_public():
+    """Client is a public name, with a docstring that gives the differences from httpx's."""
     assert rxupload.Client is Client
     assert "600 s" in inspect.getdoc(Client)
     assert Path(inspect.getfile(Client)).name == "_client.py"

@@ -1,4 +1,4 @@
-"""The body for a client whose transport is not ours: in how many pieces, when, and what ends the wait for one."""
+"""The body for another transport: its pieces, when they come, and what ends the wait for one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MIB = KIB * KIB
 
 
 class Clock:
-    """A clock whose every wait is over at once, at the time that it had to end."""
+    """A clock that does not sleep: each wait ends at its deadline."""
 
     def __init__(self):
         self.time = 1000.0
@@ -45,8 +45,8 @@ class Clock:
         return ()
 
 
-class Hand(Flow):
-    """Gives these items, one a read; a function is called in its place."""
+class FakeFlow(Flow):
+    """Gives one of these items for each read; a function is called for its item."""
 
     def __init__(self, *items, watched=None):
         self._items = list(items)
@@ -61,7 +61,7 @@ class Hand(Flow):
 
 
 class Body:
-    """A body of these pieces."""
+    """A body of the given pieces."""
 
     def __init__(self, *pieces, length=None):
         self.length = length
@@ -109,20 +109,20 @@ class TestPieces:
             st.integers(0, 3000) | st.sampled_from([128 * KIB - 1, 128 * KIB, MIB, 3 * MIB + 1]), max_size=8
         )
     )
-    def test_are_as_few_as_their_limits_allow(self, sizes):
-        """Small pieces are joined up to 128 KiB, none has more than 1 MiB, and nothing is lost or moved."""
+    def test_they_are_as_few_as_their_limits_allow(self, sizes):
+        """Small pieces are joined up to 128 KiB, none exceeds 1 MiB, and all bytes arrive in order."""
         items = [bytes([number + 1]) * size for number, size in enumerate(sizes)]
         clock = Clock()
         transfer = Transfer(None, clock=clock)
         transfer.meter = Meter(0.0, lambda _: None, clock.now)
-        *pieces, last = Content(Body(*items, Hand(*[item for item in items if item]), b"end"), transfer)
+        *pieces, last = Content(Body(*items, FakeFlow(*[item for item in items if item]), b"end"), transfer)
         assert all(type(piece) is bytes for piece in [*pieces, last])
         assert all(128 * KIB <= len(piece) <= MIB for piece in pieces)
         assert 0 < len(last) <= MIB
         assert b"".join([*pieces, last]) == b"".join(items) * 2 + b"end"
 
-    def test_of_a_large_file(self, tmp_path, transfer):
-        """A large file goes out in pieces of 128 KiB to 1 MiB, all of it, and with little memory."""
+    def test_a_large_file_in_pieces(self, tmp_path, transfer):
+        """A large file is sent completely, in pieces of 128 KiB to 1 MiB, with little memory."""
         path = tmp_path / "large"
         path.write_bytes(bytes(range(256)) * (20 * MIB // 256) + b"x")
         body = body_of(path)
@@ -136,8 +136,8 @@ class TestPieces:
         assert count == body.length
         assert peak < 4 * MIB
 
-    def test_lone_piece_is_not_copied(self, transfer):
-        """Bytes that make a piece by themselves pass through as the object that they are."""
+    def test_a_lone_piece_is_not_copied(self, transfer):
+        """Bytes that are a piece by themselves are passed on as the same object."""
         items = [bytes(128 * KIB), bytes(896 * KIB)]
         first, second = Content(Body(*items), transfer)
         assert first is items[0]
@@ -149,8 +149,8 @@ class TestPieces:
         body = body_of(tmp_path / "file", b"bytes", [b"items"], fields=[("name", b"value")])
         assert len(list(Content(body, transfer))) == 1
 
-    def test_slow_source_is_not_held_back(self, clock, transfer):
-        """What a source gives after a wait goes out at once, together with what was pending."""
+    def test_a_slow_source_is_not_held_back(self, clock, transfer):
+        """An item that a source gives after a wait is sent at once, with the pending bytes."""
 
         def after(seconds, item):
             def give():
@@ -159,23 +159,23 @@ class TestPieces:
 
             return give
 
-        slow = Hand(b"one", after(0.04, b"two"), after(0.02, b"three"), after(6, b"four"), b"five")
+        slow = FakeFlow(b"one", after(0.04, b"two"), after(0.02, b"three"), after(6, b"four"), b"five")
         assert list(Content(Body(b"head", slow, b"end"), transfer)) == [
             b"headonetwothree",
             b"four",
             b"fiveend",
         ]
 
-    def test_time_that_the_network_takes_does_not_count(self, clock, transfer):
-        """While a piece is being sent nothing is pending, so a slow network makes no small pieces."""
+    def test_the_time_of_a_send_does_not_count(self, clock, transfer):
+        """Nothing is pending during a send, so a slow network causes no small pieces."""
         pieces = []
-        for piece in Content(Body(Hand(*[bytes(100 * KIB)] * 4)), transfer):
+        for piece in Content(Body(FakeFlow(*[bytes(100 * KIB)] * 4)), transfer):
             clock.time += 6
             pieces.append(len(piece))
         assert pieces == [200 * KIB, 200 * KIB]
 
-    def test_counts_when_the_next_is_asked_for(self, transfer, progress):
-        """A piece counts as sent once the client comes for the next, the last one at the end of the pass."""
+    def test_a_piece_counts_when_the_next_is_asked_for(self, transfer, progress):
+        """A piece counts as sent when the client asks for the next, and the last one at the end of the pass."""
         pieces = iter(Content(Body(bytes(MIB - 128 * KIB), bytes(200 * KIB), length=1096 * KIB), transfer))
         seen = []
         for _ in range(3):
@@ -185,7 +185,7 @@ class TestPieces:
         assert progress[-1].total == 1096 * KIB
 
     def test_each_pass_is_a_new_attempt(self, transfer, progress):
-        """A second pass begins at zero, and ends the one before."""
+        """A second pass starts at zero, and ends the first."""
         body = Body(b"content")
         content = Content(body, transfer)
         first = iter(content)
@@ -196,37 +196,37 @@ class TestPieces:
 
 
 class TestWaiting:
-    def test_what_came_goes_out_before_the_wait(self, clock, transfer):
-        """Where a source has nothing for now, what is pending goes out, and then it is waited for."""
+    def test_pending_bytes_are_sent_before_the_wait(self, clock, transfer):
+        """If a source has nothing yet, the pending bytes are sent before the wait for it."""
         clock.on_wait = transfer.wake.set
-        pieces = iter(Content(Body(b"head", Hand(b"one", None, None, b"two")), transfer))
+        pieces = iter(Content(Body(b"head", FakeFlow(b"one", None, None, b"two")), transfer))
         assert next(pieces) == b"headone"
         assert not clock.waits
         assert next(pieces) == b"two"
         assert len(clock.waits) == 1
 
-    def test_waits_for_what_the_source_names(self, clock, transfer):
-        """A pipe is watched; any other source wakes by itself."""
+    def test_it_waits_for_what_the_source_names(self, clock, transfer):
+        """A pipe is watched; any other source sets the wake."""
         pipe = object()
         clock.on_wait = transfer.wake.set
-        flows = Hand(None, b"one", watched=(pipe, READ)), Hand(None, None, b"two")
+        flows = FakeFlow(None, b"one", watched=(pipe, READ)), FakeFlow(None, None, b"two")
         assert b"".join(Content(Body(*flows), transfer)) == b"onetwo"
         assert [watched for _, watched in clock.waits] == [[(pipe, READ)], []]
 
-    def test_time_limit(self, clock, transfer):
+    def test_the_time_limit_ends_the_wait(self, clock, transfer):
         """The time limit of the upload ends the wait for a source."""
         began = clock.time
         with pytest.raises(UploadTimeout):
-            list(Content(Body(Hand(*[None] * 5)), transfer))
+            list(Content(Body(FakeFlow(*[None] * 5)), transfer))
         assert clock.time == began + 60
 
-    def test_stop(self, clock, transfer):
-        """So does a dispose."""
+    def test_a_stop_ends_the_wait(self, clock, transfer):
+        """A dispose ends the wait too."""
         clock.on_wait = lambda: transfer.stop(Disposed())
         with pytest.raises(Disposed):
-            list(Content(Body(Hand(*[None] * 5)), transfer))
+            list(Content(Body(FakeFlow(*[None] * 5)), transfer))
 
-    def test_stop_between_two_pieces(self, transfer):
+    def test_a_stop_between_two_pieces_is_raised(self, transfer):
         """A client that asks for the next piece after a dispose gets the reason."""
         pieces = iter(Content(Body(bytes(MIB), bytes(MIB)), transfer))
         next(pieces)
@@ -234,8 +234,8 @@ class TestWaiting:
         with pytest.raises(Disposed):
             next(pieces)
 
-    def test_end_of_the_upload(self, transfer):
-        """At its end the pass is closed, and a response that outlives the upload cannot begin another."""
+    def test_the_end_of_the_upload_closes_the_pass(self, transfer):
+        """The pass is closed at the upload's end, and a response that outlives it cannot start another."""
         body = Body(b"one", b"two")
         content = Content(body, transfer)
         next(iter(content))
@@ -252,8 +252,8 @@ class TestThrottled:
         transfer.allowance = Allowance([made], transfer.wake)
         return made
 
-    def test_limit(self, clock, transfer, throttle):
-        """The pieces are cut to what the limit grants, and the whole takes as long as it says."""
+    def test_the_limit_is_kept(self, clock, transfer, throttle):
+        """The pieces are as long as the limit grants, and the whole body takes the right time."""
         throttle.limit(100_000)
         began = clock.time
         pieces = list(Content(Body(bytes(MIB), b"end"), transfer))
@@ -261,8 +261,8 @@ class TestThrottled:
         assert max(map(len, pieces)) <= 100_000 * 0.05
         assert (MIB + 3) / 100_000 - 0.1 < clock.time - began < (MIB + 3) / 100_000 + 0.1
 
-    def test_pause(self, clock, transfer, throttle):
-        """No piece is given in a pause; its end is heard at once, and nothing is lost."""
+    def test_a_pause_is_kept(self, clock, transfer, throttle):
+        """No piece is given during a pause; its end takes effect at once, and nothing is lost."""
         pieces = iter(Content(Body(bytes(MIB), b"end"), transfer))
         first = next(pieces)
         throttle.pause(is_paused=True)
@@ -271,25 +271,25 @@ class TestThrottled:
         assert len(clock.waits) == 1
         assert len(first + rest) == MIB + 3
 
-    def test_pieces_are_short_where_there_may_be_a_pause(self, transfer, throttle):
-        """Where a pause may come, no piece has more than 64 KiB."""
+    def test_pieces_are_short_if_a_pause_may_come(self, transfer, throttle):
+        """If a pause may come, a piece has at most 64 KiB."""
         assert max(map(len, Content(Body(bytes(MIB)), transfer))) == 64 * KIB
 
-    def test_time_limit_in_a_pause(self, clock, transfer, throttle):
-        """The time limit runs on in a pause, and ends it."""
+    def test_the_time_limit_ends_a_pause(self, clock, transfer, throttle):
+        """The time limit runs during a pause, and ends it."""
         throttle.pause(is_paused=True)
         with pytest.raises(UploadTimeout):
             list(Content(Body(b"content"), transfer))
 
-    def test_stop_in_a_pause(self, clock, transfer, throttle):
-        """A dispose ends the wait in a pause."""
+    def test_a_stop_ends_a_pause(self, clock, transfer, throttle):
+        """A dispose ends the wait during a pause."""
         throttle.pause(is_paused=True)
         clock.on_wait = lambda: transfer.stop(Disposed())
         with pytest.raises(Disposed):
             list(Content(Body(b"content"), transfer))
 
-    def test_stop_from_another_thread(self):
-        """With the system's clock as well: it is the wake-up that ends the wait."""
+    def test_a_stop_from_another_thread_ends_a_pause(self):
+        """With the system's clock, the wake ends the wait as well."""
         transfer = Transfer(None)
         throttle = Throttle()
         transfer.meter = Meter(0.0, lambda _: None)
@@ -311,8 +311,8 @@ class TestThrottled:
         transfer.settle()
 
 
-def test_client_without_a_time_limit_of_its_own(clock, transfer):
-    """Each wait of the client's own is cut to what is left of the upload's time, after the body again."""
+def test_the_clients_own_waits_end_with_the_time_limit(clock, transfer):
+    """Each wait of the client is limited to the upload's remaining time, and again after the body."""
     content = Content(Body(b"content"), transfer)
     content.timeouts = httpx.Timeout(100.0, connect=None).as_dict()
     clock.time += 50

@@ -1,6 +1,6 @@
-"""The rules of the house, checked on the source: who may import whom, what may block, how long a file may be.
+"""The rules for the source: which module may import which, what may block, how long a file may be.
 
-Each rule gives the set of its violations. `OPEN` lists those that are known. The list can only shrink: an entry that
+Each rule returns the set of its violations. `OPEN` lists the known ones. The list can only shrink: an entry that
 is no longer a violation fails a test too.
 """
 
@@ -21,21 +21,21 @@ PACKAGE = Path(rxupload.__file__).parent
 PUBLIC_ROOMS = {"uploadtask", "resumable", "fleet", "receiver", "testing", "operators"}
 FOR_OPERATORS = {"_events", "_errors", "_schedulers", "_arguments", "_notebook", "operators"}
 
-# Names of other libraries that begin with an underscore, where ours could have the same name: attributes of theirs, and
-# methods of theirs that a subclass overrides.
+# Names of other libraries that begin with an underscore and could also be ours: attributes, and methods that a
+# subclass overrides.
 FOREIGN_ATTRIBUTES = {"_loop", "_thread", "_is_disposed", "_content", "_pool", "_transport"}
 FOREIGN_METHODS = {"_subscribe_core", "_init_transport", "_init_proxy_transport"}
 
-# These end by a deadline of their own.
+# These end by their own deadlines.
 DEADLINES = {
-    "_task/queue.py: wait([task._future for task in tasks], 0.5)",  # the end of the process
-    "_threads.py: wait_for(self._changed, is_needed, time.monotonic() + seconds)",  # that of an idle thread
+    "_task/queue.py: wait([task._future for task in tasks], 0.5)",  # at the end of the process
+    "_threads.py: wait_for(self._changed, is_needed, time.monotonic() + seconds)",  # of an idle thread
 }
 
-# A lookup blocks, and so has a thread of its own; who ends a connection gives its number another, blank socket.
+# A lookup blocks on a thread of its own; ending a connection replaces its descriptor with a blank socket.
 OF_THE_SYSTEM = {"_wire/names.py: threading.Thread()", "_wire/connection.py: socket.socket()"}
 
-# What is known to be violated, and why that has to be.
+# Known violations, and why they are necessary.
 OPEN: dict[str, set[str]] = {}
 
 
@@ -45,8 +45,8 @@ class Module:
 
     Attributes:
         path: Relative to the package, with slashes.
-        name: As it is imported.
-        room: The file or folder of the package that it belongs to; "" for `rxupload/__init__.py`.
+        name: The name by which it is imported.
+        room: The file or folder of the package that contains it; "" for `rxupload/__init__.py`.
     """
 
     path: str
@@ -61,8 +61,8 @@ class Import:
     """One name that a module imports.
 
     Attributes:
-        module: The module that is named after `from` or `import`.
-        name: The name that is taken from it; "" for the module as a whole.
+        module: The module after `from` or `import`.
+        name: The name that is imported from it; "" for the module as a whole.
     """
 
     module: str
@@ -98,7 +98,7 @@ def modules() -> dict[str, Module]:
 
 @cache
 def imports(name: str) -> tuple[Import, ...]:
-    """All that a module imports: at the top, in functions, and for type checkers."""
+    """All imports of a module: at the top, in functions, and for type checkers."""
     module = modules()[name]
     found = []
     for node in ast.walk(module.tree):
@@ -131,7 +131,7 @@ def attributes(tree: ast.AST) -> Iterator[ast.Attribute]:
 
 
 def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
-    """Each call, with the last name of what is called."""
+    """Each call, with the last name of the called expression."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             match node.func:
@@ -188,7 +188,7 @@ def private_modules_import_no_public_room() -> set[str]:
 
 
 def no_circle() -> set[str]:
-    """5b. No module imports, over however many others, itself; and no room does."""
+    """5b. No module imports itself, even through others; and no room does."""
     by_module = {name: {each.target for each in imports(name) if each.is_ours} - {name} for name in modules()}
     by_room: dict[str, set[str]] = {}
     for module in modules().values():
@@ -225,7 +225,7 @@ def cli_takes_public_names() -> set[str]:
 
 
 def no_underscore_of_another_library() -> set[str]:
-    """7. An underscore name of another library stands in `_schedulers.py` or not at all."""
+    """7. An underscore name of another library is used only in `_schedulers.py`."""
     ours = {
         node.name for module in modules().values() for node in ast.walk(module.tree) if is_definition(node)
     }
@@ -326,11 +326,11 @@ def arguments_of(call: ast.Call) -> list[ast.expr]:
     return [*call.args, *(each.value for each in call.keywords if each.value is not None)]
 
 
-EVENTS = ("READ", "WRITE")  # what a wait is for, not how long it is
+EVENTS = ("READ", "WRITE")  # what a wait is for, not its length
 
 
 def is_period(argument: ast.expr) -> bool:
-    """Whether a number above 0, or a constant by name, stands in it."""
+    """Whether it contains a number above 0, or a named constant."""
     if isinstance(argument, ast.Lambda):
         return False
     return any(
@@ -345,7 +345,7 @@ def is_period(argument: ast.expr) -> bool:
 
 
 def the_protocol_needs_neither_thread_nor_clock() -> set[str]:
-    """10. `_wire` starts no thread and reads no clock but the one that it is given; only `dial` makes sockets."""
+    """10. `_wire` starts no thread and reads only the clock that it is given; only `dial` makes sockets."""
     found = set()
     for module in in_rooms("_wire"):
         for name, call in calls(module.tree):
@@ -378,17 +378,17 @@ RULES: tuple[Callable[[], set[str]], ...] = (
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_rule(rule):
-    """The package keeps the rule, but for what is open."""
+def test_the_package_keeps_the_rule(rule):
+    """The package keeps the rule, except for the entries of OPEN."""
     assert rule() - OPEN.get(rule.__name__, set()) == set(), rule.__doc__
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_what_is_open_is_still_violated(rule):
-    """An entry of OPEN that is fulfilled has to go."""
+def test_open_entries_are_still_violations(rule):
+    """An entry of OPEN that is no longer a violation must be removed."""
     assert OPEN.get(rule.__name__, set()) - rule() == set()
 
 
 def test_open_names_rules():
-    """OPEN has no entry for a rule that does not exist."""
+    """OPEN has only entries for existing rules."""
     assert set(OPEN) <= {rule.__name__ for rule in RULES}

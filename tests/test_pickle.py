@@ -1,4 +1,4 @@
-"""Errors and responses as pickles: what leaves a process pool is what happened in it."""
+"""Errors and responses as pickles, so that they survive a process pool."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from rxupload import (
 REQUEST = httpx.Request("POST", "http://upload.test/photos")
 
 
-def again(value: Any) -> Any:
-    """Pickled and unpickled, twice: what was unpickled must be as good."""
+def pickled_twice(value: Any) -> Any:
+    """Pickle and unpickle twice, because the copy must be picklable too."""
     return pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(value))))
 
 
 def status_error(response: Any, operator: str) -> Any:
-    """What an operator makes of a response."""
+    """The error that an operator makes of a response."""
     made = {
         "raise_for_status": operators.raise_for_status(),
         "retry_backoff": operators.retry_backoff(attempts=1),
@@ -59,10 +59,10 @@ def status_error(response: Any, operator: str) -> Any:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_our_own_errors(error):
-    """Each is itself again, with its text, its request and its notes."""
+def test_our_own_errors_survive(error):
+    """Each error keeps its type, text, request and notes."""
     error.add_note("a note")
-    found = again(error)
+    found = pickled_twice(error)
     assert type(found) is type(error)
     assert (str(found), found.args, found.__notes__) == (str(error), error.args, ["a note"])
     if isinstance(error, httpx.RequestError) and error._request is not None:
@@ -73,8 +73,8 @@ def test_our_own_errors(error):
 
 @pytest.mark.parametrize("operator", ["raise_for_status", "retry_backoff"])
 @pytest.mark.parametrize("library", [httpx, httpx2])
-@pytest.mark.parametrize("copied", [again, copy.copy, copy.deepcopy])
-def test_status_errors(library, operator, copied):
+@pytest.mark.parametrize("copied", [pickled_twice, copy.copy, copy.deepcopy])
+def test_status_errors_survive(library, operator, copied):
     """An `HTTPStatusError` of the response's own library keeps its response, its request, `args` and notes."""
     request = library.Request("POST", "http://upload.test/photos")
     response = library.Response(503, request=request, content=b"busy", headers={"Retry-After": "5"})
@@ -91,16 +91,16 @@ def test_status_errors(library, operator, copied):
     assert found.response.request.url == found.request.url
 
 
-def test_status_error_of_a_response_made_by_hand():
-    """One without a request survives too."""
-    found = again(status_error(httpx.Response(404), "raise_for_status"))
+def test_a_status_error_without_a_request_survives():
+    """A status error without a request survives too."""
+    found = pickled_twice(status_error(httpx.Response(404), "raise_for_status"))
     assert isinstance(found, httpx.HTTPStatusError)
     assert (str(found), found.response.status_code) == ("404 Not Found", 404)
 
 
-def test_retries_know_an_error_that_was_pickled():
-    """`retry_backoff` tells it from others as before, with its Retry-After."""
-    error = again(status_error(httpx.Response(503, request=REQUEST), "raise_for_status"))
+def test_retry_backoff_recognises_a_pickled_error():
+    """`retry_backoff` recognises a pickled error, with its Retry-After."""
+    error = pickled_twice(status_error(httpx.Response(503, request=REQUEST), "raise_for_status"))
     attempts: list[int] = []
     source = reactivex.throw(error).pipe(
         operators.retry_backoff(
@@ -154,28 +154,28 @@ def say_nothing(connection: Connection) -> None:
         (lambda connection: connection.serve(200, b"too much"), {"max_response_size": 5}, ResponseTooLarge),
     ],
 )
-def test_errors_of_the_wire(script, options, kind):
-    """What an upload ends with survives, with its request."""
+def test_errors_of_the_wire_survive(script, options, kind):
+    """The error of an upload survives with its request."""
     with Server(script) as server, pytest.raises(kind) as caught:
         upload(server.url, b"data", **options).run()
-    found = again(caught.value)
+    found = pickled_twice(caught.value)
     assert type(found) is kind
     assert str(found) == str(caught.value)
     assert str(found.request.url) == server.url
     assert found.request.extensions == {}
 
 
-def test_connect_error():
-    """So does one without a connection."""
+def test_a_connect_error_survives():
+    """An error without a connection survives too."""
     with pytest.raises(httpx.ConnectError) as caught:
         upload("http://127.0.0.1:1/", b"data").run()
-    found = again(caught.value)
+    found = pickled_twice(caught.value)
     assert (type(found), str(found)) == (httpx.ConnectError, str(caught.value))
 
 
 @pytest.mark.parametrize("library", [None, httpx, httpx2])
-def test_response_that_is_pickled_holds_no_upload(library):
-    """Neither the body that was sent nor anything of the library's own is in it."""
+def test_a_pickled_response_contains_no_upload(library):
+    """The pickle contains neither the body nor any object of the library."""
 
     def script(connection: Connection) -> None:
         while head := connection.read_head():
@@ -201,13 +201,13 @@ def test_response_that_is_pickled_holds_no_upload(library):
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[ProcessPoolExecutor]:
-    """A pool whose processes begin with nothing of ours."""
+    """A pool of fresh processes."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as made:
         yield made
 
 
-def test_process_pool(pool):
-    """Responses and errors come home from one as themselves, and the pool goes on."""
+def test_results_return_from_a_process_pool(pool):
+    """Responses and errors return from a pool with their types, and the pool continues."""
 
     def script(connection: Connection) -> None:
         while head := connection.read_head():

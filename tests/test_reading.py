@@ -1,4 +1,4 @@
-"""How a response is read: its limit in bytes, its codings, and that nothing outlasts an abort or the time limit."""
+"""How a response is read: its limit, its codings, and that an abort or the time limit ends it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LIMIT = 100_000
 
 
 def deflate(data: bytes, *, raw: bool = False) -> bytes:
-    """With zlib's frame, as RFC 9110 has it, or without, as some servers do."""
+    """Compress with zlib's frame, as in RFC 9110, or without, as some servers do."""
     encoder = zlib.compressobj(wbits=-zlib.MAX_WBITS if raw else zlib.MAX_WBITS)
     return encoder.compress(data) + encoder.flush()
 
@@ -48,7 +48,7 @@ FRAMINGS = ["length", "chunked", "one byte chunks", "until the end"]
 
 
 def answering(body: bytes, coding: str = "", framing: str = "length") -> Callable[[Connection], None]:
-    """A server that answers with this body."""
+    """A server script that answers with this body."""
 
     def script(connection: Connection) -> None:
         connection.read_body(connection.read_head())
@@ -76,17 +76,17 @@ CLIENTS: dict[str, Callable[[], Any]] = {
 
 @pytest.fixture(params=CLIENTS)
 def client(request) -> Any:
-    """Each kind of client that an upload may have."""
+    """Each kind of client for an upload."""
     made = CLIENTS[request.param]()
     yield made
     made.close()
 
 
 def ended_with(server: Server, client: Any, **options: Any) -> Any:
-    """The response, or the error."""
+    """The response or the error."""
     observed, _ = observe(upload(server.url, b"data", client=client, **options))
     observed.wait()
-    server.errors.clear()  # it may have been cut off
+    server.errors.clear()  # the server may have been cut off
     return observed.items[-1] if observed.is_completed else observed.error
 
 
@@ -95,8 +95,8 @@ def ended_with(server: Server, client: Any, **options: Any) -> Any:
 
 @pytest.mark.parametrize("framing", FRAMINGS)
 @pytest.mark.parametrize("coding", CODINGS)
-def test_exactly_the_limit_passes_and_one_more_does_not(client, coding, framing):
-    """Bytes are counted as decoded, whatever the coding and the framing; nothing is lost."""
+def test_the_limit_is_exact(client, coding, framing):
+    """Decoded bytes are counted, for any coding and framing, and nothing is lost."""
     size = 2000 if framing == "one byte chunks" else LIMIT
     name, encode = CODINGS[coding]
     content = bytes(range(256)) * (size // 256) + bytes(size % 256)
@@ -110,8 +110,8 @@ def test_exactly_the_limit_passes_and_one_more_does_not(client, coding, framing)
     assert str(error.request.url) == server.url
 
 
-def test_no_limit(client):
-    """None is no limit, and the limit that there is by default is 64 MiB."""
+def test_the_limit_may_be_none(client):
+    """None is no limit, and the default limit is 64 MiB."""
     with Server(answering(gzip.compress(bytes(64 * MIB)), "gzip")) as server:
         assert len(ended_with(server, client).content) == 64 * MIB
     with Server(answering(gzip.compress(bytes(64 * MIB + 1)), "gzip")) as server:
@@ -120,16 +120,16 @@ def test_no_limit(client):
 
 
 @pytest.mark.parametrize("body", [b"", b"x"])
-def test_limit_of_nothing(client, body):
-    """0 lets an empty response pass, and no other."""
+def test_a_limit_of_zero_allows_an_empty_response(client, body):
+    """0 allows only an empty response."""
     with Server(answering(body)) as server:
         ended = ended_with(server, client, max_response_size=0)
     assert isinstance(ended, ResponseTooLarge) if body else ended.content == b""
 
 
 @pytest.mark.parametrize("status", [200, 500, 307])
-def test_limit_holds_for_each_response(client, status):
-    """Whatever its status, and for one that redirects."""
+def test_the_limit_applies_to_each_response(client, status):
+    """The limit applies whatever the status, even to a redirect."""
 
     def script(connection: Connection) -> None:
         connection.read_body(connection.read_head())
@@ -140,8 +140,8 @@ def test_limit_holds_for_each_response(client, status):
     assert isinstance(ended, ResponseTooLarge)
 
 
-def test_endless_body_ends_at_the_limit(client):
-    """A plain body that does not end, and one that comes while the upload is still sent."""
+def test_an_endless_body_ends_at_the_limit(client):
+    """An endless body ends at the limit, even one that comes during the upload."""
 
     def script(connection: Connection) -> None:
         connection.read_body(connection.read_head())
@@ -153,8 +153,8 @@ def test_endless_body_ends_at_the_limit(client):
         assert isinstance(ended_with(server, client, max_response_size=MIB), ResponseTooLarge)
 
 
-def test_endless_answer_to_an_endless_upload():
-    """What comes while the body is sent is not kept beyond the limit either."""
+def test_an_endless_answer_to_an_endless_upload_ends_at_the_limit():
+    """A response that comes during the body is not kept beyond the limit either."""
 
     def script(connection: Connection) -> None:
         connection.read_head()
@@ -169,8 +169,8 @@ def test_endless_answer_to_an_endless_upload():
         server.errors.clear()
 
 
-def test_what_follows_the_encoded_body_counts(client):
-    """Bytes without end behind a gzip are bytes of the response: they are counted, and not kept."""
+def test_bytes_after_the_encoded_body_count(client):
+    """Endless bytes after a gzip are part of the response: they are counted, and not kept."""
 
     def script(connection: Connection) -> None:
         connection.read_body(connection.read_head())
@@ -184,8 +184,8 @@ def test_what_follows_the_encoded_body_counts(client):
         assert ended_with(server, client, max_response_size=6000).content == b"small"
 
 
-def test_is_never_tried_again():
-    """`retry_backoff` lets it be: the same response would come."""
+def test_an_exceeded_limit_is_not_retried():
+    """`retry_backoff` does not retry it, because the same response would come."""
     with Server(answering(bytes(LIMIT + 1))) as server:
         up = upload(server.url, b"data", max_response_size=LIMIT).pipe(
             retry_backoff(wait_initial=0, wait_jitter=0)
@@ -195,8 +195,8 @@ def test_is_never_tried_again():
         assert server.connections == 1
 
 
-def test_limit_holds_for_what_a_hook_has_read():
-    """A response that an event hook of the client's reads is measured all the same."""
+def test_the_limit_applies_to_a_response_that_a_hook_reads():
+    """A response that an event hook reads is measured too."""
     with (
         Server(answering(bytes(LIMIT + 1))) as server,
         httpx.Client(trust_env=False, event_hooks={"response": [lambda response: response.read()]}) as client,
@@ -205,8 +205,8 @@ def test_limit_holds_for_what_a_hook_has_read():
         assert len(ended_with(server, client).content) == LIMIT + 1
 
 
-def test_empty_pieces_of_a_client_of_ones_own():
-    """A transport may give pieces without a byte in them."""
+def test_empty_pieces_of_another_transport_are_accepted():
+    """A transport may give empty pieces."""
 
     class Pieces(httpx.SyncByteStream):
         def __iter__(self) -> Any:
@@ -224,8 +224,8 @@ def test_empty_pieces_of_a_client_of_ones_own():
     ("size", "error"),
     [("1", TypeError), (1.5, TypeError), (True, TypeError), (b"", TypeError), (-1, ValueError)],
 )
-def test_wrong_limits(size, error):
-    """They raise at the call, and the message names the argument."""
+def test_an_invalid_limit_is_refused(size, error):
+    """An invalid limit raises at the call, and the message names the argument."""
     with pytest.raises(error, match=r"^max_response_size: "):
         upload("http://upload.test/", b"data", max_response_size=size)
 
@@ -281,8 +281,8 @@ with Server(answering(data, {coding!r}, {framing!r})) as server:
         (3, "gzip", {}, "0", 4),
     ],
 )
-def test_bomb(times, coding, options, ended, most, framing, plain):
-    """100 MB of zeros in 100 KB costs neither memory beyond the limit (MiB) nor time; nested ones are refused."""
+def test_a_bomb_is_harmless(times, coding, options, ended, most, framing, plain):
+    """100 MB of zeros in 100 KB cost no memory beyond the limit (MiB) and no time; nested codings are refused."""
     script = BOMB.format(
         tests=str(Path(__file__).parent),
         times=times,
@@ -300,8 +300,8 @@ def test_bomb(times, coding, options, ended, most, framing, plain):
 
 
 @pytest.mark.parametrize("end", ["dispose", "timeout"])
-def test_abort_and_the_time_limit_hold_while_it_is_decoded(client, end):
-    """A body of zeros that decodes and decodes is left at once: nothing waits for its end."""
+def test_an_abort_and_the_time_limit_end_the_decoding(client, end):
+    """An endless encoded body of zeros ends at once."""
     going = threading.Event()
     piece = gzip.compress(bytes(256 * MIB))
 
@@ -330,13 +330,13 @@ def test_abort_and_the_time_limit_hold_while_it_is_decoded(client, end):
 # Codings
 
 
-def test_asks_for_what_it_can_decode_in_bounded_steps(client):
-    """Accept-Encoding is gzip and deflate, whatever else the client's library knows."""
+def test_it_asks_for_codings_that_it_can_decode_in_bounded_steps(client):
+    """Accept-Encoding is gzip and deflate, whatever else the client's library supports."""
     assert asked(client) == b"gzip, deflate"
 
 
 def asked(client: Any, **options: Any) -> bytes | None:
-    """The Accept-Encoding that a server sees."""
+    """The Accept-Encoding that a server receives."""
     heads: list[bytes] = []
 
     def script(connection: Connection) -> None:
@@ -350,8 +350,8 @@ def asked(client: Any, **options: Any) -> bytes | None:
 
 
 @pytest.mark.parametrize("value", ["identity", "br", "gzip;q=0.5"])
-def test_asks_as_the_caller_says(client, value):
-    """`headers=` of the call has the last word."""
+def test_headers_of_the_call_override_accept_encoding(client, value):
+    """Accept-Encoding in `headers=` of the call is sent unchanged."""
     assert asked(client, headers={"accept-encoding": value}) == value.encode()
 
 
@@ -359,15 +359,15 @@ def test_asks_as_the_caller_says(client, value):
     ("own", "sent"),
     [("identity", b"identity"), ("gzip", b"gzip"), ("br, gzip", b"gzip, deflate"), ("*", b"gzip, deflate")],
 )
-def test_asks_as_the_client_says_if_it_asks_for_no_more(own, sent):
-    """A client's own header holds, unless it asks for what could not be decoded in bounded steps."""
+def test_the_clients_own_accept_encoding_is_kept_if_it_can_be_decoded(own, sent):
+    """The client's own header is sent unless it asks for other codings."""
     with httpx.Client(trust_env=False, headers={"Accept-Encoding": own}) as client:
         assert asked(client) == sent
 
 
 @pytest.mark.parametrize("coding", ["gzip, gzip", "gzip,identity", "identity, gzip", "gzip, gzip, gzip"])
-def test_more_than_one_coding(client, coding):
-    """It is refused, for each could hide a bomb in the one before; also where they stand in two headers."""
+def test_more_than_one_coding_is_refused(client, coding):
+    """Nested codings are refused, even in two headers, because each could hide a bomb."""
     data = gzip.compress(b"small")
     with Server(answering(data, coding)) as server:
         assert type(ended_with(server, client)).__name__ == "DecodingError"
@@ -376,8 +376,8 @@ def test_more_than_one_coding(client, coding):
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd", "BR"])
-def test_coding_that_was_not_asked_for(client, coding):
-    """br and zstd are refused where the request did not ask for them."""
+def test_a_coding_that_was_not_asked_for_is_refused(client, coding):
+    """br and zstd are refused if the request did not ask for them."""
     with Server(answering(b"data", coding)) as server:
         ended = ended_with(server, client)
     assert type(ended).__name__ == "DecodingError"
@@ -395,20 +395,20 @@ def test_coding_that_was_not_asked_for(client, coding):
     ids=["none", "wrong checksum", "cut off", "cut off in its head"],
 )
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_broken_gzip(client, body, framing):
-    """It is `DecodingError`, also where it only breaks off: a part of a response is none."""
+def test_broken_gzip_is_a_decoding_error(client, body, framing):
+    """A broken or incomplete gzip is a `DecodingError`."""
     with Server(answering(body, "gzip", framing)) as server:
         assert type(ended_with(server, client)).__name__ == "DecodingError"
 
 
-def test_broken_deflate(client):
-    """What is neither with zlib's frame nor without is `DecodingError` as well."""
+def test_broken_deflate_is_a_decoding_error(client):
+    """Data that is not deflate, with or without zlib's frame, is a `DecodingError`."""
     with Server(answering(b"\xff\xff\xff\xff", "deflate")) as server:
         assert type(ended_with(server, client)).__name__ == "DecodingError"
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "x-none"])
-def test_encoded_body_of_no_bytes(client, coding):
-    """An empty body is no broken gzip: many servers name a coding where there is nothing."""
+def test_an_encoded_body_without_bytes_is_empty(client, coding):
+    """An empty body is no broken gzip: many servers name a coding for an empty response."""
     with Server(answering(b"", coding)) as server:
         assert ended_with(server, client).content == b""

@@ -1,4 +1,4 @@
-"""Redirects over real sockets: which request follows, what stays behind, and how a response tells of it."""
+"""Redirects over real sockets: which request follows, what is left out, and how the response describes them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ URL = "http://upload.test/photos"
 
 
 @dataclass
-class Seen:
+class SeenRequest:
     """A request as the server saw it."""
 
     head: bytes
@@ -45,17 +45,17 @@ class Seen:
 
 
 class Redirecting(Server):
-    """Answers each request, in the order of their coming, as the table of targets says; others with 200."""
+    """Answers each target as the table says, and others with 200; keeps the requests in order."""
 
     def __init__(self, table: dict[str, tuple[int, str]], *, tls: bool = False) -> None:
         self.table = table
-        self.seen: list[Seen] = []
+        self.seen: list[SeenRequest] = []
         super().__init__(self._serve, tls=tls)
 
     def _serve(self, connection: Connection) -> None:
         while head := connection.read_head():
             has_body = header(head, b"content-length") or header(head, b"transfer-encoding")
-            self.seen.append(Seen(head, connection.read_body(head) if has_body else b""))
+            self.seen.append(SeenRequest(head, connection.read_body(head) if has_body else b""))
             status, location = self.table.get(head.split(b" ")[1].decode(), (200, ""))
             headers = [f"Location: {location}"] if location else []
             connection.respond(status, b"answered", *headers)
@@ -76,7 +76,7 @@ OF_USERS = ["httpx", "httpx2", "rxupload"]
 
 @pytest.fixture(params=CLIENTS)
 def client(request) -> Iterator[Any]:
-    """Each kind of client that an upload may have."""
+    """Each kind of client for an upload."""
     with CLIENTS[request.param]() as made:
         yield made
 
@@ -88,7 +88,7 @@ def make_client(request) -> Callable[..., Any]:
 
 
 def hop_after(location: str, here: str = URL, status: int = 307, follow: Any = True, **of_hop: Any) -> Hop:
-    """The decision alone: where an upload goes next."""
+    """Only the decision where an upload goes next."""
     response = httpx.Response(status, headers=[(b"Location", location.encode())])
     response.request = httpx.Request(of_hop.get("method", "POST"), here)
     hop = Hop(**{"url": here, "method": "POST", "headers": [], **of_hop})
@@ -100,7 +100,7 @@ def hop_after(location: str, here: str = URL, status: int = 307, follow: Any = T
 
 @pytest.mark.parametrize("status", [301, 307, 308])
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-def test_sends_the_body_again(client, status, method):
+def test_301_307_and_308_send_the_body_again(client, status, method):
     """301, 307 and 308 keep the method and send the body again, with `attempt` one higher."""
     with Redirecting({"/": (status, "/there")}) as server:
         observed, _ = observe(
@@ -116,21 +116,21 @@ def test_sends_the_body_again(client, status, method):
 
 @pytest.mark.parametrize("status", [302, 303])
 @pytest.mark.parametrize(("method", "becomes"), [("POST", "GET"), ("PUT", "GET"), ("HEAD", "HEAD")])
-def test_becomes_get(client, status, method, becomes):
-    """302 and 303 become GET, but HEAD stays; nothing of the body goes with it."""
+def test_302_and_303_become_get(client, status, method, becomes):
+    """302 and 303 become GET without the body, but HEAD stays HEAD."""
     headers = {"Expect": "x", "X-Mine": "1"} if method == "POST" else {"X-Mine": "1"}
 
     def script(connection: Connection) -> None:
         for path in ("/", "/there"):
             head = connection.read_head()
             body = connection.read_body(head) if header(head, b"content-length") else b""
-            seen.append(Seen(head, body))
+            seen.append(SeenRequest(head, body))
             location = "\r\nLocation: /there" if path == "/" else ""
             connection.send(
                 f"HTTP/1.1 {status if location else 200} OK\r\nContent-Length: 0{location}\r\n\r\n".encode()
             )
 
-    seen: list[Seen] = []
+    seen: list[SeenRequest] = []
     with Server(script) as server:
         observed, _ = observe(
             upload(server.url, b"data", method=method, headers=headers, client=client, follow_redirects=True)
@@ -144,8 +144,8 @@ def test_becomes_get(client, status, method, becomes):
     assert {item.attempt for item in observed.progress} == {1}
 
 
-def test_becomes_get_without_the_clients_own_headers_of_a_body(make_client):
-    """What a client's defaults say of a body does not go with the GET either."""
+def test_a_get_omits_the_clients_own_body_headers(make_client):
+    """A client's default headers for a body are not sent with the GET either."""
     with (
         Redirecting({"/": (303, "/there")}) as server,
         make_client(headers={"Content-Type": "image/png", "Expect": "x"}) as client,
@@ -157,15 +157,15 @@ def test_becomes_get_without_the_clients_own_headers_of_a_body(make_client):
     assert server.seen[1].header("expect") is None
 
 
-def test_get_after_a_get(client):
-    """A 307 for the GET that came of a 303 is a GET."""
+def test_a_307_after_a_get_is_a_get(client):
+    """A 307 in answer to the GET of a 303 is a GET."""
     with Redirecting({"/": (303, "/a"), "/a": (307, "/b")}) as server:
         upload(server.url, b"data", client=client, follow_redirects=True).run()
     assert server.lines == ["POST /", "GET /a", "GET /b"]
     assert server.seen[2].header("content-type") is None
 
 
-def test_expect_continue_asks_in_each_pass(client):
+def test_expect_continue_applies_to_each_pass(client):
     """Each pass asks first; the GET of a 303 does not."""
 
     def script(connection: Connection) -> None:
@@ -186,16 +186,16 @@ def test_expect_continue_asks_in_each_pass(client):
 
 
 @pytest.mark.parametrize("follow", [False, None])
-def test_is_not_followed(client, follow):
-    """Without being told, none is followed."""
+def test_redirects_are_not_followed_by_default(client, follow):
+    """By default no redirect is followed."""
     with Redirecting({"/": (307, "/there")}) as server:
         observed, _ = observe(upload(server.url, b"data", client=client, follow_redirects=follow))
         assert observed.wait().items[-1].status_code == 307
     assert server.lines == ["POST /"]
 
 
-def test_follows_as_the_client_does(make_client):
-    """None means: as the client does, and True and False have the last word."""
+def test_the_clients_setting_is_the_default(make_client):
+    """None means the client's setting; True and False override it."""
     with Redirecting({"/": (307, "/there")}) as server, make_client(follow_redirects=True) as client:
         assert upload(server.url, b"data", client=client).run().status_code == 200
         assert upload(server.url, b"data", client=client, follow_redirects=False).run().status_code == 307
@@ -203,7 +203,7 @@ def test_follows_as_the_client_does(make_client):
 
 @pytest.mark.parametrize("status", [300, 305, 306, 399])
 def test_other_statuses_are_no_redirects(client, status):
-    """Only 301, 302, 303, 307 and 308 say where to go; so do they only with a Location."""
+    """Only 301, 302, 303, 307 and 308 are redirects, and only with a Location."""
     with Redirecting({"/": (status, "/there"), "/none": (307, "")}) as server:
         assert upload(server.url, b"data", client=client, follow_redirects=True).run().status_code == status
         assert (
@@ -213,8 +213,8 @@ def test_other_statuses_are_no_redirects(client, status):
 
 
 @pytest.mark.parametrize("count", [20, 21])
-def test_twenty_at_most(client, count):
-    """20 redirects are followed; a 21st is `TooManyRedirects`."""
+def test_at_most_twenty_redirects(client, count):
+    """20 redirects are followed; the 21st is `TooManyRedirects`."""
     table = {f"/{number}": (308, f"/{number + 1}") for number in range(count)}
     with Redirecting(table) as server:
         up = upload(f"{server.url}0", b"data", client=client, follow_redirects=True)
@@ -227,8 +227,8 @@ def test_twenty_at_most(client, count):
     assert len(server.seen) == 21
 
 
-def test_at_most_as_many_as_the_client_says(make_client):
-    """The client's `max_redirects` is the limit, and what an auth exchanges does not count."""
+def test_the_clients_max_redirects_applies(make_client):
+    """The client's `max_redirects` is the limit, and requests of an auth do not count."""
 
     class Twice(httpx.Auth):
         requires_response_body = True
@@ -249,8 +249,8 @@ def test_at_most_as_many_as_the_client_says(make_client):
                     upload(server.url, b"data", client=client, follow_redirects=True).run()
 
 
-def test_source_that_is_read_once():
-    """A second pass over an iterator is a clear error, and no request with an empty body."""
+def test_a_source_that_can_be_read_once_is_an_error():
+    """A second pass over an iterator is an error, and not an empty body."""
     with (
         Redirecting({"/": (307, "/there")}) as server,
         pytest.raises(RuntimeError, match="can be read only once; for a retry, a redirect"),
@@ -260,8 +260,8 @@ def test_source_that_is_read_once():
         assert upload(server.url, iter([b"data"]), follow_redirects=True).run().status_code == 200
 
 
-def test_redirect_while_the_body_is_sent():
-    """A redirect that comes before the body has gone is followed at once, over another connection."""
+def test_a_redirect_during_the_body_is_followed_at_once():
+    """A redirect during the body is followed at once, over another connection."""
 
     def script(connection: Connection) -> None:
         head = connection.read_head()
@@ -281,7 +281,7 @@ def test_redirect_while_the_body_is_sent():
     assert len(received[-1]) > 16 << 20
 
 
-# Where to
+# The address
 
 
 @pytest.mark.parametrize(
@@ -303,15 +303,15 @@ def test_redirect_while_the_body_is_sent():
         ("/there#mine", "http://upload.test/there#mine"),
     ],
 )
-def test_location(location, url):
-    """Relative, scheme-relative and absolute addresses, ports, IDN and the case of hosts, as httpx reads them."""
+def test_location_is_resolved_as_in_httpx(location, url):
+    """Relative, scheme-relative and absolute addresses, ports, IDN and upper case are read as in httpx."""
     hop = hop_after(location, f"{URL}?x=y")
     assert httpx.URL(hop.url) == httpx.URL(url)
     assert httpx.URL(hop.url).raw_host == httpx.URL(url).raw_host
 
 
-def test_fragment_goes_on():
-    """A fragment goes on where the Location has none (RFC 9110, section 10.2.2), and is never sent."""
+def test_a_fragment_is_kept():
+    """The fragment is kept if the Location has none (RFC 9110, section 10.2.2), and is never sent."""
     assert hop_after("/there", f"{URL}#part").url == "http://upload.test/there#part"
     assert hop_after("/there#other", f"{URL}#part").url == "http://upload.test/there#other"
     with Redirecting({"/": (307, "/there#other")}) as server:
@@ -323,8 +323,8 @@ def test_fragment_goes_on():
 @pytest.mark.parametrize(
     "location", ["ftp://other.test/", "file:///etc/passwd", "mailto:a@b.test", "javascript:0"]
 )
-def test_unsupported_protocol(location):
-    """What is neither http nor https is `UnsupportedProtocol`, whatever the method becomes."""
+def test_another_scheme_is_an_unsupported_protocol(location):
+    """A scheme other than http and https is `UnsupportedProtocol`, even for a GET."""
     for status in (303, 307):
         with pytest.raises(httpx.UnsupportedProtocol, match=location.partition(":")[0]):
             hop_after(location, status=status)
@@ -343,8 +343,8 @@ def test_unsupported_protocol(location):
         "/" + "secret" * 20000,
     ],
 )
-def test_address_that_cannot_be(location):
-    """It is `RemoteProtocolError`, which does not show the address, for a secret may be in it."""
+def test_an_invalid_address_is_a_protocol_error(location):
+    """An invalid address is a `RemoteProtocolError` that hides the address, since it may contain a secret."""
     with pytest.raises(httpx.RemoteProtocolError) as caught:
         hop_after(location)
     assert "secret" not in str(caught.value)
@@ -362,8 +362,8 @@ def test_address_that_cannot_be(location):
         ("http://a:secret@other.test:secret/", {"RemoteProtocolError"}),
     ],
 )
-def test_errors_over_a_socket(client, location, kinds):
-    """Those errors arrive as the upload's, with its request, whichever client has read the Location."""
+def test_errors_of_the_address_are_the_uploads(client, location, kinds):
+    """Those errors end the upload with its request, whichever client has read the Location."""
     with Redirecting({"/": (307, location)}) as server:
         observed, _ = observe(upload(server.url, b"data", client=client, follow_redirects=True))
         error: Any = observed.wait().error
@@ -374,7 +374,7 @@ def test_errors_over_a_socket(client, location, kinds):
     assert "rxupload" not in error.request.extensions
 
 
-# What stays behind
+# What is left out
 
 CREDENTIALS = {
     "Authorization": "Bearer secret",
@@ -393,8 +393,8 @@ CREDENTIALS = {
 HARMLESS = {"X-Album": "summer", "Idempotency-Key": "5", "Accept": "text/plain"}
 
 
-def test_credentials_of_the_caller(client):
-    """To another origin no header goes whose name speaks of a credential; to the same one all of them do."""
+def test_the_callers_credentials_stay_on_the_origin(client):
+    """Headers with names of credentials are sent to the same origin only."""
     with Redirecting({"/there": (200, "")}) as other, Redirecting({}) as server:
         server.table.update({"/": (307, "/same"), "/same": (307, f"{other.url}there")})
         upload(
@@ -412,8 +412,8 @@ def test_credentials_of_the_caller(client):
 
 
 @pytest.mark.parametrize("status", [303, 307])
-def test_credentials_of_the_client(make_client, status):
-    """Nor does what the client adds by itself: auth, cookies, headers and params of its own."""
+def test_the_clients_credentials_stay_on_the_origin(make_client, status):
+    """The client's own auth, cookies, headers and params are sent to the same origin only."""
     with Redirecting({}) as other, Redirecting({}) as server:
         server.table["/first?api_key=secret"] = (status, f"{other.url}there?signed=1")
         with make_client(
@@ -439,8 +439,8 @@ def test_credentials_of_the_client(make_client, status):
     assert there.header("host") == other.url.split("/")[2]
 
 
-def test_credentials_of_the_client_on_the_same_origin(make_client):
-    """There they go on, with cookies that were set meanwhile; but `params` do not replace the query of a Location."""
+def test_the_clients_credentials_are_sent_to_the_same_origin(make_client):
+    """On the same origin they are sent, with new cookies; but `params` do not replace the query of a Location."""
 
     def script(connection: Connection) -> None:
         while head := connection.read_head():
@@ -462,8 +462,8 @@ def test_credentials_of_the_client_on_the_same_origin(make_client):
     assert set(header(heads[1], b"cookie").split(b"; ")) == {b"old=1", b"new=2"}
 
 
-def test_credentials_stay_behind_on_the_way_back(make_client):
-    """A hop that leads back to the first origin gets none, for the other origin may have chosen its address."""
+def test_no_credentials_on_the_way_back(make_client):
+    """A redirect back to the first origin gets no credentials, because the other origin may have chosen its address."""
     with Redirecting({}) as other, Redirecting({}) as server:
         server.table["/"] = (307, other.url)
         other.table["/"] = (307, f"{server.url}back")
@@ -478,8 +478,8 @@ def test_credentials_stay_behind_on_the_way_back(make_client):
     assert other.seen[0].header("authorization") is None
 
 
-def test_userinfo_of_the_first_address(client):
-    """It is the same origin's alone, also where an absolute Location does not repeat it."""
+def test_the_userinfo_of_the_first_address_stays_on_the_origin(client):
+    """It is sent to the same origin only, even if an absolute Location does not repeat it."""
     with Redirecting({}) as other, Redirecting({}) as server:
         server.table = {"/": (307, "/a"), "/a": (307, f"{server.url}b"), "/b": (307, other.url)}
         other.table = {"/": (307, f"{server.url}back")}
@@ -491,8 +491,8 @@ def test_userinfo_of_the_first_address(client):
     assert other.seen[0].header("authorization") is None
 
 
-def test_userinfo_of_a_location(client):
-    """What a Location names itself is the server's to give: it goes there, and stays there."""
+def test_the_userinfo_of_a_location_goes_there(client):
+    """The userinfo of a Location is sent to that address only."""
     with Redirecting({}) as other, Redirecting({}) as server:
         server.table["/"] = (307, other.url.replace("http://", "http://theirs:word@"))
         other.table["/"] = (307, "/same")
@@ -520,8 +520,8 @@ def test_userinfo_of_a_location(client):
         ("http://[::1]/", "http://[::1]:80/", False),
     ],
 )
-def test_origin(here, there, is_elsewhere):
-    """The same host from http to https, each on its own port, is no other origin."""
+def test_what_is_another_origin(here, there, is_elsewhere):
+    """http and https on their default ports of the same host count as the same origin."""
     hop = hop_after(there, here, headers=[(b"Authorization", b"secret"), (b"X-Album", b"summer")])
     assert hop.is_elsewhere is is_elsewhere
     assert (
@@ -534,11 +534,11 @@ def test_origin(here, there, is_elsewhere):
         assert hop_after(there, here, follow="same-origin").url == str(httpx.URL(there))
 
 
-# What is refused, and what is said
+# What is refused, and what is logged
 
 
 def test_https_to_http_is_refused(make_client):
-    """It ends with `RedirectRefused`, whose text has neither userinfo nor a query."""
+    """A redirect from https to http is `RedirectRefused`; its text contains neither userinfo nor a query."""
     table = {"/": (307, "http://user:secret@127.0.0.1/there?token=secret")}
     with Redirecting(table, tls=True) as server, make_client() as client:
         observed, _ = observe(upload(server.url, b"data", client=client, follow_redirects=True))
@@ -551,13 +551,13 @@ def test_https_to_http_is_refused(make_client):
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_https_to_http_is_refused_for_a_get_too(status):
-    """A GET would tell the network that there was an upload, and where to."""
+    """A GET would reveal to the network that there was an upload, and to which address."""
     with pytest.raises(RedirectRefused):
         hop_after("http://upload.test/", "https://upload.test/", status)
 
 
-def test_same_origin(client, caplog):
-    """With "same-origin", another origin is refused before anything is sent there or said of it."""
+def test_same_origin_refuses_another_origin(client, caplog):
+    """With "same-origin", another origin is refused before anything is sent or logged."""
     with Redirecting({}) as other, Redirecting({}) as server:
         server.table = {"/": (307, "/there"), "/there": (307, f"{other.url}?token=secret")}
         observed, _ = observe(upload(server.url, b"data", client=client, follow_redirects="same-origin"))
@@ -572,8 +572,8 @@ def test_same_origin(client, caplog):
     ]
 
 
-def test_warning(client, caplog):
-    """That the body goes to another origin is said at WARNING, without userinfo and query; else nothing is."""
+def test_another_origin_is_logged(client, caplog):
+    """A body that goes to another origin is logged at WARNING, without userinfo and query."""
     with Redirecting({}) as other, Redirecting({}) as server:
         server.table = {
             "/?token=secret": (307, "/there?token=secret"),
@@ -588,11 +588,11 @@ def test_warning(client, caplog):
     assert said == [f"The upload to {server.url}there is redirected, and its body goes to {other.url}a"]
 
 
-# How the response tells of it
+# How the response describes the redirects
 
 
 def described(response: Any) -> dict[str, Any]:
-    """What a response says of the way to it."""
+    """A response's redirects."""
     after = response.next_request
     return {
         "status": response.status_code,
@@ -619,8 +619,8 @@ def described(response: Any) -> dict[str, Any]:
     ],
     ids=str,
 )
-def test_response_as_httpx_has_it(client, table, follow):
-    """`history`, `url` and `next_request` are those that httpx sets, and the whole history has been read."""
+def test_the_response_is_as_in_httpx(client, table, follow):
+    """`history`, `url` and `next_request` are as in httpx, and the whole history has been read."""
     library = httpx2 if isinstance(client, httpx2.Client) else httpx
     with Redirecting(table) as server:
         with library.Client(trust_env=False, follow_redirects=follow) as theirs:
@@ -641,8 +641,8 @@ def test_response_as_httpx_has_it(client, table, follow):
         (307, "ftp://other.test/", "POST", "ftp://other.test/"),
     ],
 )
-def test_next_request(client, status, location, method, url):
-    """Of a redirect that is not followed, it has the method and the URL that ours would have, and no upload."""
+def test_next_request_has_our_method_and_url(client, status, location, method, url):
+    """For a redirect that is not followed, it has our method and URL, and no upload."""
     with Redirecting({"/": (status, location)}) as server:
         observed, _ = observe(upload(server.url, b"data", client=client, headers={"X-Token": "secret"}))
         response = observed.wait().items[-1]
@@ -652,8 +652,8 @@ def test_next_request(client, status, location, method, url):
     assert ("x-token" in after.headers) == location.startswith("/")
 
 
-def test_next_request_of_what_would_be_refused():
-    """It is there for https to http too, and none for an address that cannot be."""
+def test_next_request_of_a_refused_redirect():
+    """It is set for https to http too, and None for an invalid address."""
     with CLIENTS["rxupload"]() as client, Redirecting({}, tls=True) as server:
         server.table = {"/": (307, "http://other.test/")}
         after = upload(server.url, b"data", client=client).run().next_request
@@ -664,13 +664,13 @@ def test_next_request_of_what_would_be_refused():
         assert (response.status_code, response.next_request) == (307, None)
 
 
-class Disposable(bytearray):
-    """Bytes that can be watched."""
+class WeakBytes(bytearray):
+    """Bytes that allow weak references."""
 
 
-def test_response_holds_nothing_of_the_upload(make_client):
-    """Its requests, also those of its history, have no transfer, and the source's bytes die with the Upload."""
-    data = [Disposable(b"data" * 1000)]
+def test_the_response_keeps_nothing_of_the_upload(make_client):
+    """The response's requests have no transfer, and the source's bytes are released with the Upload."""
+    data = [WeakBytes(b"data" * 1000)]
     gone = weakref.ref(data[0])
     with Redirecting({"/": (307, "/there")}) as server, make_client(auth=("user", "password")) as client:
         response = upload(server.url, data[0], client=client, follow_redirects=True).run()
@@ -681,8 +681,8 @@ def test_response_holds_nothing_of_the_upload(make_client):
         assert response.status_code == 200
 
 
-def test_file_is_let_go(tmp_path):
-    """The open file of an upload that has ended is not held by its response."""
+def test_the_response_keeps_no_file(tmp_path):
+    """The response does not keep the upload's file open."""
     path = tmp_path / "beach.jpg"
     path.write_bytes(b"data")
     with Redirecting({"/": (307, "/there")}) as server:
@@ -695,7 +695,7 @@ def test_file_is_let_go(tmp_path):
 
 
 def died(reference: weakref.ref[Any]) -> bool:
-    """Whether it has, at the latest when the worker's thread has put down what it held."""
+    """Whether the object is gone, once the worker's thread has released its references."""
     gone = threading.Event()
     if (alive := reference()) is not None:
         weakref.finalize(alive, gone.set)
@@ -703,7 +703,7 @@ def died(reference: weakref.ref[Any]) -> bool:
     return reference() is None or any(gc.collect() < 0 or gone.wait(0.1) for _ in range(20))
 
 
-def test_error_holds_nothing_of_the_upload(client):
+def test_the_error_keeps_nothing_of_the_upload(client):
     """An error's request has no transfer either."""
     with Server(lambda connection: connection.reset()) as server:
         observed, _ = observe(upload(server.url, b"data", client=client))
@@ -712,11 +712,11 @@ def test_error_holds_nothing_of_the_upload(client):
     assert "rxupload" not in error.request.extensions
 
 
-# What else goes through the client
+# Other requests of the client
 
 
-def test_token_request_of_an_auth_is_not_the_uploads(make_client):
-    """A request that an auth sends has no transfer, and a dispose of the upload leaves it alone."""
+def test_a_request_of_an_auth_is_not_the_uploads(make_client):
+    """A request that an auth sends has no transfer, and a dispose of the upload does not end it."""
     asked, go_on = threading.Event(), threading.Event()
     extensions: list[Any] = []
     tokens: list[str] = []
@@ -750,7 +750,7 @@ def test_token_request_of_an_auth_is_not_the_uploads(make_client):
 
 
 def test_requests_of_hooks_and_observers_are_not_the_uploads(make_client):
-    """What an event hook or an observer sends through the client goes on after a dispose."""
+    """A request that an event hook or an observer sends continues after a dispose."""
     answers: list[str] = []
     subscriptions: list[Any] = []
 
@@ -775,11 +775,11 @@ def test_requests_of_hooks_and_observers_are_not_the_uploads(make_client):
     assert not observed.ended
 
 
-# Clients that add a token where they are asked
+# Clients that add a token to a request
 
 
 class TokenClient(httpx.Client):
-    """As OAuth clients do it (Authlib's): the token is added in `request` and `stream`, not in `send`."""
+    """Like OAuth clients (Authlib's): the token is added in `request` and `stream`, not in `send`."""
 
     def request(self, method: str, url: Any, **options: Any) -> httpx.Response:
         return super().request(method, url, **self._with_token(options))
@@ -795,8 +795,8 @@ class TokenClient(httpx.Client):
         return {**options, "headers": headers}
 
 
-def test_client_that_adds_a_token_where_it_is_asked():
-    """The upload carries it, in each pass on the same origin, and not to another one."""
+def test_a_client_that_adds_a_token_in_request():
+    """Each pass on the same origin has the token, and another origin does not get it."""
     with Redirecting({}) as other, Redirecting({}) as server, TokenClient(trust_env=False) as client:
         server.table = {"/": (307, "/there"), "/there": (307, other.url)}
         observed, _ = observe(upload(server.url, b"data", client=client, follow_redirects=True))
@@ -807,8 +807,8 @@ def test_client_that_adds_a_token_where_it_is_asked():
     assert server.seen[0].header("transfer-encoding") is None
 
 
-class TwoMethods:
-    """A client that has what the Protocol asks for, and no more."""
+class MinimalClient:
+    """A client with the two methods of the Protocol."""
 
     def __init__(self, client: httpx.Client) -> None:
         self._client = client
@@ -824,11 +824,11 @@ class TwoMethods:
         return self._client.send(request, stream=stream, follow_redirects=follow_redirects)
 
 
-def test_client_that_has_only_build_request_and_send():
-    """It uploads, follows redirects if told, and to another origin too."""
+def test_a_client_with_only_build_request_and_send():
+    """It uploads, and follows redirects on request, even to another origin."""
     with Redirecting({}) as other, Redirecting({}) as server, httpx.Client(trust_env=False) as inner:
         server.table = {"/": (307, "/there"), "/there": (307, other.url)}
-        up: Upload = upload(server.url, b"data", client=TwoMethods(inner), follow_redirects=True)
+        up: Upload = upload(server.url, b"data", client=MinimalClient(inner), follow_redirects=True)
         assert up.run().status_code == 200
-        assert upload(server.url, b"data", client=TwoMethods(inner)).run().status_code == 307
+        assert upload(server.url, b"data", client=MinimalClient(inner)).run().status_code == 307
     assert len(other.seen) == 1

@@ -1,4 +1,4 @@
-"""What is known of reactivex's schedulers, and the names that are not public."""
+"""What the library relies on in reactivex's schedulers, and the names that are not public."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATIENCE = 10.0
 
 
 def test_names_of_the_event_loop_scheduler():
-    """It has a thread once it works, and says when it is disposed."""
+    """It has a thread once it works, and says whether it is disposed."""
     seen: list[threading.Thread] = []
     done = threading.Event()
     scheduler = EventLoopScheduler()
@@ -30,7 +30,7 @@ def test_names_of_the_event_loop_scheduler():
 
 
 def test_the_thread_of_the_event_loop_scheduler():
-    """Inside its work, the scheduler's loop is that of the thread; outside, it is not."""
+    """Inside its work the scheduler's loop runs on the current thread; outside it does not."""
     inside: list[bool] = []
     done = threading.Event()
     scheduler = EventLoopScheduler()
@@ -43,7 +43,7 @@ def test_the_thread_of_the_event_loop_scheduler():
 
 
 def test_names_of_the_asyncio_scheduler():
-    """It has its loop."""
+    """It has a loop."""
     loop = asyncio.new_event_loop()
     scheduler = AsyncIOScheduler(loop)
     assert scheduler._loop is loop
@@ -52,8 +52,8 @@ def test_names_of_the_asyncio_scheduler():
     assert is_closed(scheduler)
 
 
-def test_running_loop():
-    """There is one inside asyncio.run, and none outside."""
+def test_the_running_loop():
+    """There is a running loop inside asyncio.run, and none outside."""
 
     async def inside() -> tuple[bool, bool]:
         return is_on_a_loop(), asyncio._get_running_loop() is asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Threads that are used again: how many, for how long, and what they hold."""
+"""Reused threads: how many there are, how long they stay, and what they keep alive."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def running():
 
 
 def run_and_wait(threads, work=lambda: None):
-    """Have it done, and return the thread that did it."""
+    """Run the work, and return the thread that ran it."""
     done = threading.Event()
     seen = []
 
@@ -39,22 +39,22 @@ def run_and_wait(threads, work=lambda: None):
 
 
 def wait_until_idle(threads, count=1):
-    """Wait until so many are: they say so under the lock, with nobody to notify."""
+    """Wait until this many are idle; there is no notification for that."""
     with threads._changed:
         while threads._idle < count:
             threads._changed.wait(0.01)
 
 
-def test_one_is_used_again(threads):
-    """Work that comes after work is done by the same thread, a daemon."""
+def test_a_thread_is_reused(threads):
+    """The same daemon thread runs one work after another."""
     first = run_and_wait(threads)
     wait_until_idle(threads)
     assert run_and_wait(threads) is first
     assert first.daemon
 
 
-def test_each_work_has_a_thread_at_once(threads):
-    """Work never waits for other work: there are as many threads as are needed."""
+def test_each_work_gets_a_thread_at_once(threads):
+    """Work never waits for other work: there are as many threads as needed."""
     barrier = threading.Barrier(20)
     for _ in range(19):
         threads.run(lambda: barrier.wait(PATIENCE))
@@ -62,7 +62,7 @@ def test_each_work_has_a_thread_at_once(threads):
 
 
 def test_few_stay_idle(threads):
-    """Of many threads that have finished, a few wait for more to do; the others end soon."""
+    """Of many threads that have finished, a few stay for more work, and the others end soon."""
     barrier = threading.Barrier(MOST_IDLE + 11)
     for _ in range(MOST_IDLE + 10):
         threads.run(lambda: barrier.wait(PATIENCE))
@@ -76,16 +76,16 @@ def test_few_stay_idle(threads):
     assert threads._idle == MOST_IDLE
 
 
-def test_idle_ones_end_after_some_seconds(threads, monkeypatch):
-    """A thread that got nothing to do for that long ends."""
+def test_idle_threads_end_after_some_seconds(threads, monkeypatch):
+    """A thread without work for that long ends."""
     monkeypatch.setattr(_threads, "IDLE_SECONDS", 0.05)
     thread = run_and_wait(threads)
     thread.join(PATIENCE)
     assert not thread.is_alive()
 
 
-def test_retire(threads):
-    """Those that are idle end at once, and those that work when they have done so; new ones come for new work."""
+def test_retire_ends_all_threads(threads):
+    """Idle threads end at once and busy ones after their work; new work gets new threads."""
     go_on = threading.Event()
     idle = run_and_wait(threads)
     wait_until_idle(threads)
@@ -99,8 +99,8 @@ def test_retire(threads):
     assert not busy.is_alive()
 
 
-def test_an_idle_one_holds_nothing(threads):
-    """What a work held is let go of before the thread waits for the next."""
+def test_an_idle_thread_keeps_nothing_alive(threads):
+    """A thread releases the objects of its work before it waits for more."""
 
     class Held:
         pass
@@ -114,15 +114,15 @@ def test_an_idle_one_holds_nothing(threads):
     assert running()  # it still waits
 
 
-def test_work_that_raises(threads):
-    """What a work raises ends its thread, as it would end any other; the next work has another."""
-    told = []
-    threading_hook, threading.excepthook = threading.excepthook, told.append
+def test_work_that_raises_ends_its_thread(threads):
+    """An exception ends the thread as usual, and the next work gets another thread."""
+    raised = []
+    threading_hook, threading.excepthook = threading.excepthook, raised.append
     try:
         threads.run(lambda: 1 / 0)
         for thread in running():
             thread.join(PATIENCE)
     finally:
         threading.excepthook = threading_hook
-    assert [each.exc_type for each in told] == [ZeroDivisionError]
+    assert [each.exc_type for each in raised] == [ZeroDivisionError]
     assert run_and_wait(threads).is_alive()

@@ -1,4 +1,4 @@
-"""`rate_limit` and `pause`: how fast the body goes, when it is held, and who says so."""
+"""`rate_limit` and `pause`: how fast the body is sent, when it is held, and who controls it."""
 
 from __future__ import annotations
 
@@ -51,19 +51,19 @@ from rxupload._wire.dial import connect
 from rxupload.operators import of_type, retry_backoff
 
 KIB, MB = 1024, 1_000_000
-SHORT = 0.2  # seconds; a limit that a test lets pass
+SHORT = 0.2  # seconds; a limit that a test reaches
 
 both = pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 
 
 @pytest.fixture(params=["UploadTransport", "plain"])
 def any_client(request):
-    """A client that paces what it writes, and one that is paced by the pieces that it gets."""
+    """Our transport, which limits its writes, and a plain client, which is limited by its pieces."""
     with transport_client() if request.param == "UploadTransport" else httpx.Client() as made:
         yield made
 
 
-# A throttle by itself, with a clock of the test's
+# A throttle alone, with a fake clock
 
 
 class Clock:
@@ -80,21 +80,21 @@ def clock():
 
 
 class Asker:
-    """One that may send what a throttle grants."""
+    """Asks a throttle for grants."""
 
     def __init__(self) -> None:
         self.wake = Wake()
 
 
-def granted(throttle: Throttle | Allowance, wanted: int, who: Any = None) -> int:
-    """How much goes at once, to somebody new unless it says to whom."""
+def granted(throttle: Throttle | Allowance, wanted: int, asker: Any = None) -> int:
+    """What is granted at once to the asker, or to a new one."""
     if isinstance(throttle, Allowance):
         return throttle.grant(wanted)[0]
-    return throttle.grant(who or Asker(), wanted)[0]
+    return throttle.grant(asker or Asker(), wanted)[0]
 
 
 def limited(clock: Clock, rate: float) -> Throttle:
-    """A throttle with this limit, full to the brim."""
+    """A throttle with this limit and a full allowance."""
     throttle = Throttle(clock)
     throttle.limit(rate)
     clock.now += 1
@@ -102,12 +102,12 @@ def limited(clock: Clock, rate: float) -> Throttle:
 
 
 def empty(throttle: Throttle) -> None:
-    """Take all that may go now."""
-    who, wanted = Asker(), 1 << 30
+    """Take all that is available now."""
+    asker, wanted = Asker(), 1 << 30
     while wanted:
-        if not granted(throttle, wanted, who):
+        if not granted(throttle, wanted, asker):
             wanted //= 2
-    throttle.forget(who)
+    throttle.forget(asker)
 
 
 @settings(deadline=None)
@@ -122,7 +122,7 @@ def empty(throttle: Throttle) -> None:
     )
 )
 def test_any_flow_stays_below_the_limit(steps):
-    """Until any moment, no more bytes are granted than the limits allowed until then."""
+    """At any moment, the granted bytes do not exceed what the limits allowed until then."""
     clock = Clock()
     throttle = Throttle(clock)
     askers = [Asker() for _ in range(3)]
@@ -136,8 +136,8 @@ def test_any_flow_stays_below_the_limit(steps):
         elif step == "limit":
             throttle.limit(rate := values[0])
         else:
-            who, wanted = values
-            count, again = throttle.grant(askers[who], wanted)
+            asker, wanted = values
+            count, again = throttle.grant(askers[asker], wanted)
             assert 0 <= count <= wanted
             assert count or again > clock.now
             sent += count
@@ -146,26 +146,26 @@ def test_any_flow_stays_below_the_limit(steps):
 
 @settings(deadline=None)
 @given(rate=st.floats(1, 1e7), idle=st.floats(0, 10), wanted=st.integers(1, 10_000_000))
-def test_bursts(rate, idle, wanted):
-    """After an idle time no more than 50 ms' worth goes at once, and then something every 20 ms, when it says."""
+def test_bursts_are_short(rate, idle, wanted):
+    """After an idle time at most 50 ms' worth is granted at once, and then something every 20 ms, as it says."""
     clock = Clock()
     throttle = Throttle(clock)
     throttle.limit(rate)
     clock.now += idle
-    who = Asker()
-    assert granted(throttle, wanted, who) <= max(1, rate * BURST_SECONDS)
-    throttle.forget(who)
+    asker = Asker()
+    assert granted(throttle, wanted, asker) <= max(1, rate * BURST_SECONDS)
+    throttle.forget(asker)
     empty(throttle)
-    count, again = throttle.grant(who, wanted)
+    count, again = throttle.grant(asker, wanted)
     assert count == 0
     assert again - clock.now <= max(0.02, 1 / rate) * (1 + 1e-6)
     clock.now = again + 1e-6
-    assert granted(throttle, wanted, who)
+    assert granted(throttle, wanted, asker)
     assert throttle._first() is None
 
 
-class Crowd:
-    """Askers that share throttles, each of which asks again when it was told to, or was woken; time is made to pass."""
+class Simulation:
+    """Askers that share throttles on a fake clock; each asks again at its time or when it is woken."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -179,7 +179,7 @@ class Crowd:
         self.ended_at: dict[Any, float] = {}
 
     def add(self, name: Any, throttle: Throttle | Allowance, wanted: Iterator[int]) -> None:
-        """It wants these amounts, one after another; where one is negative it sleeps so many milliseconds."""
+        """Add an asker that wants these amounts in order; a negative one is a sleep in milliseconds."""
         if isinstance(throttle, Allowance):
             self._wakes[name], self._ask[name], self._forget[name] = (
                 throttle.wake,
@@ -187,15 +187,15 @@ class Crowd:
                 throttle.forget,
             )
         else:
-            who = Asker()
-            self._wakes[name] = who.wake
-            self._ask[name] = lambda count: throttle.grant(who, count)
-            self._forget[name] = lambda: throttle.forget(who)
+            asker = Asker()
+            self._wakes[name] = asker.wake
+            self._ask[name] = lambda count: throttle.grant(asker, count)
+            self._forget[name] = lambda: throttle.forget(asker)
         self._due[name], self._wanted[name] = self._clock.now, wanted
         self.got.setdefault(name, 0)
 
-    def run(self, seconds: float = float("inf")) -> Crowd:
-        """Let time pass, until it is over or all have what they want; nobody may be left to wait for ever."""
+    def run(self, seconds: float = float("inf")) -> Simulation:
+        """Let time pass until the end or until all have what they want; no asker may wait for ever."""
         end = self._clock.now + seconds
         while self._due:
             name = min(self._due, key=lambda each: 0.0 if self._wakes[each].is_set() else self._due[each])
@@ -238,41 +238,41 @@ def endless(count: int, sleep: int = 0) -> Iterator[int]:
 
 
 def test_shares_are_equal(clock):
-    """Those that share a limit get the same, however much each asks for at a time."""
+    """Uploads that share a limit get the same, however much each asks for at a time."""
     throttle = limited(clock, MB)
-    crowd = Crowd(clock)
+    simulation = Simulation(clock)
     for name, wanted in (("a", MB), ("b", 50_000), ("c", 5_000)):
-        crowd.add(name, throttle, endless(wanted))
-    got = crowd.run(2).got
+        simulation.add(name, throttle, endless(wanted))
+    got = simulation.run(2).got
     assert 2 * MB < sum(got.values()) < 2.1 * MB
     assert max(got.values()) < 1.1 * min(got.values())
 
 
-def test_who_wants_little_gets_it(clock):
-    """One that wants less than its share gets all that it wants, beside any number that want more."""
+def test_a_small_upload_gets_all_that_it_wants(clock):
+    """An upload that wants less than its share gets all of it, beside any number that want more."""
     throttle = limited(clock, MB)
-    crowd = Crowd(clock)
+    simulation = Simulation(clock)
     for number in range(8):
-        crowd.add(number, throttle, endless(MB))
-    crowd.add("little", throttle, endless(500, sleep=25))
-    # At most 80 times in 2 s; in turn with the others it would be 12 times.
-    assert crowd.run(2).got["little"] > 35 * 500
+        simulation.add(number, throttle, endless(MB))
+    simulation.add("little", throttle, endless(500, sleep=25))
+    # At most 80 times in 2 s; in rotation with the others it would be 12 times.
+    assert simulation.run(2).got["little"] > 35 * 500
 
 
 def test_a_large_upload_gets_its_share_beside_many_short_ones(clock):
-    """An endless row of small ones, each for the first time, takes no more than one share from a large one."""
+    """An endless series of small new uploads takes at most one share from a large one."""
     throttle = limited(clock, MB)
-    crowd = Crowd(clock)
-    crowd.add("large", throttle, endless(MB))
+    simulation = Simulation(clock)
+    simulation.add("large", throttle, endless(MB))
     until = clock.now + 2
     number = 0
     while clock.now < until:
-        crowd.add(number, throttle, iter([10_000]))
-        while number not in crowd.ended_at:
-            crowd.run(0.001)
+        simulation.add(number, throttle, iter([10_000]))
+        while number not in simulation.ended_at:
+            simulation.run(0.001)
         number += 1
     assert number > 50
-    assert crowd.got["large"] > 0.7 * MB
+    assert simulation.got["large"] > 0.7 * MB
 
 
 @settings(deadline=None, max_examples=200)
@@ -287,21 +287,21 @@ def test_a_large_upload_gets_its_share_beside_many_short_ones(clock):
     ),
     st.floats(50, 5000),
 )
-def test_nobody_is_left_to_wait(uploads, rate):
-    """Whoever waits is told when to ask, or woken, whatever each wants and whatever limits of its own it has."""
+def test_no_asker_waits_for_ever(uploads, rate):
+    """Every asker gets a time to ask again or is woken, whatever it wants and whatever its own limits."""
     clock = Clock()
     shared = limited(clock, rate)
-    crowd = Crowd(clock)
+    simulation = Simulation(clock)
     for number, (wanted, own_rate) in enumerate(uploads):
         throttles = [shared] if own_rate is None else [limited(clock, own_rate), shared]
-        crowd.add(number, Allowance(throttles, Wake()), iter(wanted))
-    crowd.run()
+        simulation.add(number, Allowance(throttles, Wake()), iter(wanted))
+    simulation.run()
     for number, (wanted, _) in enumerate(uploads):
-        assert crowd.got[number] == sum(each for each in wanted if each > 0)
+        assert simulation.got[number] == sum(each for each in wanted if each > 0)
 
 
-def test_who_wants_more_than_before_keeps_nobody_waiting(clock):
-    """One that wants more when it asks again, and so comes later, wakes the one whose turn it is now."""
+def test_an_asker_that_wants_more_wakes_the_next(clock):
+    """An asker that wants more than before loses its turn, and wakes the asker that is next now."""
     throttle = limited(clock, 1000)
     hungry, other = Asker(), Asker()
     empty(throttle)
@@ -313,45 +313,45 @@ def test_who_wants_more_than_before_keeps_nobody_waiting(clock):
     assert throttle.grant(other, 5)[1] < float("inf")
 
 
-def test_may_be_set_by_a_signal(clock):
-    """A signal's handler may set the pause while its own thread is in the throttle."""
+def test_a_signal_handler_may_set_the_pause(clock):
+    """A signal handler may set the pause while its own thread is in the throttle."""
     throttle = limited(clock, 1000)
-    throttle._clock = lambda: throttle.pause(is_paused=False) or clock()  # it is asked under the lock
+    throttle._clock = lambda: throttle.pause(is_paused=False) or clock()  # the clock is read under the lock
     assert granted(throttle, 100) == 50
 
 
 @pytest.mark.parametrize("by", ["limit", "no limit", "pause"])
-def test_who_waits_is_woken(clock, by):
-    """A change of the limit or the end of a pause is not waited out."""
+def test_a_change_wakes_all_askers(clock, by):
+    """A change of the limit or the end of a pause wakes every asker."""
     throttle = limited(clock, 0.001)
     if by == "pause":
         throttle.pause(is_paused=True)
     waiting = [Asker() for _ in range(3)]
-    for who in waiting:
-        assert granted(throttle, 10, who) == 0
-        who.wake.clear()
+    for asker in waiting:
+        assert granted(throttle, 10, asker) == 0
+        asker.wake.clear()
     if by == "pause":
         throttle.pause(is_paused=False)
     else:
         throttle.limit(None if by == "no limit" else 1000.0)
-    assert all(who.wake.is_set() for who in waiting)
+    assert all(asker.wake.is_set() for asker in waiting)
     clock.now += 1
     if by != "pause":
-        assert [granted(throttle, 10, who) for who in waiting] == [10, 10, 10]
+        assert [granted(throttle, 10, asker) for asker in waiting] == [10, 10, 10]
 
 
-def test_the_next_is_woken(clock):
-    """Whoever comes next is woken when the one before it is served, is away, has given back, or has ended."""
+def test_the_next_asker_is_woken(clock):
+    """The next asker is woken when the one before it gets its grant, steps aside, gives bytes back, or ends."""
     throttle = limited(clock, 1000)
     first, second = Asker(), Asker()
     empty(throttle)
-    for leave in (throttle.step_aside, throttle.forget, lambda who: granted(throttle, 10, who)):
+    for end_turn in (throttle.step_aside, throttle.forget, lambda asker: granted(throttle, 10, asker)):
         assert throttle.grant(first, 10)[1] < float("inf")
         assert throttle.grant(second, 10) == (0, float("inf"))
         assert not second.wake.is_set()
-        if leave not in (throttle.step_aside, throttle.forget):
+        if end_turn not in (throttle.step_aside, throttle.forget):
             clock.now += 0.01 + 1e-6
-        leave(first)
+        end_turn(first)
         assert second.wake.is_set()
         second.wake.clear()
         throttle.forget(first)
@@ -361,13 +361,13 @@ def test_the_next_is_woken(clock):
     assert first.wake.is_set()
 
 
-def test_place_is_kept(clock):
-    """Who steps aside, for its observer takes its time, holds up nobody, and is next when it is back."""
+def test_an_asker_that_steps_aside_keeps_its_place(clock):
+    """An asker that steps aside for its observer delays no other, and is next when it returns."""
     throttle = limited(clock, 1000)
     empty(throttle)
     first, second, third = Asker(), Asker(), Asker()
-    for who in (first, second, third):
-        granted(throttle, 20, who)
+    for asker in (first, second, third):
+        granted(throttle, 20, asker)
     throttle.step_aside(first)
     clock.now += 0.02 + 1e-6
     assert granted(throttle, 20, second) == 20
@@ -375,7 +375,7 @@ def test_place_is_kept(clock):
     assert throttle.grant(third, 20) == (0, float("inf"))
 
 
-def test_who_is_held_elsewhere_takes_nothing(clock):
+def test_a_paused_upload_takes_nothing_from_the_batch(clock):
     """An upload that its own pause holds takes none of the batch's bytes."""
     own, shared = Throttle(clock), limited(clock, 1000)
     own.pause(is_paused=True)
@@ -384,12 +384,12 @@ def test_who_is_held_elsewhere_takes_nothing(clock):
     other = limited(clock, 1000)
     shared.pause(is_paused=True)
     assert granted(Allowance([other, shared], Wake()), 100) == 0
-    assert granted(other, 100) == 50  # and what the one gave is given back where the other gives nothing
+    assert granted(other, 100) == 50  # what one throttle grants is given back if the other grants nothing
 
 
 @pytest.mark.parametrize("held_by", ["pause", "limit"])
-def test_who_is_held_elsewhere_holds_up_nobody(clock, held_by):
-    """One that waited for the batch's bytes, and is then held by its own limit or pause, has left the others' way."""
+def test_an_upload_held_by_its_own_limit_delays_no_other(clock, held_by):
+    """An upload that waits for the batch and is then held by its own limit or pause loses its turn."""
     own, shared = limited(clock, 100), limited(clock, 1000)
     empty(shared)
     held, other = Allowance([own, shared], Wake()), Allowance([shared], Wake())
@@ -406,8 +406,8 @@ def test_who_is_held_elsewhere_holds_up_nobody(clock, held_by):
     assert other.grant(20)[0] == 20
 
 
-def test_the_least_of_all_limits(clock):
-    """An upload with several limits gets what the lowest leaves, and takes no more from the others."""
+def test_the_lowest_of_several_limits_applies(clock):
+    """An upload with several limits gets what the lowest allows, and takes no more from the others."""
     low, high = Throttle(clock), Throttle(clock)
     low.limit(1000)
     high.limit(10_000)
@@ -419,29 +419,29 @@ def test_the_least_of_all_limits(clock):
         assert granted(high, 1000) == 450
 
 
-def test_bytes_that_did_not_go(clock):
-    """What was granted and not taken by the system may go later."""
+def test_bytes_that_were_given_back_can_be_granted_again(clock):
+    """Granted bytes that the system did not take can be sent later."""
     throttle = limited(clock, 1000)
-    who = Asker()
-    assert granted(throttle, 1000, who) == 50
-    throttle.give_back(who, 30)
-    assert granted(throttle, 30, who) == 30
+    asker = Asker()
+    assert granted(throttle, 1000, asker) == 50
+    throttle.give_back(asker, 30)
+    assert granted(throttle, 30, asker) == 30
 
 
-def test_pause_of_a_throttle(clock):
-    """While it is paused nothing goes; it says for how long."""
+def test_a_paused_throttle_grants_nothing(clock):
+    """During a pause nothing is granted, and the throttle says how long the pause has lasted."""
     throttle = Throttle(clock)
-    who = Asker()
-    assert granted(throttle, 10, who) == 10
+    asker = Asker()
+    assert granted(throttle, 10, asker) == 10
     throttle.pause(is_paused=True)
     clock.now += 2
     throttle.pause(is_paused=True)
     clock.now += 1
     assert throttle.paused_for() == 3
-    assert throttle.grant(who, 10) == (0, float("inf"))
+    assert throttle.grant(asker, 10) == (0, float("inf"))
     throttle.pause(is_paused=False)
     assert throttle.paused_for() == 0
-    assert granted(throttle, 10, who) == 10
+    assert granted(throttle, 10, asker) == 10
 
 
 @pytest.mark.parametrize(
@@ -454,8 +454,8 @@ def test_pause_of_a_throttle(clock):
         TestScheduler,
     ],
 )
-def test_scheduler_that_carries_a_throttle(make):
-    """It is the scheduler itself to whoever asks for its kind or schedules on it, with one throttle in front."""
+def test_a_scheduler_with_a_throttle_is_still_that_scheduler(make):
+    """It has the scheduler's type and runs its work, and also carries the throttles."""
     scheduler, first, second = make(), Throttle(), Throttle()
     carrying = with_throttle(with_throttle(scheduler, first), second)
     assert isinstance(carrying, type(scheduler))
@@ -494,18 +494,18 @@ def test_scheduler_that_carries_a_throttle(make):
         ({"pause": True}, TypeError, "pause: expected an Observable of bool, .* got bool"),
     ],
 )
-def test_wrong_arguments(function, kwargs, error, text):
-    """Wrong arguments raise at the call, with their name and what is right."""
+def test_a_wrong_argument_raises_at_the_call(function, kwargs, error, text):
+    """A wrong argument raises at the call, with its name and the accepted values."""
     with pytest.raises(error, match=text):
         function(**kwargs)
 
 
-# One upload, against servers that keep a log
+# One upload, with servers that keep a log
 
 
 @dataclass
 class Log:
-    """The script of one connection: take a body as fast as it comes, note what had come when, and answer."""
+    """The script of one connection: read a body at full speed, note how much came when, and answer."""
 
     moments: list[float] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
@@ -533,7 +533,7 @@ class Log:
                     event.set()
 
     def at(self, count: int) -> threading.Event:
-        """Set once so many bytes have come."""
+        """Is set once this many bytes have come."""
         with self.lock:
             event = self.reached.setdefault(count, threading.Event())
             if self.counts and max(self.counts) >= count:
@@ -552,14 +552,14 @@ def logging_server(*, tls: bool = False) -> Iterator[tuple[str, Log]]:
         yield server.url, log
 
 
-def settled(seconds: float = 0.15) -> None:
-    """Let time pass in which something would happen that must not."""
+def let_time_pass(seconds: float = 0.15) -> None:
+    """Give an unwanted event time to happen."""
     threading.Event().wait(seconds)
 
 
 @both
-def test_limit(client, tls):
-    """The body takes as long as its limit says."""
+def test_the_limit_is_kept(client, tls):
+    """The body takes the time that its limit requires."""
     with logging_server(tls=tls) as (url, log):
         began = time.monotonic()
         upload(url, bytes(MB // 2), client=client, rate_limit=MB).run()
@@ -567,8 +567,8 @@ def test_limit(client, tls):
     assert log.counts[-1] > MB // 2
 
 
-def test_limit_of_a_plain_client():
-    """A plain client is held to the limit as well, piece by piece."""
+def test_the_limit_of_a_plain_client_is_kept():
+    """A plain client keeps the limit too, piece by piece."""
     with logging_server() as (url, _), httpx.Client() as client:
         began = time.monotonic()
         items = observe(upload(url, bytes(MB // 2), client=client, rate_limit=MB))[0].wait().items
@@ -576,16 +576,16 @@ def test_limit_of_a_plain_client():
     assert len(items) > 5
 
 
-def test_limit_of_a_chunked_body(client):
-    """So is a body of unknown length."""
+def test_the_limit_of_a_chunked_body_is_kept(client):
+    """A body of unknown length keeps it too."""
     with Server(lambda connection: connection.serve()) as server:
         began = time.monotonic()
         upload(server.url, lambda: iter([bytes(MB // 4)]), client=client, rate_limit=MB).run()
         assert time.monotonic() - began > 0.2
 
 
-def test_redirect_continues_the_budget(client):
-    """A second pass over the body is held to what the first one left."""
+def test_the_limit_covers_a_redirect(client):
+    """A second pass over the body starts with what the first one left."""
 
     def script(connection: Connection) -> None:
         for status in (307, 200):
@@ -600,8 +600,8 @@ def test_redirect_continues_the_budget(client):
 
 @both
 @pytest.mark.parametrize("rate", [1000, 100_000])
-def test_early_answer(client, tls, rate):
-    """A server that reads along and then answers is heard at once, however much of the piece is still to go."""
+def test_an_early_answer_is_heard_at_once(client, tls, rate):
+    """The answer of a server that reads along is heard at once, however much of the piece is left."""
 
     def script(connection: Connection) -> None:
         connection.read_head()
@@ -666,8 +666,8 @@ EVERYWHERE = [
 ]
 
 
-def test_who_ends_leaves_its_place(clock):
-    """An upload that stops while it waits there and then lets the others go on."""
+def test_an_upload_that_ends_gives_up_its_place(clock):
+    """An upload that stops while it waits lets the others continue."""
     throttle = limited(clock, 1000)
     empty(throttle)
     transfer = Transfer(None)
@@ -683,8 +683,8 @@ def test_who_ends_leaves_its_place(clock):
 
 class TestSettings:
     @pytest.mark.parametrize("begin", EVERYWHERE)
-    def test_what_is_emitted_at_once(self, client, begin):
-        """On any scheduler, what a setting emits when it is subscribed to holds for the first byte already."""
+    def test_an_initial_pause_holds_the_first_byte(self, client, begin):
+        """On any scheduler, a value that a setting emits within subscribe applies to the first byte."""
         go_on = Subject[bool]()
         pause = go_on.pipe(ops.start_with(1), ops.map(bool))
         with logging_server() as (url, log):
@@ -692,28 +692,28 @@ class TestSettings:
             log.counts.clear()
             observed = begin(upload(url, b"x" * 1000, client=client, pause=pause))
             assert log.at(0).wait(PATIENCE)
-            settled()
+            let_time_pass()
             assert log.counts == [0]
             go_on.on_next(False)
             observed.wait()
         assert observed.response.status_code == 200
 
     @pytest.mark.parametrize("begin", EVERYWHERE)
-    def test_rate_that_is_emitted_at_once(self, client, begin):
-        """So does a rate, which goes on when its Observable has completed."""
+    def test_an_initial_rate_limits_the_first_byte(self, client, begin):
+        """So does a rate, which stays after its Observable has completed."""
         with logging_server() as (url, _):
             began = time.monotonic()
             begin(upload(url, bytes(MB // 5), client=client, rate_limit=reactivex.of(MB))).wait()
             assert time.monotonic() - began > 0.15
 
-    def test_before_the_first_value(self, client):
-        """Until a setting has said something, the body goes without limit and pause."""
+    def test_without_a_value_nothing_is_held(self, client):
+        """Until a setting emits, the body is sent without limit and pause."""
         with logging_server() as (url, _):
             up = upload(url, LARGE, client=client, rate_limit=reactivex.never(), pause=reactivex.never())
             assert up.run().status_code == 200
 
-    def test_no_limit_any_more(self, client):
-        """None as a value takes the limit away."""
+    def test_none_removes_the_limit(self, client):
+        """None as a value removes the limit."""
         rate = BehaviorSubject[float | None](1000.0)
         with logging_server() as (url, log):
             observed, _ = observe(upload(url, LARGE, client=client, rate_limit=rate))
@@ -723,8 +723,8 @@ class TestSettings:
         assert observed.response.status_code == 200
 
     @pytest.mark.parametrize("end", ["completed", "error", "disposed"])
-    def test_are_disposed_at_the_end(self, client, end):
-        """Each subscription subscribes to the settings once, and lets go of them before it ends, however it ends."""
+    def test_they_are_disposed_at_the_end(self, client, end):
+        """Each upload subscribes to its settings once, and disposes them before any kind of end."""
         subscriptions: list[str] = []
         left_at_the_end: list[int] = []
         rate, pause = BehaviorSubject(10.0 * MB), BehaviorSubject(end == "disposed")
@@ -792,13 +792,13 @@ class TestSettings:
             ({"pause": reactivex.of(1)}, TypeError, "pause: the Observable's items must be bool, got int"),
         ],
     )
-    def test_wrong_items(self, client, kwargs, error, text):
+    def test_a_wrong_item_is_the_uploads_error(self, client, kwargs, error, text):
         """A wrong item of a setting is the upload's error, with the argument's name."""
         with logging_server() as (url, _), pytest.raises(error, match=text):
             upload(url, b"x", client=client, **kwargs).run()
 
-    def test_that_raise_when_subscribed_to(self, client):
-        """So is what a setting raises when it is subscribed to."""
+    def test_an_exception_within_subscribe_is_the_uploads_error(self, client):
+        """An exception of a setting's subscribe is the upload's error."""
 
         def subscribe(*_: Any) -> Any:
             raise LookupError("no settings")
@@ -808,8 +808,8 @@ class TestSettings:
 
     @pytest.mark.parametrize("begin", EVERYWHERE)
     @pytest.mark.parametrize("argument", ["rate_limit", "pause"])
-    def test_that_raise_after_their_end(self, client, begin, argument):
-        """So is what one raises there that has ended already, which reactivex does not catch; of a batch, too."""
+    def test_an_exception_after_their_end_is_the_uploads_error(self, client, begin, argument):
+        """So is an exception after the setting's end, which reactivex does not catch; in a batch, too."""
 
         def subscribe(observer: Any, _: Any = None) -> Any:
             observer.on_completed()
@@ -822,10 +822,10 @@ class TestSettings:
                 upload_all([up], **{argument: Observable(subscribe)}),
             ):
                 assert str(begin(source).wait().error) == "no settings"
-            assert begin(up).wait().response.status_code == 200  # and its loop is as it was
+            assert begin(up).wait().response.status_code == 200  # its loop is unharmed
 
-    def test_that_exit_when_subscribed_to(self, client):
-        """What is no Exception ends the upload or the batch on its thread as well."""
+    def test_an_exit_within_subscribe_ends_the_upload(self, client):
+        """A BaseException ends the upload or the batch on its thread as well."""
 
         def subscribe(*_: Any) -> Any:
             raise SystemExit
@@ -837,8 +837,8 @@ class TestSettings:
             assert "SystemExit" in repr(observe(batch)[0].wait().error)
 
     @pytest.mark.parametrize("setting", [reactivex.throw(LookupError("lost")), BehaviorSubject("a lot")])
-    def test_of_a_batch_without_on_error(self, client, monkeypatch, setting):
-        """An error that nobody takes is a traceback of the thread, and the setting is let go of."""
+    def test_an_error_of_a_batch_without_on_error_is_a_traceback(self, client, monkeypatch, setting):
+        """Without on_error, the error is a traceback of the thread, and the setting is disposed."""
         raised: SimpleQueue[BaseException | None] = SimpleQueue()
         monkeypatch.setattr(threading, "excepthook", lambda args: raised.put(args.exc_value))
         with logging_server() as (url, _):
@@ -846,8 +846,8 @@ class TestSettings:
             assert isinstance(raised.get(timeout=PATIENCE), (LookupError, TypeError))
         assert not getattr(setting, "observers", None)
 
-    def test_of_a_batch_whose_loop_closes(self, client):
-        """They are let go of, also where nothing is left to be drawn."""
+    def test_a_batch_disposes_them_when_its_loop_closes(self, client):
+        """They are disposed, even if all uploads have been read."""
         has_begun, let_go = threading.Event(), threading.Event()
 
         def script(connection: Connection) -> None:
@@ -866,8 +866,8 @@ class TestSettings:
             assert let_go.wait(PATIENCE)
 
     @pytest.mark.parametrize("begin", EVERYWHERE)
-    def test_of_a_batch_that_fail_while_the_observer_is_called(self, client, begin):
-        """Who tells a batch of a setting's error does not wait for its observer, which may wait for him."""
+    def test_an_error_does_not_wait_for_the_batchs_observer(self, client, begin):
+        """A setting that fails does not wait for the batch's observer, because the observer may wait for it."""
         setting, lock, has_failed = Subject[Any](), threading.Lock(), threading.Event()
         lost = LookupError("lost")
 
@@ -893,8 +893,8 @@ class TestSettings:
 
     @pytest.mark.parametrize("argument", ["rate_limit", "pause"])
     @pytest.mark.parametrize("is_batch", [False, True], ids=["upload", "batch"])
-    def test_that_are_slow_to_dispose(self, client, argument, is_batch):
-        """The connection ends before the settings are disposed, so a slow one does not keep it."""
+    def test_a_slow_dispose_does_not_keep_the_connection(self, client, argument, is_batch):
+        """The connection ends before the settings are disposed."""
         has_begun, has_ended, order = threading.Event(), threading.Event(), []
 
         def script(connection: Connection) -> None:
@@ -917,8 +917,8 @@ class TestSettings:
             subscription.dispose()
         assert order == [True]
 
-    def test_on_the_loop(self, client):
-        """Where the upload notifies on a loop, its settings are subscribed to and disposed on the loop."""
+    def test_they_are_subscribed_to_on_the_loop(self, client):
+        """If the upload notifies on a loop, its settings are subscribed to and disposed on the loop."""
         threads: list[int] = []
 
         def subscribe(observer: Any, _: Any = None) -> Any:
@@ -935,8 +935,8 @@ class TestSettings:
         with logging_server() as (url, _):
             asyncio.run(main(url), debug=True)
 
-    def test_of_a_future(self, client):
-        """A future of the loop may decide, for nobody touches it from another thread."""
+    def test_a_future_of_the_loop_may_be_one(self, client):
+        """A future of the loop may be a setting, because it is used on the loop only."""
 
         async def main(url: str) -> None:
             future = asyncio.get_running_loop().create_future()
@@ -946,8 +946,8 @@ class TestSettings:
         with logging_server() as (url, _):
             asyncio.run(main(url), debug=True)
 
-    def test_on_a_loop_of_another_thread(self, client):
-        """Subscribed to from another thread, an idle loop follows the settings and begins; a closed one is quiet."""
+    def test_a_loop_of_another_thread_runs_them(self, client):
+        """After a subscription from another thread an idle loop runs the settings; a closed one is quiet."""
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
@@ -962,12 +962,12 @@ class TestSettings:
             thread.join(PATIENCE)
             loop.close()
             observed, _ = observe(source, scheduler=AsyncIOScheduler(loop))
-            settled()
+            let_time_pass()
             assert not observed.ended
             assert not log.counts
 
-    def test_of_a_batch_where_one_fails_elsewhere(self, client):
-        """Where a setting of a batch fails on another thread, all others are disposed on the loop nonetheless."""
+    def test_an_error_on_another_thread_disposes_the_others_on_the_loop(self, client):
+        """If a batch's setting fails on another thread, the others are still disposed on the loop."""
         threads: list[int] = []
         rate = BehaviorSubject(1000.0)
 
@@ -982,8 +982,8 @@ class TestSettings:
         with logging_server() as (url, _):
             asyncio.run(main(url), debug=True)
 
-    def test_one_that_raises_when_disposed_keeps_no_other(self, client):
-        """The other setting is let go of all the same."""
+    def test_one_that_raises_when_disposed_does_not_keep_the_other(self, client):
+        """The other setting is still disposed."""
         pause = BehaviorSubject(False)
         rate = Observable(lambda *_: Disposable([].pop))
         with logging_server() as (url, _):
@@ -991,8 +991,8 @@ class TestSettings:
         assert not pause.observers
 
     @pytest.mark.parametrize("begin", EVERYWHERE)
-    def test_dispose_that_raises(self, client, begin, caplog):
-        """A setting that fails when it is disposed is logged, and harms nobody."""
+    def test_an_exception_of_dispose_is_logged(self, client, begin, caplog):
+        """A setting that raises when it is disposed is logged, and harms nothing."""
 
         def subscribe(*_: Any) -> Any:
             return Disposable([].pop)
@@ -1007,16 +1007,16 @@ class TestSettings:
 
 class TestPause:
     @both
-    def test_holds_and_goes_on(self, client, tls):
-        """No byte is written later than 100 ms after a pause; then it goes on where it was."""
+    def test_it_holds_the_body_and_lets_it_continue(self, client, tls):
+        """No byte is written later than 100 ms after a pause; then the body continues."""
         pause = Subject[bool]()
         with logging_server(tls=tls) as (url, log):
             observed, _ = observe(upload(url, bytes(2 * MB), client=client, pause=pause, rate_limit=2 * MB))
             assert log.at(200_000).wait(PATIENCE)
             pause.on_next(True)
-            settled(0.1)
+            let_time_pass(0.1)
             held_at = log.counts[-1]
-            settled(0.2)
+            let_time_pass(0.2)
             assert log.counts[-1] == held_at
             pause.on_next(False)
             observed.wait()
@@ -1025,8 +1025,8 @@ class TestPause:
 
     @both
     @pytest.mark.skipif(sys.platform == "win32", reason="the system's buffers differ there")
-    def test_in_a_send_that_is_blocked(self, client, tls):
-        """A pause holds a send that waits for a slow server too: that gets no more than the system has taken."""
+    def test_it_holds_a_blocked_send(self, client, tls):
+        """A pause holds a send to a slow server too, which gets no more than the system already has."""
         pause, go_on = Subject[bool](), threading.Event()
         counts: list[int] = []
 
@@ -1046,20 +1046,20 @@ class TestPause:
 
         with Server(script, tls=tls, receive_buffer=64 * KIB) as server:
             observed, _ = observe(upload(server.url, LARGE, client=client, pause=pause))
-            settled(0.3)  # until the buffers are full
+            let_time_pass(0.3)  # until the buffers are full
             pause.on_next(True)
-            settled(0.1)
+            let_time_pass(0.1)
             go_on.set()
             observed.wait()
         assert observed.response.status_code == 200
-        # The receive buffer, twice as large as asked for; TCP_NOTSENT_LOWAT; and a piece of what was on its way.
+        # The receive buffer, which is twice the requested size; TCP_NOTSENT_LOWAT; and a piece that was being sent.
         assert counts[0] <= (128 + 128 + 256) * KIB
 
     @both
     @pytest.mark.parametrize("kind", ["bytes", "file"])
     @pytest.mark.skipif(sys.platform == "win32", reason="the system's buffers differ there")
-    def test_of_what_is_encrypted(self, client, tls, kind, monkeypatch, tmp_path):
-        """When the server reads again during a pause nothing is written, not even what was encrypted before."""
+    def test_it_holds_encrypted_bytes(self, client, tls, kind, monkeypatch, tmp_path):
+        """If the server reads again during a pause, nothing is written, not even encrypted bytes."""
         source: Any = LARGE
         if kind == "file":
             source = tmp_path / "large"
@@ -1074,7 +1074,7 @@ class TestPause:
             with pytest.raises(TimeoutError):  # all that the system had, so that it has room again
                 while connection.read(1 << 16):
                     pass
-            connection.send(b"HTTP/1.1 102 Processing\r\n\r\n")  # which is heard, in the pause too
+            connection.send(b"HTTP/1.1 102 Processing\r\n\r\n")  # which is heard during the pause too
             gone.set()
             connection.sock.settimeout(PATIENCE)
             connection.read(length - connection.received)
@@ -1098,13 +1098,13 @@ class TestPause:
             with monkeypatch.context() as patched:
                 patched.setitem(connect.__kwdefaults__, "make_socket", Recorder)
                 observed, _ = observe(upload(server.url, source, client=client, pause=pause))
-                settled(0.3)  # until the buffers are full
+                let_time_pass(0.3)  # until the buffers are full
             pause.on_next(True)
-            settled(0.1)
+            let_time_pass(0.1)
             paused = time.monotonic()
             go_on.set()
             assert gone.wait(PATIENCE)
-            settled(0.2)
+            let_time_pass(0.2)
             assert writes
             assert max(writes) < paused
             pause.on_next(False)
@@ -1114,8 +1114,8 @@ class TestPause:
     @pytest.mark.skipif(
         not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="the system has no TCP_NOTSENT_LOWAT"
     )
-    def test_queue_is_short_for_this_upload_alone(self, client, monkeypatch):
-        """The system's queue is bounded while an upload may be held, and as before for the next on the connection."""
+    def test_the_send_queue_is_short_for_this_upload_only(self, client, monkeypatch):
+        """The send queue is short while the upload may be held, and normal for the connection's next upload."""
         values: list[int] = []
 
         def seen(connection: WireConnection, count: int) -> None:
@@ -1130,22 +1130,22 @@ class TestPause:
         assert values[-2:] == [NOTSENT_LOWAT, _USUAL_LOWAT]
 
     @both
-    def test_is_no_stall(self, client, tls):
-        """The limit of standing still does not run during a pause."""
+    def test_it_is_no_stall(self, client, tls):
+        """The write limit does not run during a pause."""
         client.timeout = httpx.Timeout(None, write=SHORT)
         pause = BehaviorSubject(True)
         with logging_server(tls=tls) as (url, log):
             observed, _ = observe(upload(url, LARGE, client=client, pause=pause))
             assert log.at(0).wait(PATIENCE)
-            settled(2 * SHORT)
+            let_time_pass(2 * SHORT)
             assert not observed.ended
             pause.on_next(False)
             observed.wait()
         assert observed.response.status_code == 200
 
     @both
-    def test_is_no_stall_of_a_send_that_is_blocked(self, client, tls):
-        """Nor does it where the send was blocked already when the pause began."""
+    def test_it_is_no_stall_of_a_blocked_send(self, client, tls):
+        """The write limit does not run either if the send was blocked before the pause."""
         client.timeout = httpx.Timeout(None, write=4 * SHORT)
         pause, go_on = Subject[bool](), threading.Event()
 
@@ -1157,9 +1157,9 @@ class TestPause:
 
         with Server(script, tls=tls, receive_buffer=64 * KIB) as server:
             observed, _ = observe(upload(server.url, LARGE, client=client, pause=pause))
-            settled(SHORT)  # until the buffers are full
+            let_time_pass(SHORT)  # until the buffers are full
             pause.on_next(True)
-            settled(6 * SHORT)
+            let_time_pass(6 * SHORT)
             assert not observed.ended
             go_on.set()
             pause.on_next(False)
@@ -1167,8 +1167,8 @@ class TestPause:
         assert observed.response.status_code == 200
 
     @both
-    def test_is_no_stall_when_all_was_handed_over(self, client, tls):
-        """Nor does it when the system has the whole body, and the server takes none of it."""
+    def test_it_is_no_stall_after_the_last_write(self, client, tls):
+        """The write limit does not run either if the system has the whole body and the server takes none of it."""
         client.timeout = httpx.Timeout(None, write=SHORT)
         pause, go_on = BehaviorSubject(False), threading.Event()
 
@@ -1181,7 +1181,7 @@ class TestPause:
 
         with Server(script, tls=tls, receive_buffer=4 * KIB) as server:
             observed, _ = observe(upload(server.url, bytes(60_000), client=client, pause=pause))
-            settled(3 * SHORT)
+            let_time_pass(3 * SHORT)
             assert not observed.ended
             go_on.set()
             pause.on_next(False)
@@ -1189,9 +1189,9 @@ class TestPause:
         assert observed.response.status_code == 200
 
     def test_a_low_rate_is_no_stall(self, client):
-        """Nor in the wait for a low rate's next byte."""
+        """The write limit does not run either during the wait for a low rate."""
         client.timeout = httpx.Timeout(None, write=SHORT)
-        rate = BehaviorSubject[float | None](2.0)  # half a second for the first
+        rate = BehaviorSubject[float | None](2.0)  # half a second for the first byte
         with logging_server() as (url, log):
             observed, _ = observe(upload(url, b"x", client=client, rate_limit=rate))
             assert log.at(1).wait(PATIENCE)
@@ -1199,8 +1199,8 @@ class TestPause:
             observed.wait()
         assert observed.response.status_code == 200
 
-    def test_counts_for_the_whole(self, any_client):
-        """The limit of the whole upload runs on during a pause, and its error says that it was paused."""
+    def test_it_counts_for_the_whole_upload(self, any_client):
+        """The limit of the whole upload runs during a pause, and its error mentions the pause."""
         with logging_server() as (url, _):
             up = upload(url, b"x", client=any_client, timeout=SHORT, pause=reactivex.of(True))
             message = r"0 of \d+ bytes of the body had gone, and it was paused for 0\.\d s"
@@ -1208,8 +1208,8 @@ class TestPause:
                 up.run()
 
     @both
-    def test_server_that_closes(self, client, tls):
-        """A server that loses its patience ends the upload at once, in an error that says how long it was paused."""
+    def test_a_server_that_closes_ends_it(self, client, tls):
+        """A server that closes during a pause ends the upload at once; the error gives the length of the pause."""
 
         def script(connection: Connection) -> None:
             connection.read_head()
@@ -1223,8 +1223,8 @@ class TestPause:
 
     @both
     @pytest.mark.parametrize("status", [408, 500])
-    def test_server_that_answers(self, client, tls, status):
-        """An answer in a pause, or in the wait for a low rate's next byte, is the response at once."""
+    def test_an_answer_ends_it(self, client, tls, status):
+        """An answer during a pause, or during the wait for a low rate, is the response at once."""
 
         def script(connection: Connection) -> None:
             connection.read_head()
@@ -1237,7 +1237,7 @@ class TestPause:
                 assert (response.status_code, response.text) == (status, "too slow")
 
     @both
-    def test_abort(self, client, tls):
+    def test_an_abort_ends_it(self, client, tls):
         """A dispose during a pause closes the connection at once, and ends the worker."""
         there, ended = threading.Event(), threading.Event()
 
@@ -1255,8 +1255,8 @@ class TestPause:
             running.join()
         assert not running.observed.ended
 
-    def test_abort_of_a_plain_client(self):
-        """With a plain client too, the worker notices the dispose in the pause."""
+    def test_an_abort_ends_it_with_a_plain_client(self):
+        """With a plain client too, the worker notices the dispose during the pause."""
         with logging_server() as (url, log), httpx.Client() as client:
             running = start(upload(url, b"x", client=client, pause=reactivex.of(True)))
             assert log.at(0).wait(PATIENCE)
@@ -1274,16 +1274,16 @@ def a_few(url: str, client: Any, count: int = 4, **kwargs: Any) -> list[Any]:
 
 class TestBatch:
     @pytest.mark.parametrize("begin", EVERYWHERE)
-    def test_limit_for_all_together(self, client, begin):
-        """On any scheduler, all uploads of a batch share its limit, those behind operators too."""
+    def test_all_uploads_share_the_limit(self, client, begin):
+        """On any scheduler, all uploads of a batch share its limit, even those with operators."""
         with logging_server() as (url, _):
             uploads = [each.pipe(retry_backoff(), ops.retry(2)) for each in a_few(url, client)]
             began = time.monotonic()
             begin(upload_all(uploads, rate_limit=reactivex.of(MB))).wait()
             assert time.monotonic() - began > 0.44
 
-    def test_attempts_after_a_wait(self, client):
-        """An attempt that an operator makes later, on another thread, is still of the batch."""
+    def test_a_later_attempt_shares_the_limit(self, client):
+        """An attempt that an operator starts later, on another thread, still belongs to the batch."""
         answers = iter([503, 503, 200])
 
         def script(connection: Connection) -> None:
@@ -1298,8 +1298,8 @@ class TestBatch:
             assert batch.run().statuses == {200: 1}
             assert time.monotonic() - began > 0.33
 
-    def test_own_limit_holds_too(self, client):
-        """An upload's own limit holds within the batch's, and takes nothing from the others."""
+    def test_an_uploads_own_limit_applies_too(self, client):
+        """An upload's own limit applies within the batch's, and takes nothing from the others."""
         with logging_server() as (url, _):
             slow = upload(url, bytes(MB // 8), client=client, rate_limit=MB // 4)
             fast = upload(url, bytes(MB // 8), client=client)
@@ -1312,8 +1312,8 @@ class TestBatch:
         assert ended[0] > 0.44
         assert ended[1] < ended[0]
 
-    def test_pause_holds_all(self, client):
-        """A pause holds every body of the batch; going on, all arrive."""
+    def test_a_pause_holds_all_uploads(self, client):
+        """A pause holds every body of the batch; after it all arrive."""
         pause, begun = BehaviorSubject(True), threading.Semaphore(0)
         bodies: list[int] = []
 
@@ -1327,15 +1327,15 @@ class TestBatch:
             observed, _ = observe(upload_all(a_few(server.url, client), pause=pause))
             for _ in range(4):
                 assert begun.acquire(timeout=PATIENCE)
-            settled()
+            let_time_pass()
             assert not bodies
             assert not [item for item in observed.items if isinstance(item, Progress) and item.sent]
             pause.on_next(False)
             observed.wait()
         assert len(bodies) == 4
 
-    def test_error_of_a_setting(self, client):
-        """An error of a setting aborts all that run, and is the batch's."""
+    def test_an_error_of_a_setting_is_the_batchs(self, client):
+        """An error of a setting aborts all running uploads, and is the batch's error."""
         pause = BehaviorSubject(True)
         with logging_server() as (url, log):
             observed, _ = observe(upload_all(a_few(url, client), pause=pause))
@@ -1345,8 +1345,8 @@ class TestBatch:
         assert isinstance(observed.error, LookupError)
 
     @pytest.mark.parametrize("end", ["completed", "disposed", "error"])
-    def test_settings_are_let_go(self, client, end):
-        """The batch subscribes to its settings once, and lets go of them at its end."""
+    def test_settings_are_disposed_at_the_end(self, client, end):
+        """The batch subscribes to its settings once, and disposes them at its end."""
         pause = BehaviorSubject(end != "completed")
         at_the_end: list[int] = []
 
@@ -1372,8 +1372,8 @@ class TestBatch:
         assert not any(at_the_end)
 
     @both
-    def test_server_that_stands_still(self, client, tls):
-        """Nor does it hide that a server takes nothing: that is a WriteTimeout while the others go on."""
+    def test_a_stalled_server_is_a_write_timeout(self, client, tls):
+        """A server that takes nothing is a WriteTimeout, while the other uploads continue."""
         client.timeout = httpx.Timeout(None, write=SHORT)
         ended = threading.Event()
 
@@ -1398,8 +1398,8 @@ class TestBatch:
         assert (summary.done, summary.failed) == (2, 1)
         assert isinstance(summary.errors[0].error, httpx.WriteTimeout)
 
-    def test_nobody_starves(self, client):
-        """Uploads that share a limit end together, if they are of the same size."""
+    def test_uploads_of_the_same_size_end_together(self, client):
+        """Uploads of the same size that share a limit end together."""
         with logging_server() as (url, _):
             ends: list[float] = []
             upload_all(a_few(url, client), rate_limit=MB).pipe(
@@ -1407,8 +1407,8 @@ class TestBatch:
             ).run()
         assert max(ends) - min(ends) < 0.25
 
-    def test_leaves_nothing(self, client):
-        """The schedulers that carry a batch's throttle go with the batch."""
+    def test_its_schedulers_are_released(self, client):
+        """The schedulers that carry a batch's throttle are released with the batch."""
         with logging_server() as (url, _):
             upload_all(a_few(url, client), rate_limit=100 * MB).run(TimeoutScheduler.singleton())
         gc.collect()
@@ -1417,15 +1417,15 @@ class TestBatch:
         ] == []
 
 
-# What takes longer
+# Slow tests
 
 
 @pytest.mark.slow
 class TestTruth:
     @both
     @pytest.mark.parametrize("rate", [1 * MB, 5 * MB, 20 * MB])
-    def test_rate(self, client, tls, rate):
-        """Over 10 s the rate is within 5 % of the limit, and no second differs by more than 15 %."""
+    def test_the_rate_is_accurate(self, client, tls, rate):
+        """Over 10 s the rate is within 5 % of the limit, and within 15 % in each second."""
         with logging_server(tls=tls) as (url, log):
             upload(url, bytes(10 * rate), client=client, rate_limit=rate).run()
         began = next(moment for moment, count in zip(log.moments, log.counts, strict=True) if count)
@@ -1438,8 +1438,8 @@ class TestTruth:
     @pytest.mark.parametrize(
         ("size", "concurrency", "rate"), [(4000, 4, MB), (4000, 20, MB), (50_000, 8, 10 * MB)]
     )
-    def test_rate_of_small_files(self, client, size, concurrency, rate):
-        """Many small files use a limit that they share up to 10 %, whatever the concurrency."""
+    def test_small_files_use_the_limit(self, client, size, concurrency, rate):
+        """Many small files use at least 90 % of a shared limit, whatever the concurrency."""
         with logging_server() as (url, _):
             uploads = (upload(url, bytes(size), client=client) for _ in range(3 * rate // size))
             summary = upload_all(uploads, concurrency=concurrency, rate_limit=rate).run()
@@ -1449,8 +1449,8 @@ class TestTruth:
         assert 0.9 < summary.sent / summary.seconds / rate < 1.02
 
     @both
-    def test_own_limits_of_many(self, client, tls):
-        """Uploads whose own limits add up to more than the shared one use that whole, each its part of it."""
+    def test_uploads_with_their_own_limits_use_the_shared_one(self, client, tls):
+        """Uploads with own limits that add up to more than the shared one use all of it, in the right shares."""
         with logging_server(tls=tls) as (url, _):
             uploads = [upload(url, bytes(MB // 5), client=client, rate_limit=MB // 10) for _ in range(20)]
             summary = upload_all(uploads, concurrency=20, rate_limit=MB).run()
@@ -1458,17 +1458,17 @@ class TestTruth:
         assert 0.95 < summary.sent / summary.seconds / MB < 1.02
 
     @both
-    def test_change(self, client, tls):
+    def test_a_change_takes_effect_within_200_ms(self, client, tls):
         """A change of the limit takes effect within 200 ms, up and down."""
         rate = BehaviorSubject(2.0 * MB)
         changes: list[tuple[float, float]] = []
         with logging_server(tls=tls) as (url, log):
             observed, subscription = observe(upload(url, bytes(100 * MB), client=client, rate_limit=rate))
             for value in (20.0 * MB, 1.0 * MB, 5.0 * MB):
-                settled(1)
+                let_time_pass(1)
                 rate.on_next(value)
                 changes.append((time.monotonic(), value))
-            settled(1)
+            let_time_pass(1)
             subscription.dispose()
         assert not observed.ended
         for moment, value in changes:
@@ -1477,8 +1477,8 @@ class TestTruth:
             assert abs(measured / value - 1) < 0.15
 
     @both
-    def test_pauses(self, client, tls):
-        """Again and again: no byte comes later than 100 ms after a pause, and each time it goes on."""
+    def test_repeated_pauses_are_kept(self, client, tls):
+        """In repeated pauses, no byte comes later than 100 ms after a pause, and the body continues each time."""
         pause = Subject[bool]()
         pauses: list[tuple[float, float]] = []
         with logging_server(tls=tls) as (url, log):
@@ -1487,7 +1487,7 @@ class TestTruth:
                 assert log.at(number * 4 * MB).wait(PATIENCE)
                 pause.on_next(True)
                 moment = time.monotonic()
-                settled(0.4)
+                let_time_pass(0.4)
                 pauses.append((moment, time.monotonic()))
                 pause.on_next(False)
             observed.wait()

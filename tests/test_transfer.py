@@ -1,4 +1,4 @@
-"""One upload on its way: how its end and its connection meet."""
+"""One running upload: a stop while its connection is attached."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rxupload._wait import SystemClock
 
 
 class HookedClock(SystemClock):
-    """The system's clock, with something else to do when it is next asked."""
+    """The system's clock, which calls a hook at its next reading."""
 
     hook: Callable[[], object] | None = None
 
@@ -25,8 +25,8 @@ class HookedClock(SystemClock):
         return time.monotonic()
 
 
-def test_a_stop_while_a_connection_is_attached():
-    """A connection that is refused is not being ended meanwhile: else its number could be another file's by then."""
+def test_a_stop_during_attach_ends_the_connection_first():
+    """attach() raises only after the connection has ended, so that its descriptor cannot belong to another file."""
     clock = HookedClock()
     transfer = Transfer(PATIENCE, clock=clock)
     transfer.begin()

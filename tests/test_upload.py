@@ -1,4 +1,4 @@
-"""The contract of one subscription, with a client that the test cranks by hand, and every argument of upload()."""
+"""The contract of one subscription, with a client that the test controls, and every argument of upload()."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ both_kinds_of_scheduler = pytest.mark.parametrize("scheduler", ["thread", "loop"
 
 
 class TestContract:
-    def test_no_iteration(self):
-        """A `for` over an upload or a batch is an error, and not without an end."""
+    def test_an_upload_is_not_iterable(self):
+        """A `for` over an upload or a batch is an error, and not an endless loop."""
         for source in (upload(URL, b"x"), rxupload.upload_all([])):
             with pytest.raises(TypeError, match="not iterable"):
                 iter(source)
 
-    def test_cold(self, tmp_path):
+    def test_an_upload_is_cold(self, tmp_path):
         """Nothing touches the disk or the network before subscribe, and each subscription is its own upload."""
         path = tmp_path / "late.bin"
         up, client = cranked(path)
@@ -80,8 +80,8 @@ class TestContract:
             exchange.respond()
         assert [each.wait().response.status_code for each in observed] == [200, 200]
 
-    def test_order(self):
-        """Progress(0), rising Progress, one with every byte, the response, completed."""
+    def test_order_of_the_notifications(self):
+        """The order is Progress(0), rising Progress, one with every byte, the response, completion."""
         up, client = cranked()
         observed, _ = observe(up)
         exchange = client.next_request()
@@ -94,8 +94,8 @@ class TestContract:
         assert observed.progress[-1] == Progress(len(body), len(body))
         assert exchange.request.headers["Content-Length"] == str(len(body))
 
-    def test_unknown_size(self):
-        """A source of unknown size goes out chunked, with no total, and its last Progress has every byte."""
+    def test_a_source_of_unknown_size_is_chunked(self):
+        """A source of unknown size is sent chunked, without a total, and its last Progress has every byte."""
         up, client = cranked(iter([b"a" * (1 << 20), b"b" * 10]))
         observed, _ = observe(up)
         exchange = client.next_request()
@@ -109,8 +109,8 @@ class TestContract:
         assert observed.progress[-1].fraction is None
         assert observed.progress[-1].percent is None
 
-    def test_early_answer_leaves_progress_where_it_stood(self):
-        """A server that answers before it has the body ends the progress without an item that says 100 %."""
+    def test_an_early_answer_ends_the_progress(self):
+        """A server that answers before it has the body ends the progress without 100 %."""
         up, client = cranked()
         observed, _ = observe(up)
         exchange = client.next_request()
@@ -120,8 +120,8 @@ class TestContract:
         check_grammar(observed.items, completed=True)
         assert observed.progress[-1].percent == 0
 
-    def test_second_pass(self):
-        """A further pass over the body begins at zero with the next attempt, and sends the same bytes."""
+    def test_a_second_pass_starts_at_zero(self):
+        """A further pass starts at zero with the next attempt number, and sends the same bytes."""
         up, client = cranked()
         observed, _ = observe(up)
         exchange = client.next_request()
@@ -145,8 +145,8 @@ class TestContract:
         exchange.respond(status, json={"status": status})
         assert observed.wait().response.json() == {"status": status}
 
-    def test_progress_interval(self):
-        """Progress comes at most once per interval, but the first and the last always."""
+    def test_progress_keeps_its_interval(self):
+        """Progress comes at most once per interval, except that the first and the last always come."""
         client = HandCrankedClient()
         observed, _ = observe(upload(URL, bytes(8 << 20), client=client, progress_interval=3600))
         exchange = client.next_request()
@@ -155,8 +155,8 @@ class TestContract:
         observed.wait()
         assert [item.percent for item in observed.progress] == [0, 100]
 
-    def test_error_of_its_origin(self):
-        """An error arrives through on_error as the very exception that its origin raised."""
+    def test_an_error_arrives_unchanged(self):
+        """on_error gets the exception that was raised, unchanged."""
         up, client = cranked()
         observed, _ = observe(up)
         error = httpx.ReadError("reset")
@@ -164,7 +164,7 @@ class TestContract:
         assert observed.wait().error is error
         assert not observed.is_completed
 
-    def test_file_is_missing(self, tmp_path):
+    def test_a_missing_file_is_an_error(self, tmp_path):
         """A missing file is a FileNotFoundError through on_error, with nothing sent."""
         up, client = cranked(tmp_path / "missing")
         observed, _ = observe(up)
@@ -172,7 +172,7 @@ class TestContract:
         assert client.no_request()
 
     @both_kinds_of_scheduler
-    def test_observer_that_raises(self, scheduler):
+    def test_an_observer_that_raises_aborts_its_upload(self, scheduler):
         """An observer that raises aborts its upload and gets its exception through on_error."""
         up, client = cranked()
         error = ZeroDivisionError("in on_next")
@@ -189,7 +189,7 @@ class TestContract:
         assert observed.wait().error is error
 
     @both_kinds_of_scheduler
-    def test_observer_that_raises_at_the_response(self, scheduler):
+    def test_an_observer_that_raises_at_the_response_gets_its_exception(self, scheduler):
         """An observer that raises at the response gets that exception through on_error, and no completion."""
         up, client = cranked()
         error = ZeroDivisionError("in on_next")
@@ -204,8 +204,8 @@ class TestContract:
         assert not observed.is_completed
 
     @pytest.mark.parametrize("error", [SystemExit(), KeyboardInterrupt(), asyncio.CancelledError()])
-    def test_source_that_raises_a_base_exception(self, error):
-        """What is no Exception ends the upload too, and reaches whoever waits for it."""
+    def test_a_base_exception_of_the_source_ends_the_upload(self, error):
+        """A BaseException ends the upload too, and reaches the caller that waits."""
 
         def pieces() -> Any:
             yield b"first"
@@ -214,8 +214,8 @@ class TestContract:
         with pytest.raises(type(error)):
             upload(URL, pieces, client=ScriptedClient(answer())).run()
 
-    def test_observer_that_raises_a_base_exception(self):
-        """An observer that raises what is no Exception aborts its upload, and gets it through on_error."""
+    def test_a_base_exception_of_the_observer_aborts_the_upload(self):
+        """An observer that raises a BaseException aborts its upload, and gets it through on_error."""
         up, client = cranked()
 
         def on_next(item: Any) -> None:
@@ -227,8 +227,8 @@ class TestContract:
             exchange.take()
         assert isinstance(observed.wait().error, SystemExit)
 
-    def test_slow_observer_holds_up_its_own_upload(self):
-        """On a thread, no further piece is taken while the observer is at one item."""
+    def test_a_slow_observer_slows_its_own_upload(self):
+        """On a thread, no further piece is taken while the observer handles an item."""
         up, client = cranked()
         go_on = threading.Event()
         observed, _ = observe(
@@ -248,7 +248,7 @@ class TestContract:
 
 
 class TestDispose:
-    def test_stops_the_worker(self):
+    def test_it_stops_the_worker(self):
         """Disposing while the client waits stops the worker at once, and nothing follows."""
         up, client = cranked()
         observed, subscription = observe(up)
@@ -260,7 +260,7 @@ class TestDispose:
         assert observed.items == seen
         assert not observed.ended
 
-    def test_from_the_observer(self):
+    def test_it_works_from_the_observer(self):
         """After a dispose inside on_next nothing follows."""
         up, client = cranked()
         subscription = reactivex.disposable.SerialDisposable()
@@ -273,8 +273,8 @@ class TestDispose:
         assert isinstance(exchange.end(), Disposed)
         assert len(observed.items) == 2
 
-    def test_before_the_request(self):
-        """Disposing while the source is still being opened sends nothing."""
+    def test_before_the_request_it_sends_nothing(self):
+        """Disposing while the source is being opened sends nothing."""
         opening, go_on = threading.Event(), threading.Event()
 
         def source() -> Any:
@@ -296,7 +296,7 @@ class TestDispose:
         assert closed[0].closed
         assert observed.items == []
 
-    def test_after_the_end_does_nothing(self):
+    def test_after_the_end_it_does_nothing(self):
         """Disposing after the end does nothing."""
         up, client = cranked(b"small")
         observed, subscription = observe(up)
@@ -309,7 +309,7 @@ class TestDispose:
         assert observed.items == items
 
     def test_queued_work_never_starts(self):
-        """An upload that is disposed while it waits for a thread of its scheduler never begins."""
+        """An upload that is disposed while it waits for a thread of its scheduler never starts."""
         scheduler = ThreadPoolScheduler(1)
         busy, busy_client = cranked()
         observed, _ = observe(busy, scheduler=scheduler)
@@ -323,7 +323,7 @@ class TestDispose:
         assert waiting_client.no_request()
         assert never.items == []
 
-    def test_closes_the_sources(self, tmp_path):
+    def test_it_closes_the_sources(self, tmp_path):
         """After a dispose, the files and the generators of the upload are closed."""
         closed = threading.Event()
 
@@ -341,8 +341,8 @@ class TestDispose:
         subscription.dispose()
         assert closed.wait(PATIENCE)
 
-    def test_race_with_the_end(self):
-        """Whoever wins, dispose or the response: at most one terminal notification, and no overlap."""
+    def test_a_race_with_the_end_gives_one_end_at_most(self):
+        """If dispose and the response race, there is at most one terminal notification, and no overlap."""
         for _ in range(200):
             up, client = cranked(b"small")
             observed, subscription = observe(up)
@@ -369,8 +369,8 @@ class TestSchedulers:
         [None, NewThreadScheduler(), TimeoutScheduler(), "pool"],
         ids=["none", "new thread", "timeout", "pool"],
     )
-    def test_a_thread_of_the_scheduler(self, scheduler):
-        """The upload works, and notifies, on one thread that is not the subscriber's."""
+    def test_the_upload_runs_on_a_thread_of_the_scheduler(self, scheduler):
+        """The upload runs and notifies on one thread, which is not the subscriber's."""
         pool = ThreadPoolScheduler(1) if scheduler == "pool" else None
         up, client = cranked(b"small")
         observed, _ = observe(up, scheduler=pool or scheduler)
@@ -386,14 +386,14 @@ class TestSchedulers:
     @pytest.mark.parametrize(
         "scheduler", [ImmediateScheduler(), CurrentThreadScheduler()], ids=lambda s: type(s).__name__
     )
-    def test_in_place(self, scheduler):
+    def test_in_place_subscribe_returns_at_the_end(self, scheduler):
         """On a scheduler that works in place, subscribe returns when the upload has ended."""
         up = upload(URL, b"small", client=ScriptedClient(answer(201)), progress_interval=0)
         observed, _ = observe(up, scheduler=scheduler)
         assert observed.threads == {threading.get_ident()}
         assert observed.response.status_code == 201
 
-    def test_event_loop_scheduler(self):
+    def test_an_event_loop_scheduler_is_not_blocked(self):
         """A scheduler with one thread is not blocked; all notifications come on that thread, in order."""
         scheduler = EventLoopScheduler()
         here: list[int] = []
@@ -410,8 +410,8 @@ class TestSchedulers:
         check_grammar(observed.items, completed=True)
         scheduler.dispose()
 
-    def test_progress_coalesces_on_a_loop(self):
-        """While the loop is busy, undelivered Progress is replaced by newer; the first and last of a pass are not."""
+    def test_a_busy_loop_skips_progress(self):
+        """While the loop is busy, newer Progress replaces undelivered Progress, except the first and last of a pass."""
         scheduler = EventLoopScheduler()
         busy, go_on = threading.Event(), threading.Event()
         scheduler.schedule(lambda *_: (busy.set(), go_on.wait(PATIENCE)))
@@ -435,7 +435,7 @@ class TestSchedulers:
         scheduler.dispose()
 
     def test_unknown_scheduler_is_a_loop(self):
-        """Order holds on a scheduler of no known kind, even one that starts a thread for each notification."""
+        """Order is kept on an unknown scheduler, even one that starts a thread for each notification."""
         up, client = cranked(bytes(20 << 20))
         observed, _ = observe(up, scheduler=CatchScheduler(NewThreadScheduler(), lambda _: False))
         exchange = client.next_request()
@@ -445,7 +445,7 @@ class TestSchedulers:
         check_grammar(observed.items, completed=True)
 
     @pytest.mark.parametrize("kind", [AsyncIOScheduler, AsyncIOThreadSafeScheduler])
-    def test_asyncio(self, kind):
+    def test_asyncio_stays_free(self, kind):
         """On an asyncio scheduler, notifications come on the loop, which stays free."""
 
         async def main() -> None:
@@ -461,8 +461,8 @@ class TestSchedulers:
 
         asyncio.run(main())
 
-    def test_asyncio_from_another_thread(self):
-        """A subscription made outside the loop's thread is still notified on the loop."""
+    def test_asyncio_works_from_another_thread(self):
+        """A subscription from outside the loop's thread is still notified on the loop."""
         threads: list[int] = []
 
         async def main() -> None:
@@ -478,8 +478,8 @@ class TestSchedulers:
         asyncio.run(main())
 
     @pytest.mark.parametrize("loop_kind", ["asyncio", "event loop"])
-    def test_loop_that_closes(self, loop_kind):
-        """A loop that closes meanwhile aborts the upload quietly."""
+    def test_a_loop_that_closes_aborts_the_upload(self, loop_kind):
+        """A loop that closes aborts the upload quietly."""
         up, client = cranked()
         if loop_kind == "asyncio":
             loop = asyncio.new_event_loop()
@@ -496,8 +496,8 @@ class TestSchedulers:
         assert isinstance(exchange.end(), Disposed)
         assert not observed.items
 
-    def test_keyboard_interrupt_in_place(self):
-        """Ctrl-C in an upload that runs in place propagates, and its files are closed."""
+    def test_ctrl_c_in_place_propagates(self):
+        """Ctrl-C propagates from an upload that runs in place, and its files are closed."""
         closed: list[io.BytesIO] = []
 
         def source() -> io.BytesIO:
@@ -513,37 +513,37 @@ class TestSchedulers:
 
 
 class TestRunAndAwait:
-    def test_run(self):
+    def test_run_returns_the_response(self):
         """run() blocks and returns the response."""
         up = upload(URL, b"small", client=ScriptedClient(answer(201)))
         assert up.run().status_code == 201
 
-    def test_run_raises(self):
-        """run() raises what the upload ended with."""
+    def test_run_raises_the_error(self):
+        """run() raises the upload's error."""
         with pytest.raises(httpx.ReadError):
             upload(URL, b"small", client=ScriptedClient(refuse())).run()
 
-    def test_run_of_a_pipeline(self):
-        """rxupload.run() works for any pipeline and gives its last item."""
+    def test_run_accepts_a_pipeline(self):
+        """rxupload.run() accepts any pipeline and returns its last item."""
         up = upload(URL, b"small", client=ScriptedClient(answer()))
         assert rxupload.run(up.pipe(ops.map(lambda item: type(item).__name__))) == "Response"
         assert rxupload.run(reactivex.of(1, 2)) == 2
 
-    def test_run_of_nothing(self):
+    def test_run_of_an_empty_source_raises(self):
         """rxupload.run() of a source without items raises as reactivex does."""
         with pytest.raises(reactivex.internal.SequenceContainsNoElementsError):
             rxupload.run(reactivex.empty())
 
-    def test_await(self):
-        """await gives the response, on a real loop."""
+    def test_await_returns_the_response(self):
+        """await returns the response, on a real loop."""
 
         async def main() -> httpx.Response:
             return await upload(URL, LARGE, client=ScriptedClient(answer(202)))
 
         assert asyncio.run(main()).status_code == 202
 
-    def test_await_retry(self):
-        """`await upload(...).retry(3)` works with no further code."""
+    def test_await_works_with_retry(self):
+        """`await upload(...).retry(3)` needs no further code."""
         client = ScriptedClient(refuse(1), refuse(2), answer(200))
 
         async def main() -> Any:
@@ -552,7 +552,7 @@ class TestRunAndAwait:
         assert asyncio.run(main()).status_code == 200
         assert client.requests == 3
 
-    def test_cancelled_wait_for(self):
+    def test_a_cancelled_wait_for_aborts(self):
         """A cancelled asyncio.wait_for aborts the upload."""
         up, client = cranked()
 
@@ -566,8 +566,8 @@ class TestRunAndAwait:
 
         assert isinstance(asyncio.run(main()), Disposed)
 
-    def test_wait_for_times_out(self):
-        """asyncio.wait_for whose time is up raises TimeoutError and aborts the upload."""
+    def test_a_wait_for_that_times_out_aborts(self):
+        """An asyncio.wait_for that times out raises TimeoutError and aborts the upload."""
         up, client = cranked()
 
         async def main() -> Any:
@@ -577,8 +577,8 @@ class TestRunAndAwait:
 
         assert isinstance(asyncio.run(main()), Disposed)
 
-    def test_progress(self):
-        """.progress is the Progress items alone, completed with the upload; subscribing to it uploads."""
+    def test_progress_has_only_progress_items(self):
+        """.progress has only the Progress items, completes with the upload, and uploads when subscribed to."""
         up, client = cranked()
         observed, _ = observe(up.progress)
         exchange = client.next_request()
@@ -593,7 +593,7 @@ class TestRunAndAwait:
         sys.platform == "win32", reason="a console's Ctrl-C cannot be sent to one process there"
     )
     @pytest.mark.parametrize("call", ["up.run()", "rxupload.run(up.progress)"])
-    def test_ctrl_c(self, call):
+    def test_ctrl_c_in_run_disposes_the_upload(self, call):
         """Ctrl-C in run() disposes the upload before KeyboardInterrupt propagates."""
         script = f"""
 import os, signal, threading, rxupload
@@ -622,19 +622,19 @@ except KeyboardInterrupt:
 
 
 class TestTimeout:
-    def test_whole_upload(self):
+    def test_it_covers_the_whole_upload(self):
         """timeout= ends the upload with UploadTimeout, which is an httpx.TimeoutException."""
         up, client = cranked(timeout=0.05)
         observed, _ = observe(up)
         exchange = client.next_request()
         with pytest.raises(UploadTimeout):
             while exchange.take():
-                exchange.begin_again()  # goes on for ever
+                exchange.begin_again()  # an endless source
         assert isinstance(observed.wait().error, UploadTimeout)
         assert isinstance(observed.error, httpx.TimeoutException)
         assert "0.05 s" in str(observed.error)
 
-    def test_clamps_the_waits_of_a_plain_client(self):
+    def test_it_bounds_the_waits_of_a_plain_client(self):
         """No single wait of a plain client outlasts the limit, and its timeout becomes UploadTimeout."""
         seen: list[dict[str, float]] = []
 
@@ -649,14 +649,14 @@ class TestTimeout:
             assert isinstance(observed.wait().error, UploadTimeout)
         assert all(0 < seconds <= 0.05 for seconds in seen[0].values())
 
-    def test_starts_with_the_work(self):
-        """The time that an upload waits for a thread of its scheduler does not count."""
+    def test_it_starts_with_the_work(self):
+        """The wait for a thread of the scheduler does not count."""
         scheduler = ThreadPoolScheduler(1)
         release = threading.Event()
         scheduler.schedule(lambda *_: release.wait(PATIENCE))
         up = upload(URL, b"small", client=ScriptedClient(answer()), timeout=0.5)
         observed, _ = observe(up, scheduler=scheduler)
-        assert not threading.Event().wait(0.6)  # longer than the limit: what is measured
+        assert not threading.Event().wait(0.6)  # longer than the limit, but outside it
         release.set()
         assert observed.wait().response.status_code == 200
         scheduler.executor.shutdown()
@@ -664,7 +664,7 @@ class TestTimeout:
 
 class TestInOperators:
     def test_retry_in_virtual_time(self):
-        """retry subscribes again: three requests, each with its own Progress, and the last one's response."""
+        """retry subscribes again: three requests, each with its own Progress, and the response of the last."""
         scheduler = TestScheduler()
         client = ScriptedClient(refuse(), refuse(1), answer(200))
         results = scheduler.start(lambda: upload(URL, b"small", client=client).pipe(ops.retry(3)))
@@ -682,7 +682,7 @@ class TestInOperators:
         assert client.requests == 3
 
     def test_catch_in_virtual_time(self):
-        """catch goes on with another server's upload after an error."""
+        """After an error, catch continues with an upload to another server."""
         scheduler = TestScheduler()
         failing = upload(URL, b"small", client=ScriptedClient(refuse()))
         second = upload(URL, b"small", client=ScriptedClient(answer(201)))
@@ -707,7 +707,7 @@ class TestInOperators:
         assert [(each.subscribe, each.unsubscribe) for each in signal.subscriptions] == [(0, 250)]
 
     def test_timeout_in_virtual_time(self):
-        """The timeout operator aborts an upload that stalls for longer than its time."""
+        """The timeout operator aborts an upload that stalls for too long."""
         scheduler = TestScheduler()
         up, client = cranked()
         observer = scheduler.create_observer()
@@ -720,8 +720,8 @@ class TestInOperators:
         assert isinstance(exchange.end(), Disposed)
         assert observer.messages[-1].value.kind == "E"
 
-    def test_merge(self):
-        """merge runs uploads side by side, each with its own Progress and response."""
+    def test_merge_runs_uploads_together(self):
+        """merge runs uploads together, each with its own Progress and response."""
         ups = [cranked() for _ in range(3)]
         observed, _ = observe(reactivex.merge(*(up for up, _ in ups)))
         exchanges = [client.next_request() for _, client in ups]
@@ -742,7 +742,7 @@ class TestInOperators:
         ids=["own", "singleton"],
     )
     def test_take_aborts_in_place(self, scheduler):
-        """An operator that has what it wants aborts the upload, also where it runs in place on the trampoline."""
+        """An operator that is finished aborts the upload, even in place on the trampoline."""
         taken: list[int] = []
 
         def script(request: httpx.Request) -> httpx.Response:
@@ -762,8 +762,8 @@ class TestInOperators:
         steps=st.lists(st.sampled_from(["take", "again"]), max_size=12),
         end=st.sampled_from(["respond", "all", "fail", "dispose", "raise"]),
     )
-    def test_grammar(self, pieces, sized, steps, end):
-        """For any body, passes, and end: the order of notifications holds, and there is the one right terminal."""
+    def test_the_order_of_notifications_always_holds(self, pieces, sized, steps, end):
+        """For any body, passes and end, the order of notifications holds, and the right terminal comes once."""
         contents = [bytes(size) for size in pieces]
         size = sum(pieces) if sized else None
         up, client = cranked(File(lambda: iter(contents), size=size))
@@ -815,8 +815,8 @@ class TestArguments:
         upload(*args, client=ScriptedClient(script), **kwargs).run()
         return requests[0]
 
-    def test_defaults(self, tmp_path):
-        """POST, field "file", the path's base name, its guessed type."""
+    def test_the_defaults(self, tmp_path):
+        """The defaults are POST, field "file", the path's base name, and its guessed type."""
         path = tmp_path / "beach.jpg"
         path.write_bytes(b"jpeg")
         request, body = self.send(URL, path)
@@ -825,26 +825,26 @@ class TestArguments:
         assert b'Content-Disposition: form-data; name="file"; filename="beach.jpg"\r\n' in body
         assert b"Content-Type: image/jpeg\r\n\r\njpeg\r\n" in body
 
-    def test_bytes(self):
-        """Bytes are called "upload" and are application/octet-stream."""
+    def test_the_defaults_of_bytes(self):
+        """Bytes are named "upload" and have the type application/octet-stream."""
         _, body = self.send(URL, b"data")
         assert (
             b'name="file"; filename="upload"\r\nContent-Type: application/octet-stream\r\n\r\ndata\r\n'
             in body
         )
 
-    def test_names_and_type(self):
-        """name, filename and content_type are the part's."""
+    def test_names_and_type_are_those_of_the_part(self):
+        """name, filename and content_type apply to the part."""
         _, body = self.send(URL, b"data", "photo", filename="a.png", content_type="x/y")
         assert b'name="photo"; filename="a.png"\r\nContent-Type: x/y\r\n\r\ndata' in body
 
-    def test_type_from_the_filename(self):
+    def test_the_type_is_guessed_from_the_filename(self):
         """The content type is guessed from the filename that is sent."""
         _, body = self.send(URL, b"data", filename="a.png")
         assert b"Content-Type: image/png\r\n" in body
 
-    def test_several_files(self):
-        """A list is several files in order, under one name unless a File says otherwise."""
+    def test_a_list_is_several_files(self):
+        """A list is several files in order, with one field name unless a File has its own."""
         files = [
             b"first",
             File(b"second", name="other", filename="b.txt", content_type="t/u"),
@@ -856,14 +856,14 @@ class TestArguments:
         assert b'name="other"; filename="b.txt"\r\nContent-Type: t/u\r\n\r\nsecond' in second
         assert b'name="photos"; filename="upload"\r\nContent-Type: v/w\r\n\r\nthird' in third
 
-    def test_form_data(self):
-        """Form fields come first, in their order; sequences repeat, and bool is true or false."""
+    def test_form_fields_come_first(self):
+        """Form fields come first, in order; sequences repeat, and bool is true or false."""
         _, body = self.send(URL, b"data", form_data={"z": "1", "a": [2, 2.5], "on": True, "raw": b"\n"})
         values = [part.split(b"\r\n\r\n", 1)[1] for part in body.split(b"\r\n--")[:6]]
         assert values == [b"1", b"2", b"2.5", b"true", b"\n", b"data"]
 
-    def test_headers(self):
-        """Headers are sent; those that describe the body are the body's own, whoever set them."""
+    def test_headers_are_sent(self):
+        """Headers are sent, except that those about the body always come from the body."""
         headers = {
             "X-A": "b",
             "content-type": "text/evil",
@@ -877,7 +877,7 @@ class TestArguments:
         assert request.headers.get_list("Content-Length") == [str(len(body))]
         assert "Transfer-Encoding" not in request.headers
 
-    def test_headers_of_the_client(self):
+    def test_headers_of_the_client_do_not_replace_those_of_the_body(self):
         """A client's default headers do not replace the body's own either."""
         requests: list[httpx.Request] = []
 
@@ -893,8 +893,8 @@ class TestArguments:
         assert requests[0].headers["X-Client"] == "1"
 
     @pytest.mark.parametrize("client_module", [httpx, httpx2])
-    def test_follow_redirects(self, client_module):
-        """A 307 sends the body again, with attempt one higher, where redirects are followed."""
+    def test_a_redirect_sends_the_body_again(self, client_module):
+        """If redirects are followed, a 307 sends the body again, with attempt one higher."""
 
         def handle(request: Any) -> Any:
             body = b"".join(request.stream)
@@ -919,7 +919,7 @@ class TestArguments:
             assert upload(URL, b"data", client=client).run().status_code == 307
             assert len(bodies) == 1
 
-    def test_digest_auth(self):
+    def test_an_auth_challenge_sends_the_body_again(self):
         """An auth challenge sends the body again, with attempt one higher."""
 
         class Transport(httpx.BaseTransport):
@@ -936,16 +936,16 @@ class TestArguments:
             assert observed.wait().response.status_code == 200
         assert [item.attempt for item in observed.progress] == [1, 1, 2, 2]
 
-    def test_base_url(self):
-        """A relative URL works where the client has a base_url."""
+    def test_a_relative_url_uses_the_base_url(self):
+        """A relative URL works if the client has a base_url."""
         with httpx.Client(
             transport=httpx.MockTransport(lambda request: httpx.Response(200, text=str(request.url))),
             base_url="http://base.test/api/",
         ) as client:
             assert upload("photos", b"data", client=client).run().text == "http://base.test/api/photos"
 
-    def test_once_only_source(self):
-        """An iterator uploads once; again, it is a clear error with nothing sent."""
+    def test_an_iterator_uploads_once(self):
+        """A second upload of an iterator is an error, with nothing sent."""
         client = ScriptedClient(answer(), answer())
         up = upload(URL, iter([b"data"]), client=client)
         assert up.run().status_code == 200
@@ -953,8 +953,8 @@ class TestArguments:
             up.run()
         assert client.requests == 1
 
-    def test_once_only_source_after_a_failure_before_it_was_read(self):
-        """An iterator of which nothing was read uploads whole at the next try."""
+    def test_an_unread_iterator_can_be_uploaded_again(self):
+        """An iterator that a failed upload has not read uploads completely at the next attempt."""
         bodies: list[bytes] = []
 
         def script(request: httpx.Request) -> httpx.Response:
@@ -965,8 +965,8 @@ class TestArguments:
         assert rxupload.run(up.pipe(ops.retry(2))).status_code == 200
         assert b"onetwo" in bodies[0]
 
-    def test_once_only_source_redirected(self):
-        """A redirect that would need an iterator again is a clear error, not an empty body."""
+    def test_an_iterator_cannot_be_redirected(self):
+        """A redirect that needs an iterator again is an error, and not an empty body."""
 
         class Transport(httpx.BaseTransport):
             def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -1033,7 +1033,7 @@ class TestArguments:
         ],
         ids=lambda value: re.sub(r" at 0x\w+", "", repr(value))[:50] if isinstance(value, dict) else "",
     )
-    def test_wrong_arguments(self, kwargs, error, text):
+    def test_a_wrong_argument_raises_at_the_call(self, kwargs, error, text):
         """A wrong argument raises at the call, with its name, before anything else."""
         with pytest.raises(error, match=text):
             upload(**{"url": URL, "file": b"data"} | kwargs)
@@ -1046,16 +1046,16 @@ class TestArguments:
             lambda up: rxupload.run(up.progress, 5),
         ],
     )
-    def test_run_with_what_is_no_scheduler(self, call):
-        """run(5), for which somebody may take 5 for a timeout, is an error and not a wait without end."""
+    def test_run_with_an_invalid_scheduler_is_an_error(self, call):
+        """run(5), as if 5 were a timeout, is an error and not an endless wait."""
         with pytest.raises(TypeError, match="scheduler"):
             call(upload(URL, b"data", client=ScriptedClient(answer())))
 
     @pytest.mark.parametrize(
         "call", [lambda up, loop: up.run(loop), lambda up, loop: rxupload.run(up.progress, loop)]
     )
-    def test_run_on_the_loop_that_it_would_block(self, call):
-        """run() with the scheduler of the running loop is an error, and not a wait without end."""
+    def test_run_on_its_own_loop_is_an_error(self, call):
+        """run() with the scheduler of the running loop is an error, and not an endless wait."""
 
         async def main() -> None:
             with pytest.raises(RuntimeError, match=r"run\(\) would block the loop .*; await"):
@@ -1063,28 +1063,28 @@ class TestArguments:
 
         asyncio.run(main())
 
-    def test_start_with_what_is_no_scheduler(self):
-        """start(scheduler=loop), which would notify on other threads, is an error."""
+    def test_start_with_a_loop_as_scheduler_is_an_error(self):
+        """start(scheduler=loop) is an error, because it would notify on other threads."""
         with pytest.raises(TypeError, match="scheduler: expected a reactivex scheduler"):
             upload(URL, b"data").start(scheduler="loop")
 
-    def test_run_of_what_is_no_observable(self):
-        """rxupload.run() names its argument."""
+    def test_run_of_another_object_is_an_error(self):
+        """The error of rxupload.run() names its argument."""
         with pytest.raises(TypeError, match="source: expected an Observable, got str"):
             rxupload.run("upload")
 
-    def test_subscribe_with_what_is_no_scheduler(self):
+    def test_subscribe_with_an_invalid_scheduler_is_an_error(self):
         """subscribe(scheduler=5) is an error of the upload."""
         observed, _ = observe(upload(URL, b"data", client=ScriptedClient(answer())), scheduler=5)
         assert isinstance(observed.wait().error, TypeError)
 
-    def test_repr(self):
-        """An Upload says what it is, without the secrets that its URL may hold."""
+    def test_repr_shows_no_secret(self):
+        """The repr of an Upload hides the secrets of its URL."""
         up = upload("http://user:password@upload.test/a?token=secret", [b"a", File(b"b", filename="b.txt")])
         assert repr(up) == "<Upload POST http://upload.test/a upload, b.txt>"
 
-    def test_no_credentials_in_errors(self):
-        """An error about the URL does not repeat the credentials in it."""
+    def test_errors_show_no_credentials(self):
+        """An error about the URL hides its credentials."""
         with pytest.raises(ValueError, match="url") as caught:
             upload("ftp://user:secret@upload.test/", b"data")
         assert "secret" not in "".join(traceback.format_exception(caught.value)).split("upload(")[0]
@@ -1101,15 +1101,15 @@ class TestProgress:
         assert 0 <= progress.percent <= 100
         assert (progress.percent == 100) == (sent == total)
 
-    def test_unknown(self):
-        """Without a total there is no percent and no fraction."""
+    def test_without_a_total_there_is_no_percent(self):
+        """Without a total, percent and fraction are None."""
         assert Progress(5, None).percent is None
         assert Progress(5, None).fraction is None
         assert Progress(5, None).attempt == 1
 
 
 def test_public_names():
-    """The public names are exactly those exported, and each says its module is importable."""
+    """The public names are exactly the exported ones, and each can be imported from its module."""
     assert sorted(rxupload.__all__) == rxupload.__all__
     for name in rxupload.__all__:
         assert hasattr(rxupload, name)
@@ -1119,7 +1119,7 @@ def test_public_names():
 
 
 def test_import_is_light():
-    """`import rxupload` imports nothing that reactivex and httpx do not, but its own modules and a few of Python's."""
+    """`import rxupload` imports only reactivex, httpx, its own modules and a few of Python's."""
     script = "import sys, httpx, reactivex, rxupload; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     loaded = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True

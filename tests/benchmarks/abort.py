@@ -1,4 +1,4 @@
-"""How soon the server sees an abort, in each phase of an upload: `python tests/benchmarks/abort.py [rounds]`."""
+"""The time until the server sees an abort, in each phase of an upload: `python tests/benchmarks/abort.py [rounds]`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How long `import rxupload` takes beside what it is built on: `python tests/benchmarks/imports.py`.
+"""The time of `import rxupload` beside its dependencies: `python tests/benchmarks/imports.py`.
 
-Each is a whole process of this Python; they take turns. The ratio is the median of the rounds. The first round, which
-may have to compile, is not counted.
+Each import is a whole process of this Python, and they alternate. The ratio is the median of the rounds. The first
+round may have to compile, so it is not counted.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""How true the progress of each client is: `python tests/benchmarks/progress.py` (Linux).
+"""The accuracy of each client's progress: `python tests/benchmarks/progress.py` (Linux).
 
-It needs two more of the clients: `pip install pycurl requests-toolbelt`.
+Two of the clients must be installed: `pip install pycurl requests-toolbelt`.
 
 Each sends 20 MB to a server that reads 2.5 MB/s in steady small steps, with a receive buffer of 64 KiB. In the table:
 
-- ahead: bytes by which a client's count was ahead of what the server had read, at worst;
-- 100 % early: how long before the server had the last byte it said that every byte has gone;
-- gap: the longest time between two of its notices.
+- ahead: the most bytes by which a client's count was ahead of what the server had read;
+- 100 % early: the time between the client's report of every byte and the server's last byte;
+- gap: the longest time between two reports.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from serving import server_process
 from support.scripted_server import Connection, authority, client_context
-from support.steady_reader import RECEIVE_BUFFER, Notices, SteadyReader
+from support.steady_reader import RECEIVE_BUFFER, ReportedProgress, SteadyReader
 
 SIZE = 20_000_000
 PIECE = 64 * 1024
@@ -44,34 +44,34 @@ def read_steadily(connection: Connection, pipe: Pipe) -> None:
     pipe.send(reader)
 
 
-# Each client sends a file, and notes what it is told of the progress: by the library, or by the usual recipe.
+# Each client sends a file, and notes the progress that the library reports, or that the usual recipe gives.
 
 
-def with_rxupload(url: str, file: Path, notices: Notices, authority_file: str) -> None:
+def with_rxupload(url: str, file: Path, reports: ReportedProgress, authority_file: str) -> None:
     with httpx.Client(transport=rxupload.UploadTransport(verify=client_context()), timeout=None) as client:
-        rxupload.run(rxupload.upload(url, file, client=client).pipe(ops.do_action(notices.add)))
+        rxupload.run(rxupload.upload(url, file, client=client).pipe(ops.do_action(reports.add)))
 
 
-def pieces(file: Path, notices: Notices) -> Iterator[bytes]:
-    """The recipe for clients that take an iterator: what was drawn before has gone."""
+def pieces(file: Path, reports: ReportedProgress) -> Iterator[bytes]:
+    """The recipe for clients that take an iterator: the pieces before this one have been sent."""
     sent = 0
     with file.open("rb") as opened:
         while piece := opened.read(PIECE):
-            notices.add(sent)
+            reports.add(sent)
             yield piece
             sent += len(piece)
-    notices.add(sent)
+    reports.add(sent)
 
 
-def with_httpx(url: str, file: Path, notices: Notices, authority_file: str) -> None:
+def with_httpx(url: str, file: Path, reports: ReportedProgress, authority_file: str) -> None:
     headers = {"Content-Length": str(SIZE)}
     with httpx.Client(verify=client_context(), timeout=None) as client:
-        client.post(url, content=pieces(file, notices), headers=headers).raise_for_status()
+        client.post(url, content=pieces(file, reports), headers=headers).raise_for_status()
 
 
-def with_aiohttp(url: str, file: Path, notices: Notices, authority_file: str) -> None:
+def with_aiohttp(url: str, file: Path, reports: ReportedProgress, authority_file: str) -> None:
     async def body() -> AsyncIterator[bytes]:
-        for piece in pieces(file, notices):
+        for piece in pieces(file, reports):
             yield piece
 
     async def post() -> None:
@@ -86,27 +86,27 @@ def with_aiohttp(url: str, file: Path, notices: Notices, authority_file: str) ->
     asyncio.run(post())
 
 
-def with_requests_toolbelt(url: str, file: Path, notices: Notices, authority_file: str) -> None:
+def with_requests_toolbelt(url: str, file: Path, reports: ReportedProgress, authority_file: str) -> None:
     with file.open("rb") as opened:
         encoder = MultipartEncoder({"file": ("file", opened, "application/octet-stream")})
-        body = MultipartEncoderMonitor(encoder, lambda monitor: notices.add(monitor.bytes_read))
+        body = MultipartEncoderMonitor(encoder, lambda monitor: reports.add(monitor.bytes_read))
         headers = {"Content-Type": body.content_type}
         requests.post(url, data=body, headers=headers, verify=authority_file).raise_for_status()
 
 
-def with_pycurl(url: str, file: Path, notices: Notices, authority_file: str) -> None:
+def with_pycurl(url: str, file: Path, reports: ReportedProgress, authority_file: str) -> None:
     curl = pycurl.Curl()
     curl.setopt(pycurl.URL, url)
     curl.setopt(pycurl.CAINFO, authority_file)
     curl.setopt(pycurl.HTTPPOST, [("file", (pycurl.FORM_FILE, str(file)))])
     curl.setopt(pycurl.HTTPHEADER, ["Expect:"])  # the server does not answer it
     curl.setopt(pycurl.NOPROGRESS, False)
-    curl.setopt(pycurl.XFERINFOFUNCTION, lambda _to_come, _came, _to_go, gone: notices.add(gone))
+    curl.setopt(pycurl.XFERINFOFUNCTION, lambda _to_come, _came, _to_go, gone: reports.add(gone))
     curl.perform()
     curl.close()
 
 
-CLIENTS: dict[str, Callable[[str, Path, Notices, str], None]] = {
+CLIENTS: dict[str, Callable[[str, Path, ReportedProgress, str], None]] = {
     "rxupload": with_rxupload,
     "httpx": with_httpx,
     "aiohttp": with_aiohttp,
@@ -117,22 +117,22 @@ CLIENTS: dict[str, Callable[[str, Path, Notices, str], None]] = {
 
 def main() -> None:
     """Print a table."""
-    print(f"{'client':20}{'scheme':8}{'ahead, KiB':>12}{'100 % early, ms':>18}{'gap, ms':>10}{'notices':>10}")
+    print(f"{'client':20}{'scheme':8}{'ahead, KiB':>12}{'100 % early, ms':>18}{'gap, ms':>10}{'reports':>10}")
     with tempfile.TemporaryDirectory() as directory:
         file, authority_file = Path(directory, "file.bin"), Path(directory, "authority.pem")
         file.write_bytes(bytes(SIZE))
         authority().cert_pem.write_to_path(str(authority_file))
         for name, send in CLIENTS.items():
             for tls in (False, True):
-                notices = Notices()
+                reports = ReportedProgress()
                 with server_process(read_steadily, tls=tls, receive_buffer=RECEIVE_BUFFER) as (url, pipe):
-                    send(url, file, notices, str(authority_file))
+                    send(url, file, reports, str(authority_file))
                     reader = pipe.recv()
-                early = reader.moments[-1] - notices.end(reader)
-                gap = max(end - begin for begin, end in notices.gaps())
+                early = reader.moments[-1] - reports.end(reader)
+                gap = max(end - begin for begin, end in reports.gaps())
                 print(
-                    f"{name:20}{'https' if tls else 'http':8}{notices.lead(reader) / 1024:12.0f}"
-                    f"{early * 1000:18.0f}{gap * 1000:10.0f}{len(notices.counts):10}"
+                    f"{name:20}{'https' if tls else 'http':8}{reports.lead(reader) / 1024:12.0f}"
+                    f"{early * 1000:18.0f}{gap * 1000:10.0f}{len(reports.counts):10}"
                 )
 
 

@@ -1,4 +1,4 @@
-"""Clients that take turns, so that what else the machine does falls on all of them alike."""
+"""Clients that alternate, so that other work of the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Times = Mapping[str, list[float]]
 def take_turns(clients: Mapping[str, Callable[[], float]], rounds: int) -> Times:
     """The seconds of each client in each round; every other round is in reverse order.
 
-    One more round, the first, is not counted.
+    One more round at the start is not counted.
     """
     times: dict[str, list[float]] = {name: [] for name in clients}
     for number in range(rounds + 1):

@@ -1,4 +1,4 @@
-"""A server in a process of its own, which takes no time from the client that is looked at (POSIX)."""
+"""A server in a process of its own, which takes no time from the measured client (POSIX)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Microseconds for each upload of a small file, beside httpx and aiohttp: `python tests/benchmarks/small_files.py`.
 
-The clients take turns against one server in a process of its own (POSIX), which reads each body and answers "ok". All
-of them open the file for each upload, keep their connections, and have them open before the clock starts. A ratio says
-how many times as fast as the peer: the median of the rounds. The first round is not counted.
+The clients alternate with one server in a separate process (POSIX), which reads each body and answers "ok". All of
+them open the file for each upload and reuse connections that were open before the clock starts. A ratio says how many
+times as fast as the peer: the median of the rounds. The first round is not counted.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 def answer(connection: Connection, _pipe: object) -> None:
-    """Read bodies of known length, and answer each, as cheaply as can be."""
+    """Read bodies of known length, and answer each, as cheaply as possible."""
     sock = connection.sock
     sock.settimeout(None)  # a timeout would cost a poll for each recv
     buffer = bytearray(1 << 20)
@@ -65,7 +65,7 @@ def with_httpx(client: httpx.Client, url: str, path: Path) -> int:
 
 
 def with_a_socket(sock: socket.socket, path: Path) -> int:
-    """What the server and the system take at least."""
+    """The minimum that the server and the system take."""
     with path.open("rb") as opened:
         body = opened.read()
     sock.sendall(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
@@ -137,7 +137,7 @@ async def by_workers(send: Callable[[Path], Awaitable[int]], paths: Sequence[Pat
 
 
 def main() -> None:
-    """Print a table for one at a time, and one for sixteen at once."""
+    """Print a table for one upload at a time, and one for sixteen at once."""
     parser = argparse.ArgumentParser(description="Compare small uploads with httpx's and aiohttp's.")
     parser.add_argument("--size", type=int, default=4096, help="bytes of each file (%(default)s)")
     parser.add_argument(

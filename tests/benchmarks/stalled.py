@@ -1,18 +1,18 @@
-"""What 300 uploads cost that all stand still: `python tests/benchmarks/stalled.py` (Linux).
+"""What 300 stalled uploads cost: `python tests/benchmarks/stalled.py` (Linux).
 
-They go to a server in a process of its own that reads the head of each request, and nothing after it. In the table:
+A server in a separate process reads the head of each request, and nothing after it. In the table:
 
 - started: from the first subscription until the server has read all heads;
 - CPU: of one core, while nothing moves;
-- memory: growth of the resident set for each upload, from after a warm-up of a few;
+- memory: growth of the resident set for each upload, after a warm-up with a few;
 - seen: from the first dispose until the server has seen the end of every connection;
-- ended: the same, until the threads that the uploads began have ended.
+- ended: the same, until the threads of the uploads have ended.
 
-httpx posts the same file, each on a thread, through one client; it has no abort. The clients take turns, each time in a
+httpx posts the same file, each on a thread, through one client; it has no abort. The clients alternate, each time in a
 fresh process. All figures are medians of the rounds.
 
-Loopback's segments of 64 KiB let the system take some 2.5 MiB of each upload, and copying those is most of what httpx's
-start takes. `--segment 1448` is what an Ethernet has.
+With loopback's segments of 64 KiB the system takes some 2.5 MiB of each upload, and httpx spends most of its start on
+copying them. `--segment 1448` is the size on Ethernet.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ MIB = 1 << 20
 WARM_UP = 5
 SETTLE = 1.0  # seconds in which the buffers fill
 PATIENCE = 10.0
-SEE_ENDS, LET_GO = "see the ends", "let go"  # what the server is to do with the connections
+SEE_ENDS, LET_GO = "see the ends", "let go"  # what the server does with the connections
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Seconds, a share of a core, and MiB for each upload; what cannot be had is None."""
+    """Seconds, a share of a core, and MiB for each upload; None if not available."""
 
     started: float
     cpu: float
@@ -61,7 +61,7 @@ GOALS = Figures(started=2.0, cpu=0.1, memory=0.35, ended=0.5)
 
 @contextlib.contextmanager
 def stalling_server(segment: int | None) -> Iterator[tuple[str, Pipe]]:
-    """Its URL, and the pipe by which it is told how many connections come, and reports."""
+    """The server's URL, and the pipe through which it gets the number of connections and reports."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
     if segment is not None:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
@@ -77,7 +77,7 @@ def stalling_server(segment: int | None) -> Iterator[tuple[str, Pipe]]:
 
 
 def stall(listener: socket.socket, pipe: Pipe) -> None:
-    """Report the moment at which all heads have been read; then, if asked to, that at which all ends have been seen."""
+    """Report the time at which all heads have been read; on request, also the time at which all ends have been seen."""
     while True:
         held = [listener.accept()[0] for _ in range(pipe.recv())]
         for sock in held:
@@ -93,7 +93,7 @@ def stall(listener: socket.socket, pipe: Pipe) -> None:
 def wait_for_ends(held: list[socket.socket]) -> None:
     poll = select.poll()
     for sock in held:
-        poll.register(sock, select.POLLRDHUP)  # a reset comes unasked
+        poll.register(sock, select.POLLRDHUP)  # a reset is always reported
     left = len(held)
     while left:
         for descriptor, _ in poll.poll():
@@ -110,7 +110,7 @@ def read_head(sock: socket.socket) -> None:
         head += byte
 
 
-# The clients: each starts so many uploads, and returns how to abort them
+# The clients: each starts this many uploads, and returns how to abort them
 
 
 Abort = Callable[[], None]
@@ -155,7 +155,7 @@ CLIENTS: dict[str, Callable[[str, Path], Callable[[int], Abort | None]]] = {
 
 
 class Uploads:
-    """So many uploads that stand still, all of whose heads the server has read."""
+    """Stalled uploads, once the server has read all their heads."""
 
     def __init__(self, start: Callable[[int], Abort | None], server: Pipe, count: int) -> None:
         self._server = server
@@ -165,9 +165,9 @@ class Uploads:
         self.started = server.recv() - began
 
     def abort(self) -> float | None:
-        """Abort them; seconds until the server had seen all ends.
+        """Abort them; return the seconds until the server had seen all ends.
 
-        Those that cannot be aborted end because the server closes their connections; None.
+        Uploads that cannot be aborted end because the server closes their connections; return None for them.
         """
         self._server.send(LET_GO if self._abort is None else SEE_ENDS)
         began = time.monotonic()
@@ -177,7 +177,7 @@ class Uploads:
 
 
 def measure(name: str, url: str, file: Path, server: Pipe, results: Pipe, count: int, seconds: float) -> None:
-    """In a fresh process, send the figures of one client."""
+    """Send the figures of one client from a fresh process."""
     allow_descriptors(count)
     start = CLIENTS[name](url, file)
     Uploads(start, server, WARM_UP).abort()
@@ -192,7 +192,7 @@ def measure(name: str, url: str, file: Path, server: Pipe, results: Pipe, count:
 
 
 def allow_descriptors(count: int) -> None:
-    """A socket and a file for each upload, and some."""
+    """Allow a socket and a file for each upload, and some more."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 2 * count + 200)), hard))
 

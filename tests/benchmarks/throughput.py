@@ -1,10 +1,10 @@
-"""How fast a large file leaves, with its progress observed: `python tests/benchmarks/throughput.py` (Linux).
+"""The speed of a large file with observed progress: `python tests/benchmarks/throughput.py` (Linux).
 
-Beside it: `os.sendfile` from a plain blocking socket, with the same body and for http alone; `curl -F`; httpx `files=`.
+For comparison: `os.sendfile` from a plain blocking socket (same body, http only); `curl -F`; httpx `files=`.
 
-The clients take turns, with a new connection every time, against one server in a process of its own that discards what
-comes. The file is sparse, so no disk is measured. curl's time is its own `time_total`, without its process's start;
-the others' is that of the call, without import and TLS context. A ratio says how many times as fast as the peer: the
+The clients alternate, with a new connection every time, and one server in a separate process discards the bytes. The
+file is sparse, so no disk is measured. curl's time is its own `time_total`, without the start of its process; the
+others' is the time of the call, without import and TLS context. A ratio says how many times as fast as the peer: the
 median of the rounds. The first round is not counted.
 """
 
@@ -39,10 +39,10 @@ MIB = 1 << 20
 
 
 def sink(connection: Connection, _pipe: Pipe) -> None:
-    """Discard a body as cheaply as can be, and answer."""
+    """Discard a body as cheaply as possible, and answer."""
     head = connection.read_head()
     left = int(header(head, b"content-length") or 0) - len(connection._buffered)
-    # Linux drops what is truncated without a copy.
+    # Linux drops truncated bytes without a copy.
     flags = 0 if isinstance(connection.sock, ssl.SSLSocket) else socket.MSG_TRUNC
     buffer = bytearray(MIB)
     while left:
@@ -138,7 +138,7 @@ def compare(scheme: str, file: Path, certificate: str, rounds: int) -> None:
 
 
 def ratio(times: Times, name: str, peer: str, goals: dict[str, float]) -> str:
-    """How many times as fast as the peer, where that took part, and the goal if there is one."""
+    """How many times as fast as the peer, if that took part, and the goal if there is one."""
     return beside(speed(times, name, peer), goals.get(peer)) if peer in times else "-"
 
 

@@ -463,8 +463,8 @@ def test_wrong_usage_is_status_2(cli, args, complaint):
         (["http://h/", "-", "-"], "standard input"),
     ],
 )
-def test_wrong_usage_that_send_finds_shows_the_usage_of_send(cli, args, complaint):
-    """A fault that only upload() finds ends like any other wrong usage of the subcommand."""
+def test_wrong_usage_that_upload_finds_prints_the_usage_of_send(cli, args, complaint):
+    """An error that only upload() finds is printed like other wrong usage of the subcommand."""
     result = cli("send", *args)
 
     assert result.status == 2

@@ -41,7 +41,7 @@ from rxupload._transfer import EXTENSION, Disposed
 URL = "http://upload.test/"
 
 
-class Manual:
+class ManualObservable:
     """A cold Observable that the test drives by hand, from any thread."""
 
     def __init__(self):
@@ -197,13 +197,13 @@ class TestContent:
         """An Observable that does not match its declared size is SourceChanged, and its subscription is disposed."""
         with pytest.raises(SourceChanged, match=f"the Observable: {message}"):
             read(reactivex.of(b"one", b"two"), size)
-        hand = Manual()
-        up, client = cranked(File(hand.observable, size=2))
+        manual = ManualObservable()
+        up, client = cranked(File(manual.observable, size=2))
         observed, _ = observe(up)
-        hand.next_observer().on_next(b"one")
+        manual.next_observer().on_next(b"one")
         with pytest.raises(SourceChanged):
             client.next_request().take_all()
-        hand.wait_for_dispose()
+        manual.wait_for_dispose()
         assert isinstance(observed.wait().error, SourceChanged)
 
     @pytest.mark.parametrize(
@@ -288,21 +288,21 @@ class TestContent:
 class TestSubscription:
     def test_a_cold_observable_is_subscribed_to_by_each_upload(self):
         """Each upload subscribes when it starts, on a thread of its own, and not before."""
-        hand = Manual()
-        up, client = cranked(hand.observable)
-        assert hand.subscribed == 0
+        manual = ManualObservable()
+        up, client = cranked(manual.observable)
+        assert manual.subscribed == 0
         for number, content in enumerate([b"one", b"two"], 1):
             observed, _ = observe(up)
-            observer = hand.next_observer()
+            observer = manual.next_observer()
             observer.on_next(content)
             observer.on_completed()
             exchange = client.next_request()
             assert content_of(exchange.take_all()) == content
             exchange.respond()
             observed.wait()
-            hand.wait_for_dispose()
-            assert hand.subscribed == number
-            assert hand.threads[-1].ident not in observed.threads | {threading.get_ident()}
+            manual.wait_for_dispose()
+            assert manual.subscribed == number
+            assert manual.threads[-1].ident not in observed.threads | {threading.get_ident()}
 
     def test_a_hot_observable_is_heard_from_the_first_progress(self):
         """A hot Observable is subscribed to when Progress(sent=0) comes; earlier items are not sent."""
@@ -337,24 +337,24 @@ class TestSubscription:
 
     def test_a_second_pass_subscribes_again(self):
         """A further pass disposes the earlier subscription and subscribes again."""
-        hand = Manual()
-        up, client = cranked(hand.observable)
+        manual = ManualObservable()
+        up, client = cranked(manual.observable)
         observed, _ = observe(up)
-        hand.next_observer().on_next(b"one")
+        manual.next_observer().on_next(b"one")
         exchange = client.next_request()
         assert b"one" in exchange.take()
-        assert hand.disposed.empty()
+        assert manual.disposed.empty()
         exchange.begin_again()
         with ThreadPoolExecutor(1) as thread:
             taken = thread.submit(exchange.take_all)
-            observer = hand.next_observer()
-            hand.wait_for_dispose()
+            observer = manual.next_observer()
+            manual.wait_for_dispose()
             observer.on_next(b"two")
             observer.on_completed()
             assert content_of(taken.result()) == b"two"
         exchange.respond()
         assert observed.wait().progress[-1].attempt == 2
-        assert hand.subscribed == 2
+        assert manual.subscribed == 2
 
     def test_a_redirect_subscribes_again(self):
         """After a 307 the Observable is subscribed to again, and that content is sent."""
@@ -376,12 +376,12 @@ class TestSubscription:
 
     def test_a_retry_subscribes_again(self):
         """A retry disposes the failed upload's subscription and subscribes again."""
-        hand = Manual()
+        manual = ManualObservable()
         client = ScriptedClient(refuse(), answer())
-        observed, _ = observe(upload(URL, hand.observable, client=client).pipe(ops.retry(2)))
-        hand.next_observer()
-        hand.wait_for_dispose()
-        hand.next_observer().on_completed()
+        observed, _ = observe(upload(URL, manual.observable, client=client).pipe(ops.retry(2)))
+        manual.next_observer()
+        manual.wait_for_dispose()
+        manual.next_observer().on_completed()
         assert observed.wait().response.status_code == 200
         assert client.requests == 2
 
@@ -447,30 +447,30 @@ class TestSubscription:
 
     def test_a_failed_connection_disposes_it(self):
         """An upload that sends nothing still disposes the subscription."""
-        hand = Manual()
-        observed, _ = observe(upload("http://127.0.0.1:1/", hand.observable))
-        hand.wait_for_dispose()
+        manual = ManualObservable()
+        observed, _ = observe(upload("http://127.0.0.1:1/", manual.observable))
+        manual.wait_for_dispose()
         assert isinstance(observed.wait().error, httpx.ConnectError)
 
     def test_a_missing_later_file_disposes_it(self, tmp_path):
         """An upload that cannot open its other files disposes the subscription, and sends nothing."""
-        hand = Manual()
-        up, client = cranked([hand.observable, tmp_path / "missing"])
+        manual = ManualObservable()
+        up, client = cranked([manual.observable, tmp_path / "missing"])
         observed, _ = observe(up)
-        hand.wait_for_dispose()
+        manual.wait_for_dispose()
         assert isinstance(observed.wait().error, FileNotFoundError)
         assert client.no_request()
 
     def test_the_source_thread_ends_with_subscribe(self):
         """The thread that subscribes ends when subscribe returns."""
-        hand = Manual()
-        up, client = cranked(hand.observable)
+        manual = ManualObservable()
+        up, client = cranked(manual.observable)
         _, subscription = observe(up)
         client.next_request()
-        hand.threads[0].join(PATIENCE)
-        assert not hand.threads[0].is_alive()
+        manual.threads[0].join(PATIENCE)
+        assert not manual.threads[0].is_alive()
         subscription.dispose()
-        hand.wait_for_dispose()
+        manual.wait_for_dispose()
 
     @pytest.mark.parametrize("source_scheduler", [None, CurrentThreadScheduler(), ImmediateScheduler()])
     @pytest.mark.parametrize("scheduler", [CurrentThreadScheduler(), ImmediateScheduler()])
@@ -505,15 +505,15 @@ class TestErrors:
         observed, _ = observe(up)
         assert str(observed.wait().error) == message.format(0)
         assert client.no_request()
-        hand = Manual()
-        up, client = cranked(hand.observable)
+        manual = ManualObservable()
+        up, client = cranked(manual.observable)
         observed, _ = observe(up)
-        observer = hand.next_observer()
+        observer = manual.next_observer()
         exchange = client.next_request()
         observer.on_next(b"bytes")
         assert b"bytes" in exchange.take()
         observer.on_next(item)  # nothing is raised here
-        hand.wait_for_dispose()
+        manual.wait_for_dispose()
         assert str(observed.wait().error) == message.format(1)
         assert exchange.end() is observed.error
 
@@ -569,10 +569,10 @@ class TestErrors:
 
     def test_a_later_error_is_the_uploads_error(self):
         """A later error is the upload's error, as the same exception, and unsent items are dropped."""
-        hand = Manual()
-        up, client = cranked(hand.observable)
+        manual = ManualObservable()
+        up, client = cranked(manual.observable)
         observed, _ = observe(up)
-        observer = hand.next_observer()
+        observer = manual.next_observer()
         exchange = client.next_request()
         error = KeyError("mine")
         observer.on_next(b"dropped")
@@ -586,16 +586,16 @@ class TestErrors:
         """The source's error ends the upload at once, even in a stalled send."""
         moved = threading.Event()
         error = KeyError("mine")
-        hand = Manual()
+        manual = ManualObservable()
 
         def script(connection):
             connection.read_head()
             connection.wait_for_reset()
 
         with Server(script, receive_buffer=4096) as server, patient_client() as client:
-            up = upload(server.url, hand.observable, client=client, progress_interval=0)
+            up = upload(server.url, manual.observable, client=client, progress_interval=0)
             observed, _ = observe(up, lambda item: item.sent > 1000 and moved.set())
-            observer = hand.next_observer()
+            observer = manual.next_observer()
             observer.on_next(bytes(16 << 20))
             assert moved.wait(PATIENCE)
             observer.on_error(error)
@@ -771,15 +771,15 @@ class TestBufferError:
 
     def test_on_an_event_loop(self):
         """On an asyncio loop, on_next never waits or raises; the error says what a coroutine can do."""
-        hand = Manual()
+        manual = ManualObservable()
 
         async def main():
-            up, client = cranked(hand.observable)
+            up, client = cranked(manual.observable)
             done = asyncio.ensure_future(up)
-            observer = await asyncio.to_thread(hand.next_observer)
+            observer = await asyncio.to_thread(manual.next_observer)
             exchange = await asyncio.to_thread(client.next_request)
             observer.on_next(bytes(LIMIT))
-            assert hand.disposed.empty()
+            assert manual.disposed.empty()
             observer.on_next(b"one too many")
             observer.on_next(b"and one more")
             with pytest.raises(BufferError, match=r"an event loop; emit with `await asyncio\.to_thread"):
@@ -787,7 +787,7 @@ class TestBufferError:
             assert isinstance(exchange.end(), BufferError)
 
         asyncio.run(main())
-        hand.wait_for_dispose()
+        manual.wait_for_dispose()
 
     def test_a_slow_event_loop_meets_no_error(self):
         """Items from an asyncio loop arrive as long as there is room."""
@@ -858,16 +858,16 @@ class TestBufferError:
     def test_it_ends_a_stalled_send(self):
         """The error comes at once, even in a stalled send."""
         moved = threading.Event()
-        hand = Manual()
+        manual = ManualObservable()
 
         def script(connection):
             connection.read_head()
             connection.wait_for_reset()
 
         async def main(server, client):
-            up = upload(server.url, hand.observable, client=client, progress_interval=0)
+            up = upload(server.url, manual.observable, client=client, progress_interval=0)
             observed, _ = observe(up, lambda item: item.sent > 1000 and moved.set())
-            observer = await asyncio.to_thread(hand.next_observer)
+            observer = await asyncio.to_thread(manual.next_observer)
             observer.on_next(bytes(16 << 20))
             assert await asyncio.to_thread(moved.wait, PATIENCE)
             observer.on_next(bytes(LIMIT))
@@ -885,10 +885,10 @@ class TestAbort:
 
     def test_it_ends_the_producers_wait(self, buffer_full, threads):
         """The producer's on_next returns, and its subscription is disposed."""
-        hand = Manual()
-        up, client = cranked(hand.observable)
+        manual = ManualObservable()
+        up, client = cranked(manual.observable)
         observed, subscription = observe(up)
-        observer = hand.next_observer()
+        observer = manual.next_observer()
         exchange = client.next_request()
         observer.on_next(bytes(LIMIT))
         produced = threads.submit(observer.on_next, b"more")
@@ -896,7 +896,7 @@ class TestAbort:
         assert not produced.done()
         subscription.dispose()
         produced.result(PATIENCE)
-        hand.wait_for_dispose()
+        manual.wait_for_dispose()
         assert isinstance(exchange.end(), Disposed)
         observer.on_next(bytes(2 * LIMIT))  # dropped
         observer.on_error(KeyError("late"))
@@ -904,21 +904,21 @@ class TestAbort:
 
     def test_it_ends_the_workers_wait(self, threads):
         """A worker that waits for the next item ends, and disposes its subscription."""
-        hand = Manual()
-        up, client = cranked(hand.observable)
+        manual = ManualObservable()
+        up, client = cranked(manual.observable)
         _, subscription = observe(up)
-        hand.next_observer().on_next(b"some")
+        manual.next_observer().on_next(b"some")
         exchange = client.next_request()
         assert b"some" in exchange.take()
         taken = threads.submit(exchange.take)
         subscription.dispose()
         assert isinstance(taken.exception(PATIENCE), Disposed)
-        hand.wait_for_dispose()
+        manual.wait_for_dispose()
 
     def test_it_closes_the_connection(self):
         """The server sees the end of an upload with a silent source."""
         there = threading.Event()
-        hand = Manual()
+        manual = ManualObservable()
 
         def script(connection):
             connection.read_head()
@@ -926,10 +926,10 @@ class TestAbort:
             connection.wait_for_end()
 
         with Server(script) as server:
-            _, subscription = observe(upload(server.url, hand.observable))
+            _, subscription = observe(upload(server.url, manual.observable))
             assert there.wait(PATIENCE)
             subscription.dispose()
-            hand.wait_for_dispose()
+            manual.wait_for_dispose()
         assert not server.errors
 
     def test_a_blocked_subscribe_does_not_delay_it(self):
@@ -1031,13 +1031,13 @@ class TestAbort:
 
     def test_the_limit_of_the_whole_upload_ends_the_wait(self):
         """The limit of the whole upload ends the wait for a silent source."""
-        hand = Manual()
-        up, client = cranked(hand.observable, timeout=0.1)
+        manual = ManualObservable()
+        up, client = cranked(manual.observable, timeout=0.1)
         observed, _ = observe(up)
         exchange = client.next_request()
         with pytest.raises(UploadTimeout):
             exchange.take_all()
-        hand.wait_for_dispose()
+        manual.wait_for_dispose()
         assert isinstance(observed.wait().error, UploadTimeout)
 
 
@@ -1046,10 +1046,10 @@ class TestSilence:
 
     def test_a_few_bytes_are_sent_at_once(self, threads):
         """A few bytes are sent without waiting for more."""
-        hand = Manual()
-        up, client = cranked(hand.observable)
+        manual = ManualObservable()
+        up, client = cranked(manual.observable)
         observed, _ = observe(up)
-        observer = hand.next_observer()
+        observer = manual.next_observer()
         exchange = client.next_request()
         for number in range(3):
             observer.on_next(b"piece %d" % number)
@@ -1072,8 +1072,8 @@ class TestSilence:
             return data
 
         monkeypatch.setattr(ObservableReader, "read", spy)
-        hand = Manual()
-        up, client = cranked(hand.observable)
+        manual = ManualObservable()
+        up, client = cranked(manual.observable)
         observed, _ = observe(up)
         exchange = client.next_request()
         assert exchange.take().endswith(b"\r\n\r\n")  # the part's head
@@ -1081,7 +1081,7 @@ class TestSilence:
         for _ in range(5):
             assert looked.acquire(timeout=PATIENCE)
             exchange.request.extensions[EXTENSION].wake.set()
-        observer = hand.next_observer()
+        observer = manual.next_observer()
         observer.on_next(b"some")
         observer.on_completed()
         assert taken.result(PATIENCE).startswith(b"some")
@@ -1115,14 +1115,14 @@ class TestSilence:
     def test_progress_continues(self, tls):
         """Progress is reported while the source is silent."""
         arrived = threading.Event()
-        hand = Manual()
+        manual = ManualObservable()
         client = patient_client(verify=client_context())
         with Server(lambda connection: connection.serve(), tls=tls) as server, client:
             observed, _ = observe(
-                upload(server.url, hand.observable, progress_interval=0, client=client),
+                upload(server.url, manual.observable, progress_interval=0, client=client),
                 lambda item: isinstance(item, Progress) and item.sent > LIMIT and arrived.set(),
             )
-            observer = hand.next_observer()
+            observer = manual.next_observer()
             observer.on_next(bytes(LIMIT))
             observer.on_next(bytes(1000))
             assert arrived.wait(PATIENCE)
@@ -1133,7 +1133,7 @@ class TestSilence:
     @pytest.mark.parametrize("tls", [False, True])
     def test_an_early_answer_is_the_response(self, tls):
         """An early answer is the response while the source is silent, and the subscription is disposed."""
-        hand = Manual()
+        manual = ManualObservable()
 
         def script(connection):
             connection.read_head()
@@ -1141,36 +1141,36 @@ class TestSilence:
 
         client = patient_client(verify=client_context())
         with Server(script, tls=tls) as server, client:
-            observed, _ = observe(upload(server.url, hand.observable, client=client))
-            hand.wait_for_dispose()
+            observed, _ = observe(upload(server.url, manual.observable, client=client))
+            manual.wait_for_dispose()
             assert observed.wait().response.text == "too large"
 
     def test_a_broken_connection_is_the_uploads_error(self):
         """A connection that breaks ends the upload while the source is silent."""
-        hand = Manual()
+        manual = ManualObservable()
 
         def script(connection):
             connection.read_head()
             connection.reset()
 
         with Server(script) as server:
-            observed, _ = observe(upload(server.url, hand.observable))
-            hand.wait_for_dispose()
+            observed, _ = observe(upload(server.url, manual.observable))
+            manual.wait_for_dispose()
             assert isinstance(observed.wait().error, httpx.NetworkError)
 
     def test_an_exception_of_the_observer_is_the_uploads_error(self):
         """An exception of the observer ends the upload during the wait for the source."""
         error = KeyError("mine")
-        hand = Manual()
+        manual = ManualObservable()
 
         def raise_later(item):
             if item.sent:
                 raise error
 
         with Server(lambda connection: connection.read_head() and connection.wait_for_end()) as server:
-            observed, _ = observe(upload(server.url, hand.observable, progress_interval=0), raise_later)
-            hand.next_observer().on_next(b"some")
-            hand.wait_for_dispose()
+            observed, _ = observe(upload(server.url, manual.observable, progress_interval=0), raise_later)
+            manual.next_observer().on_next(b"some")
+            manual.wait_for_dispose()
             assert observed.wait().error is error
 
     def test_an_early_answer_releases_the_producer(self, buffer_full):

@@ -1,4 +1,4 @@
-"""The phases of an upload in which it can be aborted, and how long its server takes to see that."""
+"""The phases of an upload in which it can be aborted, and the time until its server sees the abort."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from support.scripted_server import PATIENCE, Connection, Server, client_context
 
 from rxupload import Upload, UploadTransport, upload
 
-LARGE = bytes(64 << 20)  # more than the system's buffers take
+LARGE = bytes(64 << 20)  # more than the system's buffers hold
 
 
 @dataclass
 class Running:
-    """An upload on its thread."""
+    """An upload on its own thread."""
 
     observed: RecordingObserver
     subscription: DisposableBase
     threads: list[threading.Thread] = field(default_factory=list)
 
     def join(self) -> float:
-        """Wait for the worker's end; the moment, on the monotonic clock."""
+        """Wait for the worker's end; return the time of the monotonic clock."""
         for thread in self.threads:
             thread.join(PATIENCE)
             assert not thread.is_alive(), "the worker did not end"
@@ -45,7 +45,7 @@ def start(source: Upload) -> Running:
 
 
 def joinable(threads: list[threading.Thread]) -> Callable[[Callable[[], None]], threading.Thread]:
-    """A thread factory that keeps its threads in the list."""
+    """A thread factory that adds its threads to the list."""
 
     def make_thread(target: Callable[[], None]) -> threading.Thread:
         threads.append(threading.Thread(target=target, daemon=True))
@@ -61,38 +61,38 @@ def transport_client(**kwargs: object) -> Iterator[httpx.Client]:
         yield client
 
 
-# Each script puts a mark in `there` when its phase has come, then the moment at which it saw the end.
+# Each script puts a mark in `moments` when its phase has come, and then the time at which it saw the end.
 
 
-def silent_handshake(connection: Connection, there: SimpleQueue[float]) -> None:
-    connection.recv(1)  # of the client's hello
-    there.put(0)
-    there.put(connection.wait_for_end())
+def silent_handshake(connection: Connection, moments: SimpleQueue[float]) -> None:
+    connection.recv(1)  # the start of the client's hello
+    moments.put(0)
+    moments.put(connection.wait_for_end())
 
 
-def stalled_send(connection: Connection, there: SimpleQueue[float]) -> None:
+def stalled_send(connection: Connection, moments: SimpleQueue[float]) -> None:
     connection.read_head()
     connection.read(1)
-    there.put(0)
-    there.put(connection.wait_for_reset())
+    moments.put(0)
+    moments.put(connection.wait_for_reset())
 
 
-def no_response(connection: Connection, there: SimpleQueue[float]) -> None:
+def no_response(connection: Connection, moments: SimpleQueue[float]) -> None:
     connection.read_body(connection.read_head())
-    there.put(0)
-    there.put(connection.wait_for_end())
+    moments.put(0)
+    moments.put(connection.wait_for_end())
 
 
-def endless_response(connection: Connection, there: SimpleQueue[float]) -> None:
+def endless_response(connection: Connection, moments: SimpleQueue[float]) -> None:
     connection.read_body(connection.read_head())
     connection.send(b"HTTP/1.1 200 OK\r\n\r\nand so on")
-    there.put(0)
-    there.put(connection.wait_for_end())
+    moments.put(0)
+    moments.put(connection.wait_for_end())
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A phase, and over which kinds of connection it can be had."""
+    """A phase, and the kinds of connection for which it exists."""
 
     name: str
     script: Callable[[Connection, SimpleQueue[float]], None] | None
@@ -112,14 +112,14 @@ CASES = [(phase, tls, reused) for phase in PHASES for tls in phase.tls for reuse
 
 
 def abort(phase: Phase, *, tls: bool, reused: bool) -> float:
-    """Abort an upload in a phase; seconds from the dispose to the moment at which its server saw the end.
+    """Abort an upload in a phase; return the seconds from the dispose until its server saw the end.
 
-    Where no server sees anything (connecting), to the end of the worker. Checks that nothing is notified after it, that
+    While connecting, no server sees anything, so the end of the worker counts. Check that no notification follows, that
     the worker ends, and that the next upload through the same client succeeds.
     """
     if phase.script is None:
         return _abort_connecting()
-    there: SimpleQueue[float] = SimpleQueue()
+    moments: SimpleQueue[float] = SimpleQueue()
     connections = iter(range(1000))
     script = phase.script
 
@@ -131,7 +131,7 @@ def abort(phase: Phase, *, tls: bool, reused: bool) -> float:
             return
         if reused:
             connection.serve()
-        script(connection, there)
+        script(connection, moments)
 
     serve_tls = tls and script is not silent_handshake
     with Server(serve, tls=serve_tls) as server, transport_client() as client:
@@ -139,14 +139,14 @@ def abort(phase: Phase, *, tls: bool, reused: bool) -> float:
         if reused:
             assert upload(url, b"first", client=client).run().status_code == 200
         running = start(upload(url, phase.body, client=client, progress_interval=0))
-        there.get(timeout=PATIENCE)
+        moments.get(timeout=PATIENCE)
         if phase.script is stalled_send:
             _wait_until_blocked(running)
         began = time.monotonic()
         running.subscription.dispose()
         returned = time.monotonic()
         items = list(running.observed.items)
-        seen = there.get(timeout=PATIENCE)
+        seen = moments.get(timeout=PATIENCE)
         running.join()
         assert returned - began < 1, "dispose waited"
         assert len(running.observed.items) <= len(items) + 1
@@ -159,17 +159,17 @@ def abort(phase: Phase, *, tls: bool, reused: bool) -> float:
 
 
 def _wait_until_blocked(running: Running) -> None:
-    """Until the worker has filled the buffers: no Progress comes any more, though each change makes one."""
+    """Wait until the worker has filled the buffers: then no Progress comes any more."""
     count = -1
     while count != len(running.observed.items):
         count = len(running.observed.items)
-        threading.Event().wait(0.1)  # two of the worker's looks: what is measured
+        threading.Event().wait(0.1)  # twice the worker's interval
 
 
 def _abort_connecting() -> float:
     with unanswered_port() as port, transport_client() as client:
         running = start(upload(f"http://127.0.0.1:{port}/", b"x", client=client))
-        threading.Event().wait(0.05)  # nothing can be observed of a connection that is not answered
+        threading.Event().wait(0.05)  # a connection that is not answered cannot be observed
         began = time.monotonic()
         running.subscription.dispose()
         ended = running.join()

@@ -1,7 +1,7 @@
-"""A clock and a connection that a test scripts: the wire's protocol without a thread, a socket or a sleep.
+"""A fake clock and a scripted connection: the wire's protocol without a thread, a socket or a sleep.
 
-What the server and the system do is a script: a list of steps, which are taken in their order. A step is taken once
-it can be: `after` waits for the clock, `when_sent` and `when_blocked` for the client. The script goes on before and
+The script is a list of steps of the server and the system, which are taken in order. A step is taken once it can
+be: `after` waits for the clock, `when_sent` and `when_blocked` for the client. The script continues before and
 after each call on the connection, and in each wait.
 """
 
@@ -20,8 +20,8 @@ from rxupload._wait import READ, WRITE, Wake
 from rxupload._wire.control import Plain
 from rxupload._wire.response import Head
 
-STARTED = 1000.0  # when a test begins, on its clock
-ENDLESS = 20_000  # waits of one test, after which they have no end
+STARTED = 1000.0  # the start of each test on its clock
+ENDLESS = 20_000  # waits in one test; more are taken for an endless loop
 
 
 # The clock
@@ -33,14 +33,14 @@ class Wait(NamedTuple):
     began: float
     until: float
     events: int
-    is_woken: bool  # a wake is watched as well
+    is_woken: bool  # a wake is watched too
 
 
 class FakeClock:
-    """A clock whose waits take no time: it goes to the next moment at which something happens.
+    """A clock that does not sleep: a wait jumps to the next moment at which something happens.
 
     Attributes:
-        waits: Those that did not only look.
+        waits: All waits that did not return at once.
     """
 
     def __init__(self) -> None:
@@ -60,24 +60,24 @@ class FakeClock:
         return round(self.time - STARTED, 6)
 
     def at(self, seconds: float, action: Callable[[], object] = lambda: None) -> None:
-        """Do this so many seconds after the test began."""
+        """Call the action this many seconds after the test began."""
         heapq.heappush(self._due, (STARTED + seconds, next(self._numbers), action))
 
     def pass_time(self, seconds: float) -> None:
-        """Somebody is busy for so long: nothing is waited for, and what is due happens."""
+        """Let time pass without a wait, as if the caller were busy; actions that are due are called."""
         until = self.time + seconds
         while self._due and self._due[0][0] <= until:
             self._go_to_next()
         self.time = until
 
     def join(self, connection: FakeConnection) -> None:
-        """Let this connection's script go on in the waits."""
+        """Let this connection's script continue during waits."""
         self._connections.append(connection)
 
     def wait(
         self, until: float, watched: Sequence[tuple[Any, int]] = (), wake: Wake | None = None
     ) -> Sequence[Any]:
-        """As `SystemClock.wait`; fails where nothing would ever end it."""
+        """Wait like `SystemClock.wait`; fail if nothing can end the wait."""
         self._looks += 1
         assert self._looks < ENDLESS, "the waits have no end"
         if until > self.time:
@@ -103,17 +103,17 @@ class FakeClock:
 
 # The connection
 
-Step = Callable[["FakeConnection"], bool]  # whether it was taken
+Step = Callable[["FakeConnection"], bool]  # returns whether it was taken
 
 
 class FakeConnection:
-    """Offers what `Exchange` and `Pool` use of `Connection`.
+    """The part of `Connection` that `Exchange` and `Pool` use.
 
     Attributes:
-        sent: What the system has taken, in its order.
+        sent: What the system has taken, in order.
         room: Bytes that it takes before a send blocks.
         received: Bytes that were received.
-        log: What was done with the connection besides.
+        log: The other calls on the connection.
     """
 
     def __init__(
@@ -129,13 +129,13 @@ class FakeConnection:
         """Make one.
 
         Args:
-            clock: The test's.
-            steps: What the server and the system do.
-            room: Bytes that the system takes before the steps say more.
-            acknowledges: Everything is acknowledged at once; else what the steps say.
-            is_used: A request has been answered on it.
-            sendfile: Whether the system can send files by itself.
-            tls_slice: It is TLS, which takes so many bytes before it knows whether the system takes them.
+            clock: The test's clock.
+            steps: The steps of the server and the system.
+            room: Bytes that the system takes until the steps allow more.
+            acknowledges: Everything is acknowledged at once; otherwise the steps say when.
+            is_used: The connection has served a request before.
+            sendfile: The system can send files itself.
+            tls_slice: The connection is TLS, and encrypts this many bytes before it offers them to the system.
         """
         self.clock = clock
         self.key: object = None
@@ -152,7 +152,7 @@ class FakeConnection:
         self.is_closed = self.was_reset = self.is_interrupted = False
         self.is_blocked = False  # since the last byte that was taken
         self.log: list[str] = []
-        self.asked_at: list[float] = []  # when the unacknowledged bytes were asked for
+        self.asked_at: list[float] = []  # when the count of unacknowledged bytes was read
         self.heard_at: list[tuple[int, float]] = []
         self.files: dict[int, bytes] = {}
         self._steps = list(steps)
@@ -167,7 +167,7 @@ class FakeConnection:
         clock.join(self)
 
     def go_on(self) -> None:
-        """Take the steps that can be taken."""
+        """Take all steps that can be taken."""
         if self._is_going_on:
             return
         self._is_going_on = True
@@ -176,10 +176,10 @@ class FakeConnection:
         self._is_going_on = False
 
     def add(self, *steps: Step) -> None:
-        """Go on with these."""
+        """Append these steps."""
         self._steps += steps
 
-    # What the exchange does
+    # The exchange's side
 
     def send(self, data: bytes | memoryview) -> int:
         self._check()
@@ -212,7 +212,7 @@ class FakeConnection:
         count = int(min(len(data), self.room))
         if data and not count:
             self.is_blocked = True
-            self.go_on()  # it may be what the script waits for, and this call does not see it
+            self.go_on()  # the script may wait for this; the current call does not see the result
             raise BlockingIOError(errno.EAGAIN, "would block")
         self.is_blocked = self.is_blocked and not count
         self.room -= count
@@ -236,7 +236,7 @@ class FakeConnection:
             raise BlockingIOError(errno.EAGAIN, "would block")
         first = self._incoming[0]
         if isinstance(first, OSError):
-            self._incoming[:] = [b""]  # as a socket tells of its failure once
+            self._incoming[:] = [b""]  # as a socket reports its failure once
             raise first
         if first:
             self._incoming[:1] = [first[max_bytes:]] if len(first) > max_bytes else []
@@ -252,7 +252,7 @@ class FakeConnection:
         self.go_on()
         self.asked_at.append(self.clock.passed)
         if self.is_interrupted:
-            return 0  # as a blank socket says
+            return 0  # like a blank socket
         return self.pending + (0 if self._acknowledges else len(self.sent) - self._acknowledged)
 
     def is_readable(self) -> bool:
@@ -261,7 +261,7 @@ class FakeConnection:
         return bool(self._incoming)
 
     def is_ready_for(self, events: int) -> bool:
-        """What the clock asks."""
+        """Answer the clock."""
         assert not self.is_closed, "a closed connection is watched"
         can_send = self.room > 0 or bool(self._send_errors)
         return bool((events & READ and self._incoming) or (events & WRITE and can_send))
@@ -283,7 +283,7 @@ class FakeConnection:
         assert not self.is_closed, "a closed connection is used"
         self.go_on()
 
-    # What the steps do
+    # The steps' side
 
     def say(self, *what: bytes | OSError) -> None:
         self._incoming += what
@@ -302,7 +302,7 @@ class FakeConnection:
 
 
 def does(action: Callable[[FakeConnection], object]) -> Step:
-    """Anything."""
+    """Call the action."""
 
     def step(connection: FakeConnection) -> bool:
         action(connection)
@@ -312,27 +312,27 @@ def does(action: Callable[[FakeConnection], object]) -> Step:
 
 
 def takes(count: float = math.inf) -> Step:
-    """So many bytes more fit in."""
+    """Make room for this many more bytes."""
     return does(lambda connection: setattr(connection, "room", connection.room + count))
 
 
 def says(*what: bytes) -> Step:
-    """Each of these is what one `recv` gives."""
+    """Send each of these as the result of one `recv`."""
     return does(lambda connection: connection.say(*what))
 
 
 def acknowledges(count: float = math.inf) -> Step:
-    """So many bytes more are acknowledged, of those that were sent."""
+    """Acknowledge this many more of the sent bytes."""
     return does(lambda connection: connection.acknowledge(count))
 
 
 def ends() -> Step:
-    """The server closes its side in order."""
+    """The server closes its side properly."""
     return does(lambda connection: connection.say(b""))
 
 
 def resets() -> Step:
-    """The server resets the connection; what it has said before can be read."""
+    """The server resets the connection; what it sent before can be read."""
 
     def action(connection: FakeConnection) -> None:
         connection.say(ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"))
@@ -352,12 +352,12 @@ def alerts(text: str) -> Step:
 
 
 def fails_to_send_the_file(number: int) -> Step:
-    """The next `sendfile` fails so."""
+    """The next `sendfile` fails with this error number."""
     return does(lambda connection: connection.refuse_file(OSError(number, errno.errorcode[number])))
 
 
 def after(seconds: float) -> Step:
-    """Go on so much later."""
+    """Continue this many seconds later."""
     times: list[float] = []
 
     def step(connection: FakeConnection) -> bool:
@@ -371,12 +371,12 @@ def after(seconds: float) -> Step:
 
 
 def when_sent(count: int) -> Step:
-    """Go on once the system has taken so many bytes in all."""
+    """Continue once the system has taken this many bytes in all."""
     return lambda connection: len(connection.sent) >= count
 
 
 def when_blocked() -> Step:
-    """Go on once a send blocks."""
+    """Continue once a send blocks."""
     return lambda connection: connection.is_blocked
 
 
@@ -384,12 +384,12 @@ def when_blocked() -> Step:
 
 
 class RecordingControl(Plain):
-    """Writes down what it is told, and says what the test wants.
+    """Records its calls, and returns what the test wants.
 
     Attributes:
-        log: What it was told: `("arrived", 10)`, `("heard", 413)`, and so on.
-        grants: What it answers next to `grant`: a number of bytes; or none before a time, in seconds since the test
-            began, as `(0, time)`. Where it is empty, everything may go.
+        log: The calls, such as `("arrived", 10)` and `("heard", 413)`.
+        grants: The next results of `grant`: a number of bytes, or `(0, time)` for none until this time in seconds since
+            the test began. If the list is empty, everything is granted.
     """
 
     def __init__(
@@ -419,18 +419,18 @@ class RecordingControl(Plain):
         self._interrupts: list[Callable[[], None]] = []
 
     def stop(self, reason: BaseException) -> None:
-        """What `Transfer.stop` does."""
+        """Do what `Transfer.stop` does."""
         self._reason = reason
         for interrupt in self._interrupts:
             interrupt()
         self.wake.set()
 
     def stop_at(self, seconds: float, reason: BaseException) -> None:
-        """A time limit, in seconds since the test began: nobody but `check` sees that it has passed."""
+        """Set a time limit in seconds since the test began, which only `check` notices."""
         self._deadline, self._late = STARTED + seconds, reason
 
     def recorded(self, what: str) -> list[Any]:
-        """What it was told of one kind."""
+        """The arguments of the calls of this name."""
         return [rest[0] if rest else None for name, *rest in self.log if name == what]
 
     def check(self) -> float:
@@ -449,7 +449,7 @@ class RecordingControl(Plain):
 
     @property
     def is_attached(self) -> bool:
-        """Whether a connection is this control's."""
+        """Whether a connection is attached to this control."""
         return bool(self._interrupts)
 
     def grant(self, wanted: int) -> tuple[int, float]:
@@ -473,7 +473,7 @@ class RecordingControl(Plain):
         return granted, again
 
     def release(self) -> None:
-        """End a refusal before its time, as the end of a pause does."""
+        """End a refusal early, like the end of a pause."""
         del self.grants[0]
         self.wake.set()
 
@@ -510,7 +510,7 @@ class RecordingControl(Plain):
 
 
 class FakeFile:
-    """A range of an open file, which a connection's `files` has."""
+    """A range of an open file, which is in a connection's `files`."""
 
     def __init__(self, connection: FakeConnection, content: bytes, *, start: int = 0, size: int = -1) -> None:
         self._number = len(connection.files) + 7
@@ -535,7 +535,7 @@ class FakeFile:
 
 
 class FakeFlow:
-    """What comes of a body at the times, in seconds since the test began, that it is given with."""
+    """Gives each piece at its time, in seconds since the test began."""
 
     def __init__(self, clock: FakeClock, *pieces: tuple[float, bytes], is_watched: bool = True) -> None:
         self._clock = clock

@@ -1,7 +1,7 @@
-"""Servers that stall, trickle, break off, answer early or talk nonsense, and uploads to them, aborted at any moment.
+"""Servers that stall, trickle, break off, answer early or send nonsense, and uploads that are aborted at any moment.
 
-A `Scenario` says what the server does and when the abort comes; `scenarios` lets hypothesis make them up. `right_ends`
-is the model: how such an upload may end. `play` plays one, and checks its end.
+A `Scenario` says what the server does and when the abort comes; `scenarios` lets hypothesis choose them. `right_ends`
+is the model: how such an upload may end. `play` runs one, and checks its end.
 """
 
 from __future__ import annotations
@@ -26,25 +26,23 @@ from support.scripted_server import PATIENCE, Connection, Server, client_context
 
 from rxupload import Progress, Upload, UploadTransport, upload
 
-SHORT = 0.3  # seconds; a limit that is to be reached
-BUFFER = (
-    64 * 1024
-)  # bytes at both ends; the less fits in, the sooner a server that does not read stalls the client
-LARGE = 1 << 20  # bytes, of which even the half does not fit in
-SMALL = 1000  # does
+SHORT = 0.3  # seconds; a limit that a test reaches
+BUFFER = 64 * 1024  # bytes at both ends; small, so that a server that does not read stalls the client soon
+LARGE = 1 << 20  # bytes; even half of it exceeds the buffers
+SMALL = 1000  # bytes; fits in
 
 
 @contextlib.contextmanager
 def small_client(**timeouts: float | None) -> Iterator[httpx.Client]:
-    """A client with small send buffers, and no time limits but those."""
+    """A client with small send buffers, and only these time limits."""
     options = [(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)]
     transport = UploadTransport(verify=client_context(), socket_options=options)
     with httpx.Client(transport=transport, timeout=httpx.Timeout(None, **timeouts)) as client:
         yield client
 
 
-def nothing_is_checked_out(client: httpx.Client) -> bool:
-    """Whether no connection of its transport serves a request, or is being dialled for one."""
+def has_no_active_connections(client: httpx.Client) -> bool:
+    """Whether no connection of its transport serves or is being dialled for a request."""
     active, _ = client._transport._pool.counts()
     return not active
 
@@ -54,28 +52,28 @@ def nothing_is_checked_out(client: httpx.Client) -> bool:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One upload, what its server does, and the time limit or the abort that ends it if the server does not."""
+    """One upload, what its server does, and the time limit or the abort that may end it."""
 
     tls: bool
-    reused: bool  # the upload goes over a connection that has served another one
+    reused: bool  # the upload uses a connection that has served another one
     handshake: str
     size: int
     chunked: bool
-    at: float | None  # the share of the body after which the server speaks; None: when it has it whole
+    at: float | None  # the share of the body after which the server answers; None: after all of it
     gulp: int  # bytes that it reads at a time
     informational: int  # 1xx answers before that
     says: str
     status: int
-    cut: int  # bytes of the head that it sends, where that is not sent whole
+    cut: int  # bytes of the head that it sends, if that is not complete
     garbage: bytes
     then: str  # what it does with the rest
     limit: str | None
     abort: str | None
-    item: int  # at which the abort comes, where an item is its moment; from 1
+    item: int  # the item at which the abort comes, counted from 1, if it comes at an item
 
     @property
     def is_stuck(self) -> bool:
-        """Whether the server leaves more unread than the buffers take."""
+        """Whether the server leaves more unread than the buffers hold."""
         return self.then == "stops" and self.at is not None and self.size >= LARGE
 
     @property
@@ -84,7 +82,7 @@ class Scenario:
         return self.then in ("closes", "resets", "half-closes")
 
     def seconds(self, limit: str) -> float | None:
-        """That time limit: reached where nothing else ends the upload, else out of reach."""
+        """This time limit: short if only it can end the upload, otherwise out of reach."""
         if self.limit != limit:
             return None
         return PATIENCE if ends_by_itself(self) else SHORT
@@ -105,7 +103,7 @@ ABORTS = [
     "at once",
     "in an item",  # by the observer, on the upload's thread
     "after an item",  # by another thread
-    "connected",  # here and in the next two the server waits until the abort has come
+    "connected",  # in this and the next two, the server waits until the abort has come
     "head",
     "before it speaks",
     "acted",
@@ -117,7 +115,7 @@ ENDS = [("each wait", None)] * 6 + [("whole", None)] * 2 + [(None, abort) for ab
 
 @st.composite
 def scenarios(draw: st.DrawFn, says: str, then: str) -> Scenario:
-    """Any server that says that, and then does that, and any end."""
+    """A server with this answer and this end, and any end of the upload."""
     tls, reused = draw(st.booleans()), draw(st.booleans())
     limit, abort = draw(st.sampled_from(ENDS))
     return Scenario(
@@ -144,7 +142,7 @@ def scenarios(draw: st.DrawFn, says: str, then: str) -> Scenario:
 
 
 def ends_by_itself(scenario: Scenario) -> set[str]:
-    """How the upload may end without a time limit and without an abort; empty where it never does."""
+    """How the upload may end without a time limit and without an abort; empty if it never ends."""
     if scenario.handshake in ("garbage", "closes", "resets"):
         return {"ConnectError"}
     if scenario.handshake in ("silent", "half"):
@@ -155,7 +153,7 @@ def ends_by_itself(scenario: Scenario) -> set[str]:
         case "answer" if scenario.status >= 300 or not scenario.is_stuck:
             return {str(scenario.status)}
         case _ if scenario.is_broken_off:
-            # Which of them, says whether the client was sending, or waiting for the response.
+            # Which one depends on whether the client was sending or waiting for the response.
             return {"ReadError", "WriteError"}
     return set()
 
@@ -166,7 +164,7 @@ def ends_by_limits(scenario: Scenario) -> set[str]:
         return {"ConnectTimeout"}
     match scenario.says:
         case "drip":
-            return set()  # each byte begins another wait
+            return set()  # each byte starts another wait
         case "answer":
             return {str(scenario.status)}  # a success is delivered even if the body cannot be finished
         case "nothing" if scenario.is_stuck:
@@ -177,10 +175,10 @@ def ends_by_limits(scenario: Scenario) -> set[str]:
 
 
 def right_ends(scenario: Scenario, *, was_aborted: bool) -> set[str]:
-    """How the upload may end; "silent" is the end of one that was disposed.
+    """How the upload may end; "silent" is the end of a disposed upload.
 
     Args:
-        scenario: What was played.
+        scenario: The scenario.
         was_aborted: Whether the moment of its abort came.
     """
     ends = ends_by_itself(scenario)
@@ -193,7 +191,7 @@ def right_ends(scenario: Scenario, *, was_aborted: bool) -> set[str]:
     if not was_aborted:
         return ends
     if scenario.abort in ("at once", "after an item", "acted"):
-        return ends | {"silent"}  # a race: it may have come to its end before the dispose
+        return ends | {"silent"}  # a race: it may have ended before the dispose
     return {"silent"}
 
 
@@ -201,18 +199,18 @@ def right_ends(scenario: Scenario, *, was_aborted: bool) -> set[str]:
 
 
 class FaultyServer:
-    """Plays a scenario's script to its upload, and serves those before and after it."""
+    """Plays a scenario's script to its upload, and serves the uploads before and after it."""
 
     def __init__(self, scenario: Scenario, moments: SimpleQueue[str]) -> None:
-        self.released = threading.Event()  # from the step at which the abort comes
+        self.released = threading.Event()  # is set at the step at which the abort comes
         self.over = threading.Event()  # the upload has ended
-        self.is_free = threading.Event()  # of it: its connection is closed, or serves the next
+        self.is_free = threading.Event()  # the upload's connection is closed, or serves the next one
         self.is_free.set()
-        self.acted_at = 0.0  # when what ends the upload was done
+        self.acted_at = 0.0  # when the server did what ends the upload
         self._scenario = scenario
         self._moments = moments
         self._uploads = 0
-        self._length: int | None = None  # of the body; None while it is not known, as that of a chunked one
+        self._length: int | None = None  # of the body; None if unknown, as for a chunked one
         self._taken = 0
         self._tail = b""
 
@@ -241,7 +239,7 @@ class FaultyServer:
             assert self.released.wait(PATIENCE)
 
     def _shake_hands(self, connection: Connection) -> bool:
-        """Whether it was done in the end."""
+        """Whether the handshake was completed."""
         match "prompt" if self.over.is_set() else self._scenario.handshake:
             case "silent":
                 connection.recv(1)
@@ -255,7 +253,7 @@ class FaultyServer:
                 connection.recv()
                 connection.sock.close()
             case "resets":
-                connection.recv(1)  # before that, it would be the connecting that fails
+                connection.recv(1)  # before that, the connect would fail
                 connection.reset()
             case handshake:
                 if handshake == "late":
@@ -306,7 +304,7 @@ class FaultyServer:
                 socket.socket.shutdown(connection.sock, socket.SHUT_WR)
 
     def _read(self, connection: Connection, count: float) -> None:
-        """Read so many bytes of the body as it is on the wire, or what there is."""
+        """Read this many bytes of the body as on the wire, or what there is."""
         while count > 0 and not self._is_whole():
             data = connection.recv(int(min(count, self._scenario.gulp)))
             if not data:
@@ -319,11 +317,11 @@ class FaultyServer:
         return self._tail == LAST_CHUNK if self._length is None else self._taken == self._length
 
 
-LAST_CHUNK = b"\r\n0\r\n\r\n"  # which the body has nowhere else
+LAST_CHUNK = b"\r\n0\r\n\r\n"  # occurs nowhere else in the body
 
 
 def speech(scenario: Scenario) -> bytes:
-    """What the server says to the upload, or begins with."""
+    """What the server sends to the upload, or the start of it."""
     status_line = f"HTTP/1.1 {scenario.status} Status\r\n".encode()
     answer = status_line + b"Content-Length: 6\r\n\r\nanswer"
     return {
@@ -337,7 +335,7 @@ def speech(scenario: Scenario) -> bytes:
 
 
 def first_flight(client_hello: bytes) -> bytes:
-    """What a TLS server answers first."""
+    """The first answer of a TLS server."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     incoming.write(client_hello)
     with contextlib.suppress(ssl.SSLWantReadError):
@@ -349,11 +347,11 @@ def first_flight(client_hello: bytes) -> bytes:
 
 
 class Run:
-    """The upload of a scenario, on a thread that tells of its end."""
+    """The upload of a scenario, on a thread that reports its end."""
 
     def __init__(self, scenario: Scenario, source: Upload, moments: SimpleQueue[str]) -> None:
         self.observed = RecordingObserver(self._on_item)
-        self.released = threading.Event()  # from the start, where the abort comes before it
+        self.released = threading.Event()  # is set from the start if the abort comes before it
         self.started_at = time.monotonic()
         self.ended_at = self.disposed_at = math.inf
         self._scenario = scenario
@@ -385,7 +383,7 @@ class Run:
             self._moments.put(self._scenario.abort)
 
     def dispose(self) -> None:
-        """Abort it."""
+        """Abort the upload."""
         self.disposed_at = min(self.disposed_at, time.monotonic())
         self._subscription.dispose()
 
@@ -396,12 +394,12 @@ class Run:
 
     @property
     def notifications(self) -> int:
-        """How many there were."""
+        """The number of notifications."""
         return len(self.observed.items) + self.observed.ended
 
     @property
     def outcome(self) -> str:
-        """Its end, in the model's words."""
+        """The upload's end, in the model's words."""
         if not self.observed.ended:
             return "silent"
         if self.observed.error is not None:
@@ -410,7 +408,7 @@ class Run:
 
 
 def play(scenario: Scenario) -> None:
-    """Play a scenario, and check all that must be true of its end."""
+    """Play a scenario, and check its end."""
     moments: SimpleQueue[str] = SimpleQueue()
     script = FaultyServer(scenario, moments)
     limit = scenario.seconds("each wait")
@@ -431,7 +429,7 @@ def play(scenario: Scenario) -> None:
         run.join()
         check_end(scenario, run, script, was_aborted=was_aborted)
         assert run.notifications <= most
-        assert nothing_is_checked_out(client)
+        assert has_no_active_connections(client)
         script.over.set()
         assert script.is_free.wait(PATIENCE)
         assert upload(url, b"after", client=client).run().status_code == 200
@@ -439,10 +437,10 @@ def play(scenario: Scenario) -> None:
 
 
 def abort(scenario: Scenario, run: Run, moments: SimpleQueue[str]) -> tuple[bool, float]:
-    """Dispose at the scenario's moment, or where nothing else would end the upload.
+    """Dispose at the scenario's moment, or if nothing else would end the upload.
 
     Returns:
-        Whether that moment came, and how many notifications there may be in the end.
+        Whether that moment came, and the maximum number of notifications.
     """
     wanted = {scenario.abort, "end"}
     if right_ends(scenario, was_aborted=False) == {"silent"}:
@@ -452,11 +450,11 @@ def abort(scenario: Scenario, run: Run, moments: SimpleQueue[str]) -> tuple[bool
     if moment == "end" and scenario.abort != "after the end":
         return False, math.inf
     run.dispose()
-    return moment == scenario.abort, run.notifications + 1  # the one whose delivery had begun
+    return moment == scenario.abort, run.notifications + 1  # one more, if its delivery had begun
 
 
 def check_end(scenario: Scenario, run: Run, script: FaultyServer, *, was_aborted: bool) -> None:
-    """Whether it was the right end, and came in time."""
+    """Assert that the end was right, and came in time."""
     observed = run.observed
     event(f"{scenario.says}: {run.outcome}")
     assert run.outcome in right_ends(scenario, was_aborted=was_aborted), observed.error

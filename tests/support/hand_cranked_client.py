@@ -1,6 +1,6 @@
-"""A client whose every step the test takes, so that each interleaving can be had without waiting for it.
+"""A client that the test controls step by step, so that every interleaving can be tested without a wait.
 
-It stands where httpx.Client stands: behind `upload(client=...)`.
+It replaces httpx.Client in `upload(client=...)`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import httpx
 
 from rxupload._transfer import EXTENSION, Transfer
 
-PATIENCE = 10.0  # seconds after which a test has failed; never waited for when it passes
+PATIENCE = 10.0  # seconds after which a test fails; a test that passes never waits so long
 
 
 class Exchange:
-    """One request that an upload sent: the test takes its body, and answers it."""
+    """One request of an upload: the test takes its body, and answers it."""
 
     def __init__(self, request: httpx.Request) -> None:
         self.request = request
@@ -37,11 +37,11 @@ class Exchange:
         return b"".join(iter(self.take, None))
 
     def begin_again(self) -> None:
-        """Begin another pass over the body, as a redirect or an auth challenge does."""
+        """Start another pass over the body, as a redirect or an auth challenge does."""
         self._body = None
 
     def respond(self, status: int = 200, **kwargs: Any) -> None:
-        """Answer, with what `httpx.Response` takes."""
+        """Answer with the arguments of `httpx.Response`."""
         response = httpx.Response(status, request=self.request, **kwargs)
         self._steps.put(lambda: response)
 
@@ -54,7 +54,7 @@ class Exchange:
         self._steps.put(step)
 
     def end(self) -> BaseException | httpx.Response:
-        """Wait for how it ended: the response, or the exception that stopped it."""
+        """Wait for its end: the response, or the exception that stopped it."""
         return self.ended.get(timeout=PATIENCE)
 
     def _do(self, action: Callable[[], Any]) -> Any:
@@ -86,7 +86,7 @@ class Exchange:
                     return response
         except BaseException as error:
             self.ended.put(error)
-            self._done.put(error)  # for a step of the test's that was not done any more
+            self._done.put(error)  # for a step of the test that will not be done
             raise
 
 
@@ -113,12 +113,12 @@ class HandCrankedClient:
         return self._exchanges.get(timeout=PATIENCE)
 
     def no_request(self) -> bool:
-        """Whether no upload has sent a request that the test has not seen."""
+        """Whether every sent request has been taken by the test."""
         return self._exchanges.empty()
 
 
 class ScriptedClient:
-    """Answers each request in place, as a function of it says: for schedulers that work in place."""
+    """Answers each request in place with the next function, for schedulers that work in place."""
 
     def __init__(self, *scripts: Callable[[httpx.Request], httpx.Response]) -> None:
         self._scripts = iter(scripts)

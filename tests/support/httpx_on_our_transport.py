@@ -1,4 +1,4 @@
-"""A pytest plugin (`-p support.httpx_on_our_transport`): clients of httpx get `UploadTransport` for their own."""
+"""A pytest plugin (`-p support.httpx_on_our_transport`) that gives httpx's clients an `UploadTransport`."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def status_error(status: int, **headers: str) -> httpx.HTTPStatusError:
 
 
 class Attempts:
-    """A source that is another cold observable at each subscription, the last of them for good."""
+    """A source with another cold observable for each subscription; the last one is repeated."""
 
     def __init__(self, scheduler: TestScheduler, *messages: list[Any]) -> None:
         self.colds = [scheduler.create_cold_observable(each) for each in messages]

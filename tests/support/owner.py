@@ -1,18 +1,18 @@
-"""What a source is opened for in a test: an upload with a wake-up, and nothing else."""
+"""The owner of a source in a test: an upload that has only a wake."""
 
 from __future__ import annotations
 
 from rxupload._wait import SystemClock, Wake, Watched
 
-PATIENCE = 10.0  # seconds after which a test has failed; never waited for when it passes
+PATIENCE = 10.0  # seconds after which a test fails; a test that passes never waits so long
 
 
 class FakeOwner:
-    """Waits for its wake-up, and keeps the reason to stop, which a wait then raises.
+    """Waits for its wake, and keeps the reason to stop, which a wait then raises.
 
     Attributes:
         wake: Ends a wait.
-        reason: Why it was stopped; None while it was not.
+        reason: Why it was stopped; None before that.
     """
 
     def __init__(self) -> None:
@@ -29,14 +29,14 @@ class FakeOwner:
             raise self.reason
 
     def stop(self, reason: BaseException) -> None:
-        """Have the next wait raise this."""
+        """Make the next wait raise this."""
         self.reason = self.reason or reason
         self.wake.set()
 
     def is_on_loop(self) -> bool:
-        """No thread runs its loop, for it has none."""
+        """There is no loop, so no thread runs it."""
         return False
 
     def close(self) -> None:
-        """Give back what its waits have taken."""
+        """Close what its waits have opened."""
         self.wake.close()

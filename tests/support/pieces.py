@@ -1,4 +1,4 @@
-"""Reads the pieces of a source or of a body into bytes, as a transport does."""
+"""Read the pieces of a source or of a body into bytes, as a transport does."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from support.owner import FakeOwner
 
 from rxupload._sources import FileRange, Flow, Piece, Reader
 
-READ = 256 * 1024  # bytes that are asked for at a time
+READ = 256 * 1024  # bytes for each read
 
 
 def chunks(reader: Reader, count: int = READ, owner: FakeOwner | None = None) -> Generator[bytes]:
-    """Make one pass, asking for so many bytes at a time; whoever closes this ends the pass."""
+    """Make one pass with reads of `count` bytes; closing the generator ends the pass."""
     with closing(reader.pieces()) as pieces:
         yield from chunks_of(pieces, count, owner)
 
 
 def chunks_of(pieces: Iterable[Piece], count: int = READ, owner: FakeOwner | None = None) -> Generator[bytes]:
-    """Use up each of these pieces before the next; what has nothing for now is waited for."""
+    """Read each piece to its end before the next; wait for a piece that has nothing yet."""
     for piece in pieces:
         if isinstance(piece, FileRange):
             done = 0

@@ -1,4 +1,4 @@
-"""What a process of a pool does in a test: it has to be importable there."""
+"""The work of a process pool in a test, in a module that the processes can import."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rxupload import operators, upload
 
 
 def checked(url: str, *, library: str = "httpx", **options: Any) -> Any:
-    """Upload, and let a status of 400 or more be an error."""
+    """Upload, and raise for a status of 400 or more."""
     if library == "httpx2":
         with httpx2.Client(trust_env=False) as client:
             return rxupload.run(upload(url, b"data", client=client).pipe(operators.raise_for_status()))
@@ -19,5 +19,5 @@ def checked(url: str, *, library: str = "httpx", **options: Any) -> Any:
 
 
 def retried(url: str) -> Any:
-    """Upload once, with a status that may pass as an error."""
+    """Upload once, and raise for a temporary status."""
     return rxupload.run(upload(url, b"data").pipe(operators.retry_backoff(attempts=1)))

@@ -1,4 +1,4 @@
-"""An observer that keeps what it is told, checks the grammar, and can be waited for."""
+"""An observer that records its notifications, checks their order, and can be waited for."""
 
 from __future__ import annotations
 
@@ -81,13 +81,13 @@ class RecordingObserver(abc.ObserverBase[Any]):
 def observe(
     source: Observable[Any], on_next: Callable[[Any], None] | None = None, *, scheduler: Any = None
 ) -> tuple[RecordingObserver, DisposableBase]:
-    """Subscribe; what is observed, and the subscription."""
+    """Subscribe; return the observer and the subscription."""
     observed = RecordingObserver(on_next)
     return observed, source.subscribe(observed, scheduler=scheduler)
 
 
 def check_grammar(items: list[Any], *, completed: bool) -> None:
-    """The order of section "The contract of one subscription", point 2, for what one subscription emitted."""
+    """Check the order of one subscription's items: section "The contract of one subscription", point 2."""
     responses = [item for item in items if isinstance(item, httpx.Response)]
     assert len(responses) == (1 if completed else 0)
     if completed:

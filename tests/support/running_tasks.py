@@ -1,4 +1,4 @@
-"""Tasks that a test starts, and servers for them."""
+"""Running tasks for the tests, and servers for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proxies as scripts for `servers.Server`: HTTP (plain and CONNECT) and SOCKS 5."""
+"""Proxies as scripts for `scripted_server.Server`: HTTP (plain and CONNECT) and SOCKS 5."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.scripted_server import Connection
 
 
 def http_proxy(connection: Connection) -> None:
-    """Tunnel for CONNECT, forward anything else as it is."""
+    """Tunnel for CONNECT, and forward anything else unchanged."""
     head = connection.read_head()
     if not head:
         return
@@ -28,11 +28,11 @@ def http_proxy(connection: Connection) -> None:
 
 
 def socks_proxy(connection: Connection) -> None:
-    """RFC 1928, without authentication."""
+    """A SOCKS 5 proxy (RFC 1928) without authentication."""
     connection.recv(2 + 255)
     connection.send(b"\x05\x00")
     _, _, _, kind = connection.recv(4)
-    if kind == 1:  # IPv4; else a name
+    if kind == 1:  # IPv4; otherwise a name
         host = socket.inet_ntoa(connection.recv(4))
     else:
         length = connection.recv(1)[0]
@@ -67,7 +67,7 @@ def _end(sock: socket.socket) -> None:
 
 
 def tls_http_proxy(connection: Connection) -> None:
-    """A proxy spoken to in TLS: CONNECT, then a tunnel through one thread."""
+    """A proxy that uses TLS with its client: CONNECT, then a tunnel through one thread."""
     head = connection.read_head()
     host, _, port = head.split(b" ", 2)[1].decode().rpartition(":")
     connection.send(b"HTTP/1.1 200 Connection established\r\n\r\n")

@@ -1,4 +1,4 @@
-"""Servers on loopback that do as a script says, over real sockets, with or without TLS."""
+"""Servers on loopback that follow a script, over real sockets, with or without TLS."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def authority() -> trustme.CA:
 
 @functools.cache
 def server_context() -> ssl.SSLContext:
-    """What a server needs for TLS."""
+    """The TLS settings of a server."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority().issue_cert("localhost", "127.0.0.1").configure_cert(context)
     return context
@@ -32,7 +32,7 @@ def server_context() -> ssl.SSLContext:
 
 @functools.cache
 def client_context() -> ssl.SSLContext:
-    """What a client needs to trust those servers."""
+    """The TLS settings of a client that trusts those servers."""
     context = ssl.create_default_context()
     authority().configure_trust(context)
     return context
@@ -44,11 +44,11 @@ class Connection:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self._buffered = b""
-        self.received = 0  # bytes of the current request's body that were read
+        self.received = 0  # bytes read of the current request's body
 
     def start_tls(self) -> None:
-        """Go on in TLS."""
-        # Of a socket that was reset before, CPython 3.11 makes an SSLSocket that nobody closes.
+        """Continue in TLS."""
+        # If the socket was reset before, CPython 3.11 makes an SSLSocket that is never closed.
         self.sock.recv(1, socket.MSG_PEEK)
         self.sock = server_context().wrap_socket(self.sock, server_side=True)
 
@@ -60,7 +60,7 @@ class Connection:
         return self.sock.recv(count)
 
     def read_head(self) -> bytes:
-        """Read a request's head; b"" where the client closed."""
+        """Read a request's head; b"" if the client closed."""
         head = b""
         while b"\r\n\r\n" not in head:
             data = self.recv()
@@ -72,7 +72,7 @@ class Connection:
         return head + b"\r\n\r\n"
 
     def read(self, count: int) -> int:
-        """Read so many bytes of the body, or what comes before the end; how many those were."""
+        """Read this many bytes of the body, or what comes before the end; return their number."""
         left = count
         with contextlib.suppress(ConnectionResetError):
             while left and (data := self.recv(min(left, 65536))):
@@ -121,7 +121,7 @@ class Connection:
         self.send("\r\n".join(lines).encode() + body)
 
     def serve(self, status: int = 200, body: bytes = b"") -> bytes:
-        """Read one whole request, and answer; the request's body."""
+        """Read one whole request, and answer; return the request's body."""
         head = self.read_head()
         received = self.read_body(head)
         self.respond(status, body)
@@ -133,18 +133,18 @@ class Connection:
         self.sock.close()
 
     def wait_for_end(self) -> float:
-        """Read until the client's end is seen (a reset or not); the moment, on the monotonic clock."""
+        """Read until the client ends (with or without a reset); return the time of the monotonic clock."""
         with contextlib.suppress(OSError):
             while self.sock.recv(1 << 20):
                 pass
         return time.monotonic()
 
     def wait_for_reset(self) -> float:
-        """Wait, without reading anything, until the connection is reset; the moment, on the monotonic clock."""
+        """Wait, without reading, until the connection is reset; return the time of the monotonic clock."""
         import select
 
         poll = select.poll()
-        poll.register(self.sock.fileno(), 0)  # POLLHUP and POLLERR come unasked
+        poll.register(self.sock.fileno(), 0)  # POLLHUP and POLLERR need no flag
         assert poll.poll(PATIENCE * 1000), "the connection is still there"
         return time.monotonic()
 
@@ -162,7 +162,7 @@ Script = Callable[[Connection], object]
 
 
 class Server:
-    """Runs a script for each connection that comes, each on a thread."""
+    """Runs a script for each connection, each on its own thread."""
 
     def __init__(self, script: Script, *, tls: bool = False, receive_buffer: int | None = None) -> None:
         self._script = script
@@ -234,7 +234,7 @@ class Server:
 
 @contextlib.contextmanager
 def unanswered_port() -> Iterator[int]:
-    """A port whose queue of connections is full, so that connecting to it neither succeeds nor fails."""
+    """A port with a full queue of connections: connecting to it neither succeeds nor fails."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""A server that reads at a steady pace and keeps a log, to be held against what a client says has gone."""
+"""A server that reads at a steady pace and keeps a log, for comparison with a client's progress."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.scripted_server import Connection, header
 
 from rxupload import Progress
 
-RECEIVE_BUFFER = 64 * 1024  # bytes; Linux makes twice as much of it, socket(7)
+RECEIVE_BUFFER = 64 * 1024  # bytes; Linux doubles it, socket(7)
 STEP = 25_000  # bytes
 PAUSE = 0.01  # seconds; 2.5 MB/s
 
@@ -39,24 +39,24 @@ class SteadyReader:
         connection.respond(200, b"", "Connection: close")
 
     def steps_by(self, moment: float) -> int:
-        """How many steps had been read by then."""
+        """The number of steps that had been read by then."""
         return bisect_right(self.moments, moment)
 
     def count_by(self, moment: float) -> int:
-        """How many bytes had been read by then."""
+        """The number of bytes that had been read by then."""
         steps = self.steps_by(moment)
         return self.counts[steps - 1] if steps else 0
 
 
 @dataclass
-class Notices:
-    """What a client said of its progress, and when."""
+class ReportedProgress:
+    """What a client reported of its progress, and when."""
 
     moments: list[float] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
 
     def add(self, item: object) -> None:
-        """It says that so many bytes have gone: a number, or a Progress; a response says nothing."""
+        """Add a report: a number of bytes, or a Progress; a response is ignored."""
         if isinstance(item, Progress):
             item = item.sent
         if isinstance(item, int):
@@ -64,15 +64,15 @@ class Notices:
             self.counts.append(item)
 
     def lead(self, reader: SteadyReader) -> int:
-        """Bytes by which it was ahead of what the server had read, at worst."""
+        """The most bytes by which the client was ahead of what the server had read."""
         return max(
             count - reader.count_by(moment) for moment, count in zip(self.moments, self.counts, strict=True)
         )
 
     def end(self, reader: SteadyReader) -> float:
-        """When it first said that every byte has gone."""
+        """When the client first reported every byte as sent."""
         return self.moments[self.counts.index(reader.counts[-1])]
 
     def gaps(self) -> list[tuple[float, float]]:
-        """The times between two of them."""
+        """The start and end of each interval between two reports."""
         return list(pairwise(self.moments))

@@ -1,4 +1,4 @@
-"""A server whose requests take each step when the test says so."""
+"""A server with requests that take each step when the test says so."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Stepper:
         self._done: SimpleQueue[object] = SimpleQueue()
 
     def run(self) -> None:
-        """On the server's thread."""
+        """Run the steps on the server's thread."""
         while (step := self._steps.get(timeout=6 * PATIENCE)) is not None:
             try:
                 self._done.put(step())
@@ -30,7 +30,7 @@ class Stepper:
 
     @property
     def received(self) -> int:
-        """The bytes of the body that were read."""
+        """The number of body bytes that were read."""
         return self._connection.received
 
     def _do(self, step: Callable[[], object]) -> Any:
@@ -38,7 +38,7 @@ class Stepper:
         return self._done.get(timeout=PATIENCE)
 
     def read(self, count: int) -> int:
-        """Read so many bytes of the body, or what is left of it; how many those were."""
+        """Read this many bytes of the body, or what is left of it; return their number."""
         return self._do(lambda: self._connection.read(min(count, self.total - self._connection.received)))
 
     def read_all(self) -> None:
@@ -55,13 +55,13 @@ class Stepper:
         """Wait until the client has gone."""
         return self._do(self._connection.wait_for_end)
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Close the connection."""
         self._steps.put(None)
 
 
 class SteppedServer(Server):
-    """A server whose requests the test takes step by step."""
+    """A server with requests that the test takes step by step."""
 
     def __init__(self, **options: Any) -> None:
         self.requests: SimpleQueue[Stepper] = SimpleQueue()
@@ -84,5 +84,5 @@ class SteppedServer(Server):
     def __exit__(self, *args: object) -> None:
         self._closing = True
         for stepper in list(self._steppers):
-            stepper.leave()
+            stepper.close()
         super().__exit__(*args)

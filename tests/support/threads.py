@@ -1,4 +1,4 @@
-"""A check that the threads which a test started come to their end."""
+"""A check that the threads of a test end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rxupload._threads import retire_idle
 
 @contextlib.contextmanager
 def no_thread_left() -> Iterator[None]:
-    """Check that the threads which a block started come to their end, those aside that wait for the next upload."""
+    """Check that the threads of a block end, except those that wait for the next upload."""
     before = set(threading.enumerate())
     yield
     retire_idle()

@@ -1,4 +1,4 @@
-"""The types of the operators and of batches, pinned: checked by mypy and pyright, never run."""
+"""The types of the operators and of batches: checked by mypy and pyright, never run."""
 
 from collections import Counter
 from collections.abc import Generator, Iterator
@@ -89,5 +89,5 @@ assert_type(summary.seconds, float)
 
 
 async def awaited() -> None:
-    """A batch awaits to its summary."""
+    """Awaiting a batch gives its summary."""
     assert_type(await batch, BatchSummary)

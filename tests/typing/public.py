@@ -1,4 +1,4 @@
-"""The public types, pinned: checked by mypy and pyright, never run."""
+"""The public types: checked by mypy and pyright, never run."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -36,7 +36,7 @@ assert_type(progress.percent, int | None)
 
 
 async def awaited() -> None:
-    """An Upload awaits to its response."""
+    """Awaiting an Upload gives its response."""
     assert_type(await up, httpx.Response)
 
 
@@ -70,7 +70,7 @@ upload("https://example.org/", text)  # type: ignore[arg-type]  # pyright: ignor
 
 
 def sign(request: httpx.Request) -> httpx.Request:
-    """An auth can be a function."""
+    """An auth may be a function."""
     return request
 
 

@@ -1,6 +1,7 @@
-"""The types of the callback API, pinned: checked by mypy and pyright, never run.
+"""The types of the callback API: checked by mypy and pyright, never run.
 
-Each `type: ignore` here is a mistake that both must find, a misspelt key among them: they say so if one is not needed.
+Each `type: ignore` here is a mistake that both checkers must find, such as a misspelt key; they report it if it is
+not needed.
 """
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 

@@ -239,7 +239,7 @@ def test_unknown_keys(photo):
         task.result(PATIENCE)
 
 
-def test_unknown_key_that_is_like_none(photo):
+def test_an_unknown_key_without_a_similar_one(photo):
     """For an unknown key that resembles no known key, the warning makes no guess."""
     with pytest.warns(UserWarning, match="unknown key 'method'$"):
         uploadFile(url="", filePath=str(photo), name="photo", method="PUT")
@@ -425,7 +425,7 @@ def test_rule_6_last_event_of_a_slow_listener(film, server):
         request.read(3 * MIB)
         time.sleep(0.06)  # longer than the interval of events, so that some are missed
     request.read_all()
-    while task.state != "waiting":  # no callback but a listener's tells of this state
+    while task.state != "waiting":  # no other callback reports this state
         time.sleep(0.01)
     request.respond()
     go_on.set()

@@ -12,7 +12,7 @@ import pytest
 from reactivex import operators as ops
 from support.abort_phases import transport_client
 from support.scripted_server import Server
-from support.steady_reader import PAUSE, RECEIVE_BUFFER, Notices, SteadyReader
+from support.steady_reader import PAUSE, RECEIVE_BUFFER, ReportedProgress, SteadyReader
 
 import rxupload
 
@@ -25,14 +25,14 @@ SIZE = 5_000_000
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 def test_progress_is_what_has_arrived(tls):
     """It is at most 160 KiB ahead of the server, reaches 100 % at most 50 ms early, and never pauses for 200 ms."""
-    reader, notices = SteadyReader(), Notices()
+    reader, reports = SteadyReader(), ReportedProgress()
     with Server(reader, tls=tls, receive_buffer=RECEIVE_BUFFER) as server, transport_client() as client:
         up = rxupload.upload(server.url, bytes(SIZE), client=client)
-        response = rxupload.run(up.pipe(ops.do_action(notices.add)))
+        response = rxupload.run(up.pipe(ops.do_action(reports.add)))
     assert response.status_code == 200
-    assert len(notices.counts) > 2
-    assert notices.lead(reader) <= 160 * 1024
-    steps_to_go = len(reader.counts) - reader.steps_by(notices.end(reader))
+    assert len(reports.counts) > 2
+    assert reports.lead(reader) <= 160 * 1024
+    steps_to_go = len(reader.counts) - reader.steps_by(reports.end(reader))
     assert steps_to_go * PAUSE <= 0.05
-    steps_in_silence = [reader.steps_by(end) - reader.steps_by(begin) for begin, end in notices.gaps()]
+    steps_in_silence = [reader.steps_by(end) - reader.steps_by(begin) for begin, end in reports.gaps()]
     assert max(steps_in_silence) * PAUSE <= 0.2

@@ -356,10 +356,10 @@ def test_retries_end_with_success_or_another_kind_of_error():
         return outcome
 
     assert attempts(3, dial, clock=SteppedClock(), control=PLAIN) == "connected"
-    outcomes[:] = [httpx.ProxyError("no"), "unexpected_lookup"]
+    outcomes[:] = [httpx.ProxyError("no"), "never"]
     with pytest.raises(httpx.ProxyError):
         attempts(3, dial, clock=SteppedClock(), control=PLAIN)
-    outcomes[:] = [httpx.ConnectError("once"), "unexpected_lookup"]
+    outcomes[:] = [httpx.ConnectError("once"), "never"]
     with pytest.raises(httpx.ConnectError):
         attempts(0, dial, clock=SteppedClock(), control=PLAIN)
 
@@ -649,7 +649,7 @@ def listener():
 
 @pytest.fixture
 def black_hole():
-    """An address whose listener's queue is full: connecting neither succeeds nor fails."""
+    """An address with a full queue of connections: connecting neither succeeds nor fails."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
@@ -697,7 +697,7 @@ def test_a_refused_connection_has_the_systems_message():
 
 
 def test_a_black_hole_delays_a_good_address_by_250_ms(black_hole, listener):
-    """An address that unexpected_lookup answers costs 250 ms, and its attempt is cleaned up."""
+    """An address that never answers costs 250 ms, and its attempt is cleaned up."""
     before = descriptors()
     began = time.monotonic()
     with dial(black_hole, local(listener)) as sock:
@@ -708,7 +708,7 @@ def test_a_black_hole_delays_a_good_address_by_250_ms(black_hole, listener):
 
 
 def test_a_black_hole_alone_ends_with_the_time_limit(black_hole):
-    """An address that unexpected_lookup answers ends with the time limit."""
+    """An address that never answers ends with the time limit."""
     before = descriptors()
     with pytest.raises(httpx.ConnectTimeout, match=r"No connection to host:80 for 0.1 s"):
         dial(black_hole, timeout=0.1)

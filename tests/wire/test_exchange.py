@@ -584,7 +584,7 @@ class TestProgress:
         assert control.recorded("settled")[-1] == SIZE
 
     def test_an_ended_connection_acknowledges_nothing(self, clock, control):
-        """An ended connection, which holds nothing any more, does not count as acknowledged."""
+        """The empty send queue of an ended connection does not mean that its bytes were acknowledged."""
         connection = FakeConnection(clock, acknowledges=False, room=len(HEAD) + SIZE // 2)
         clock.at(0.5, lambda: control.stop(StopError()))
         with pytest.raises(StopError):

@@ -25,7 +25,7 @@ from support.fault_scenarios import (
     GARBAGE,
     SHORT,
     first_flight,
-    nothing_is_checked_out,
+    has_no_active_connections,
     play,
     scenarios,
     small_client,
@@ -448,7 +448,7 @@ def upload_and_abort_half(path: Path, count: int) -> None:
                 assert not running.observed.faults
                 assert running.observed.error is None
             assert [running.observed.response.status_code for running in whole] == 4 * [200]
-            assert nothing_is_checked_out(client)
+            assert has_no_active_connections(client)
         assert all(isinstance(error, OSError) for error in plain.errors + tls.errors)  # aborted handshakes
 
 

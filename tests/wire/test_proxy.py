@@ -333,7 +333,7 @@ def test_a_silent_socks_proxy_is_a_connect_timeout(says):
         talk(*says, control=StoppingControl())
 
 
-def test_socks_without_socksio_is_httpx_s_error():
+def test_socks_without_socksio_raises_the_error_of_httpx():
     """Without socksio the error is that of httpx, and comes when SOCKS is needed."""
     check_socks()
     script = """
