@@ -584,7 +584,7 @@ class TestProgress:
         assert control.told("settled")[-1] == SIZE
 
     def test_not_of_a_connection_that_was_ended(self, clock, control):
-        """That a connection holds nothing any more once another thread has ended it does not say that all has arrived."""
+        """A connection that another thread has ended holds nothing any more; nothing has arrived by that."""
         connection = FakeConnection(clock, acknowledges=False, room=len(HEAD) + SIZE // 2)
         clock.at(0.5, lambda: control.stop(StopError()))
         with pytest.raises(StopError):
