@@ -391,3 +391,13 @@ def test_rule_10_loop_that_closes(film, server):
     request.read_all()
     request.respond()
     assert told.wait().res["statusCode"] == 200
+
+
+def test_rule_10_loop_that_closes_with_the_end_in_its_queue():
+    """The end is told on a thread also where the loop had taken it, and closes before the turn."""
+    told = RecordingCallbacks()
+    loop = asyncio.new_event_loop()
+    uploadFile(told.object("no address", "", scheduler=AsyncIOScheduler(loop)))
+    loop.close()
+    told.wait()
+    assert told.calls[0][1][1] == 202
