@@ -3,8 +3,8 @@
 How should we wait? To end a wait for a connected socket, another thread can shut the socket down, which makes it ready.
 Some waits have no such socket. Others must end while the socket stays usable: more to send has come, or a pause is
 over. These waits also watch a `Wake`. No wait ends by itself before its deadline, with one exception: when the main
-thread waits for another thread, it wakes every 0.2 s. The system may deliver a signal to any thread, and on Windows a
-lock does not notice it, so Ctrl-C would otherwise have no effect.
+thread waits for another thread, it wakes every 0.2 s. CPython does not notice a signal that comes just before the wait
+for a lock, and on Windows none at all, so Ctrl-C would otherwise have no effect.
 
 All times are seconds on the monotonic clock. `math.inf` means no deadline.
 """

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from threading import Condition, Lock, Thread, get_ident
+from threading import Condition, Event, Lock, Thread, get_ident
 from typing import Any, Generic, TypeVar
 
 from reactivex import Observable, abc
@@ -14,11 +16,14 @@ from reactivex.disposable import Disposable, SingleAssignmentDisposable
 from reactivex.notification import Notification, OnNext
 
 from rxupload._arguments import wrong_type
-from rxupload._schedulers import call_soon, may_block
-from rxupload._wait import wait_for
+from rxupload._schedulers import call_soon, is_closed, may_block
+from rxupload._threads import run_on_thread
+from rxupload._wait import wait_for, wait_for_event
 
 T = TypeVar("T")
 _logger = logging.getLogger("rxupload")
+
+_LOOK_SECONDS = 1.0  # between two looks at whether a loop is still there, which tells nobody when it closes
 
 
 class CallbackQueue:
@@ -30,6 +35,7 @@ class CallbackQueue:
 
     def __init__(self, scheduler: abc.SchedulerBase | None) -> None:
         self._call_soon = None if scheduler is None or may_block(scheduler) else call_soon(scheduler)
+        self._is_closed = partial(is_closed, scheduler)
         self._changed = Condition()
         self._actions: deque[Callable[[], object]] = deque()
         self._has_thread = False
@@ -56,6 +62,26 @@ class CallbackQueue:
             return
         self._call_soon = None
         self._run_on_a_thread()
+
+    def post_end(self, action: Callable[[], object]) -> None:
+        """Post it, and see to it that it runs also where the loop closes before the turn that it has promised."""
+        has_begun = Event()
+
+        def run() -> None:
+            has_begun.set()
+            action()
+
+        self.post(run)
+        if self._call_soon is not None:
+            with suppress(RuntimeError):  # an interpreter that is shutting down starts no threads
+                run_on_thread(partial(self._see_to_it, has_begun))
+
+    def _see_to_it(self, has_begun: Event) -> None:
+        while not wait_for_event(has_begun, time.monotonic() + _LOOK_SECONDS):
+            if self._is_closed():
+                self._call_soon = None
+                self._run_on_a_thread()
+                return
 
     def run(self, action: Callable[[], object]) -> None:
         """Run the action before this returns.

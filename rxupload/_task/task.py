@@ -93,7 +93,7 @@ class UploadTask:
 
         if isinstance(source, Exception):
             self._state = "failed"
-            self._queue.post(partial(self._tell_failure, source))
+            self._queue.post_end(partial(self._tell_failure, source))
         else:
             queue.uploads.add(self)
 
@@ -122,7 +122,7 @@ class UploadTask:
         if self._decide("aborted"):
             self._mute()
             self._subscription.dispose()
-            self._queue.post(partial(self._tell_failure, UploadAborted("user cancel request")))
+            self._queue.post_end(partial(self._tell_failure, UploadAborted("user cancel request")))
             queue.uploads.remove(self)
             queue.uploads.advance()
 
@@ -198,7 +198,7 @@ class UploadTask:
 
     def _on_next(self, item: UploadEvent) -> None:
         if not isinstance(item, Progress):
-            self._queue.post(partial(self._deliver_response, item))
+            self._queue.post_end(partial(self._deliver_response, item))
             return
         with self._lock:
             if self._state in _ENDED:
@@ -211,7 +211,7 @@ class UploadTask:
         self._queue.post(self._deliver_progress)
 
     def _on_error(self, error: Exception) -> None:
-        self._queue.post(partial(self._end_with, error))
+        self._queue.post_end(partial(self._end_with, error))
         queue.uploads.remove(self)
 
     def _on_completed(self) -> None:

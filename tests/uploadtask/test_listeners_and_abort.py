@@ -394,3 +394,13 @@ def test_rule_10_a_loop_that_closes(film, server):
     request.read_all()
     request.respond()
     assert recorder.wait().res["statusCode"] == 200
+
+
+def test_rule_10_a_loop_that_closes_with_the_end_in_its_queue():
+    """A thread reports the end where the loop had accepted it and closes before that turn."""
+    recorder = RecordingCallbacks()
+    loop = asyncio.new_event_loop()
+    uploadFile(recorder.object("no address", "", scheduler=AsyncIOScheduler(loop)))
+    loop.close()
+    recorder.wait()
+    assert recorder.calls[0][1][1] == 202
