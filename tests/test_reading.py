@@ -52,11 +52,12 @@ def answering(body: bytes, coding: str = "", framing: str = "length") -> Callabl
 
     def script(connection: Connection) -> None:
         connection.read_body(connection.read_head())
-        head = "HTTP/1.1 200 OK\r\n" + f"Content-Encoding: {coding}\r\n" * bool(coding)
+        # The connection serves one request, and a client must know that.
+        head = "HTTP/1.1 200 OK\r\nConnection: close\r\n" + f"Content-Encoding: {coding}\r\n" * bool(coding)
         if framing == "length":
             connection.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         elif framing == "until the end":
-            connection.send(f"{head}Connection: close\r\n\r\n".encode() + body)
+            connection.send(f"{head}\r\n".encode() + body)
         else:
             size = 1 if framing == "one byte chunks" else 5000
             chunks = [body[at : at + size] for at in range(0, len(body), size)]
