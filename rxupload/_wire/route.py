@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -71,7 +72,14 @@ class Route:
         return proxy.forward_target(url) if self.is_forwarded(origin) else url.raw_path or b"/"
 
     def headers(self, origin: Origin, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        """Return the request's headers, with those for a proxy that forwards it."""
+        """Return the request's headers, with those for a proxy that forwards it.
+
+        The zone of an IPv6 address means nothing to the server, so it is left out of the Host (RFC 6874, section 4).
+        """
+        if "%" in origin.host:
+            headers = [
+                (name, _without_zone(value) if name.lower() == b"host" else value) for name, value in headers
+            ]
         if self._via is None or not self.is_forwarded(origin):
             return list(headers)
         named = {name.lower() for name, _ in headers}
@@ -181,3 +189,7 @@ class Route:
 def _of_the_proxy(error: httpx.TransportError) -> httpx.TransportError:
     """The error that says whose it is: the address of a proxy may come from the environment, unseen."""
     return type(error)(f"The proxy: {error}")
+
+
+def _without_zone(host: bytes) -> bytes:
+    return re.sub(rb"%[^\]]*", b"", host)

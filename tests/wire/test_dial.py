@@ -8,6 +8,7 @@ import math
 import os
 import select
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from rxupload._wait import SystemClock, Wake
 from rxupload._wire.control import PLAIN, Plain
 from rxupload._wire.dial import attempts, connect, connect_unix, interleave
 from rxupload._wire.names import LOOKUPS, Names, check_host, encode_host, resolve
+from rxupload._wire.route import Origin, Route
 
 PATIENCE = 10.0
 CLOCK = SystemClock()
@@ -443,6 +445,17 @@ def test_addresses_need_no_lookup():
         resolve("fe80::1%nosuch", 80, CLOCK, PLAIN, math.inf, names)
     with pytest.raises(httpx.ConnectError, match=r"127.0.0.1:65536: the port"):
         resolve("127.0.0.1", 65536, CLOCK, PLAIN, math.inf, names)
+
+
+@pytest.mark.parametrize("port", ["", ":8080"])
+def test_the_host_header_has_no_zone(port):
+    """The zone of an address is the client's, and does not reach the server."""
+    url = httpx.URL(f"http://[fe80::1%25eth0]{port}/")
+    request = httpx.Request("POST", url, content=b"data", headers={"X-Percent": "100%"})
+    route = Route(context=ssl.create_default_context, alpn=[], clock=CLOCK)
+    headers = dict(route.headers(Origin.of(url), request.headers.raw))
+    assert headers[b"Host"] == f"[fe80::1]{port}".encode()
+    assert headers[b"X-Percent"] == b"100%"
 
 
 class HangingResolver:
