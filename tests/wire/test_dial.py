@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import math
 import os
-import select
 import socket
 import ssl
 import subprocess
@@ -19,6 +17,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support.scripted_server import unanswered_port
 
 from rxupload._wait import SystemClock, Wake
 from rxupload._wire.control import PLAIN, Plain
@@ -663,17 +662,8 @@ def listener():
 @pytest.fixture
 def black_hole():
     """An address with a full queue of connections: connecting neither succeeds nor fails."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        while True:
-            sock = stack.enter_context(socket.socket())
-            sock.setblocking(False)
-            sock.connect_ex(listener.getsockname())
-            if not select.select([], [sock], [], 0.2)[1]:
-                break
-        yield local(listener)
+    with unanswered_port() as port:
+        yield (socket.AF_INET, socket.SOCK_STREAM, 0, ("127.0.0.1", port))
 
 
 def test_a_connection_is_ready_for_use(listener):
