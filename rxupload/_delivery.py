@@ -6,6 +6,7 @@ reactivex wraps every observer in its AutoDetachObserver, which drops notificati
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from threading import Lock
 from typing import Any, Protocol, cast
@@ -64,33 +65,57 @@ class DirectDelivery:
         self._observer.on_completed()
 
 
-class LoopDelivery:
+class _QueuedDelivery(ABC):
+    """Queues notifications, and delivers each one to the observer. A subclass decides when and on which thread."""
+
+    def __init__(self, observer: abc.ObserverBase[Any], stoppable: Stoppable) -> None:
+        self._observer = observer
+        self._stoppable = stoppable
+
+    def next(self, item: Any) -> None:
+        """Queue an item."""
+        self._put(OnNext(item))
+
+    def error(self, error: Exception) -> None:
+        """Queue the end, with an error."""
+        self._put(OnError(error))
+
+    def completed(self) -> None:
+        """Queue the end."""
+        self._put(OnCompleted())
+
+    @abstractmethod
+    def _put(self, notification: Notification[Any]) -> None: ...
+
+    def _deliver(self, notification: Notification[Any]) -> bool:
+        """Deliver a notification. Return False if the observer has raised, and so has got the end."""
+        try:
+            notification.accept(self._observer)
+        except BaseException as error:
+            self._stoppable.stop(error)
+            if not isinstance(notification, OnNext):
+                raise  # on_error or on_completed raised: only the loop or the thread is left to report it
+            self._observer.on_error(cast("Exception", error))
+            if not isinstance(error, Exception):
+                raise
+            return False
+        return True
+
+
+class LoopDelivery(_QueuedDelivery):
     """Delivers in turns of an event loop, without blocking or flooding it.
 
     Newer Progress of the same pass replaces Progress that still waits for its turn, except the first item of the pass.
     """
 
     def __init__(
-        self, observer: abc.ObserverBase[Any], transfer: Stoppable, scheduler: abc.SchedulerBase
+        self, observer: abc.ObserverBase[Any], stoppable: Stoppable, scheduler: abc.SchedulerBase
     ) -> None:
-        self._observer = observer
-        self._transfer = transfer
+        super().__init__(observer, stoppable)
         self._call_soon = call_soon(scheduler)
         self._lock = Lock()
         self._waiting: list[Notification[Any]] = []
         self._called = False  # a turn is scheduled or running
-
-    def next(self, item: Any) -> None:
-        """Queue an item for the loop."""
-        self._put(OnNext(item))
-
-    def error(self, error: Exception) -> None:
-        """Queue the end, with an error, for the loop."""
-        self._put(OnError(error))
-
-    def completed(self) -> None:
-        """Queue the end for the loop."""
-        self._put(OnCompleted())
 
     def _put(self, notification: Notification[Any]) -> None:
         with self._lock:
@@ -104,7 +129,7 @@ class LoopDelivery:
 
     def _ask_for_a_turn(self) -> None:
         if not self._call_soon(self._turn):
-            self._transfer.stop(Abandoned())
+            self._stoppable.stop(Abandoned())
 
     def _turn(self) -> None:
         # Deliver only what is there now: a worker that is faster than the observer must not keep the loop busy.
@@ -118,19 +143,6 @@ class LoopDelivery:
         if again:
             self._ask_for_a_turn()
 
-    def _deliver(self, notification: Notification[Any]) -> bool:
-        try:
-            notification.accept(self._observer)
-        except BaseException as error:
-            self._transfer.stop(error)
-            if not isinstance(notification, OnNext):
-                raise  # on_error or on_completed raised: only the loop is left to report it
-            self._observer.on_error(cast("Exception", error))
-            if not isinstance(error, Exception):
-                raise
-            return False
-        return True
-
 
 def _replaces(new: Notification[Any], old: Notification[Any]) -> bool:
     return (
@@ -143,29 +155,16 @@ def _replaces(new: Notification[Any], old: Notification[Any]) -> bool:
     )
 
 
-class OneAtATimeDelivery:
+class OneAtATimeDelivery(_QueuedDelivery):
     """Delivers on the thread that brings an event. The caller's lock keeps other threads out.
 
     If the observer itself causes another event, that event is delivered after the observer has returned.
     """
 
     def __init__(self, observer: abc.ObserverBase[Any], stoppable: Stoppable) -> None:
-        self._observer = observer
-        self._stoppable = stoppable
+        super().__init__(observer, stoppable)
         self._waiting: deque[Notification[Any]] = deque()
         self._busy = False
-
-    def next(self, item: Any) -> None:
-        """Deliver an item."""
-        self._put(OnNext(item))
-
-    def error(self, error: Exception) -> None:
-        """Deliver the end, with an error."""
-        self._put(OnError(error))
-
-    def completed(self) -> None:
-        """Deliver the end."""
-        self._put(OnCompleted())
 
     def _put(self, notification: Notification[Any]) -> None:
         self._waiting.append(notification)
@@ -177,14 +176,3 @@ class OneAtATimeDelivery:
                 self._deliver(self._waiting.popleft())
         finally:
             self._busy = False
-
-    def _deliver(self, notification: Notification[Any]) -> None:
-        try:
-            notification.accept(self._observer)
-        except BaseException as error:
-            self._stoppable.stop(error)
-            if not isinstance(notification, OnNext):
-                raise
-            self._observer.on_error(cast("Exception", error))
-            if not isinstance(error, Exception):
-                raise

@@ -88,9 +88,8 @@ class Throttle:
             turn = self._waiting.get(who) or self._aside.pop(who, None)
             if turn is None:
                 turn = _Turn(max(self._start, self._ends.get(who, 0.0)), next(self._numbers))
-            has_moved = (
-                who in self._waiting and wanted > turn.wanted
-            )  # it wants more, and may have lost first place
+            # An upload that wants more than before may have lost first place.
+            has_moved = who in self._waiting and wanted > turn.wanted
             turn.wanted = wanted
             self._waiting[who] = turn
             if self._paused_at is not None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import httpx
 
@@ -23,6 +23,8 @@ from ._wire.stream import Stream
 
 if TYPE_CHECKING:
     from ._transfer import Transfer
+
+T = TypeVar("T")
 
 DEFAULT_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)  # httpx's own
 _NO_LIMITS = {"connect": None, "read": None, "write": None, "pool": None}
@@ -73,7 +75,7 @@ class UploadTransport(httpx.BaseTransport):
             raise ValueError(
                 f"proxy: the scheme must be http, https, socks5 or socks5h, and is {via.url.scheme!r}"
             )
-        context = _Context(verify, cert, trust_env=trust_env)
+        context = _context(verify, cert, trust_env=trust_env)
         options = None if socket_options is None else list(socket_options)
         self._clock = SystemClock()
         self._pool = Pool(
@@ -92,7 +94,7 @@ class UploadTransport(httpx.BaseTransport):
         )
         self._is_all_http2 = http2 and not http1
         self._http2_origins: set[Origin] = set()
-        self._multiplexing = _Multiplexing(
+        self._multiplexing = _Lazy(
             lambda: httpx.HTTPTransport(
                 verify=context.get(),
                 trust_env=trust_env,
@@ -118,12 +120,12 @@ class UploadTransport(httpx.BaseTransport):
             )
         origin = Origin.of(request.url)
         if self._is_all_http2 or origin in self._http2_origins:
-            return self._multiplexing.handle_request(request)
+            return self._multiplexing.get().handle_request(request)
         try:
             response = self._send(origin, request)
         except Multiplexed:
             self._http2_origins.add(origin)
-            return self._multiplexing.handle_request(request)
+            return self._multiplexing.get().handle_request(request)
         except httpx.RequestError as error:
             error.request = request
             raise
@@ -164,7 +166,8 @@ class UploadTransport(httpx.BaseTransport):
     def close(self) -> None:
         """Close all connections. Running requests fail."""
         self._pool.close()
-        self._multiplexing.close()
+        if self._multiplexing.made is not None:
+            self._multiplexing.made.close()
 
     def close_idle(self) -> None:
         """Close the connections that no request uses."""
@@ -182,40 +185,29 @@ def _checked(piece: Any) -> bytes | memoryview:
     return piece if isinstance(piece, bytes) else memoryview(piece).cast("B")
 
 
-class _Context:
-    """The TLS settings, made for the first connection, because making them takes 20 ms."""
+class _Lazy(Generic[T]):
+    """Something that is made when it is first needed, once for all threads."""
 
-    def __init__(self, verify: Any, cert: Any, *, trust_env: bool) -> None:
-        self._make = partial(httpx.create_ssl_context, verify=verify, cert=cert, trust_env=trust_env)
-        self._lock = threading.Lock()
-        self._context = verify if isinstance(verify, ssl.SSLContext) and cert is None else None
-        if isinstance(verify, str) or cert is not None:
-            self.get()  # report errors in the files at once
-
-    def get(self) -> ssl.SSLContext:
-        with self._lock:
-            if self._context is None:
-                self._context = self._make()
-            return self._context
-
-
-class _Multiplexing:
-    """httpx's own transport, made when the first server chooses HTTP/2."""
-
-    def __init__(self, make: Any) -> None:
+    def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
         self._lock = threading.Lock()
-        self._transport: httpx.HTTPTransport | None = None
+        self.made: T | None = None
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
+    def get(self) -> T:
         with self._lock:
-            transport = self._transport = self._transport or self._make()
-        return transport.handle_request(request)
+            if self.made is None:
+                self.made = self._make()
+            return self.made
 
-    def close(self) -> None:
-        with self._lock:
-            if self._transport is not None:
-                self._transport.close()
+
+def _context(verify: Any, cert: Any, *, trust_env: bool) -> _Lazy[ssl.SSLContext]:
+    """Return the TLS settings. Making them takes 20 ms, so they wait for the first connection."""
+    context = _Lazy(partial(httpx.create_ssl_context, verify=verify, cert=cert, trust_env=trust_env))
+    if isinstance(verify, ssl.SSLContext) and cert is None:
+        context.made = verify
+    elif isinstance(verify, str) or cert is not None:
+        context.get()  # report errors in the files at once
+    return context
 
 
 class _Body(httpx.SyncByteStream):

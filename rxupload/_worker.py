@@ -175,9 +175,8 @@ class _Exchange:
         about_body = (b"content-type", b"content-length", b"transfer-encoding")
         headers = [(name, value) for name, value in hop.headers if name.lower() not in about_body]
         if not any(name.lower() == b"accept-encoding" for name, _ in headers) and self._asks_for_too_much():
-            headers.append(
-                (b"Accept-Encoding", b"gzip, deflate")
-            )  # `_reading` decodes these in bounded steps
+            # `_reading` decodes these in bounded steps.
+            headers.append((b"Accept-Encoding", b"gzip, deflate"))
         if hop.has_body:
             headers.append((b"Content-Type", self._body.content_type.encode()))
             if self._body.length is None:

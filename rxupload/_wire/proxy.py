@@ -57,11 +57,11 @@ class Stream(Watched, Protocol):
 
     def recv(self, size: int, /) -> bytes:
         """Receive some bytes. Raise BlockingIOError, ssl.SSLWantReadError or ssl.SSLWantWriteError if it must wait."""
-        raise NotImplementedError
+        ...
 
     def send(self, data: bytes, /) -> int:
         """Send some bytes; return how many. Raise as `recv` does if it must wait."""
-        raise NotImplementedError
+        ...
 
 
 def tunnel(
