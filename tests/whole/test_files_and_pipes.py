@@ -271,21 +271,20 @@ def test_a_file_object_closed_by_its_owner_is_sent(tmp_path, any_client):
     path, other = tmp_path / "file", tmp_path / "other"
     path.write_bytes(bytes(range(256)) * 40_000)
     other.write_bytes(b"secret" * 2_000_000)
-    file = path.open("rb")
-    number = file.fileno()
+    file, another = path.open("rb"), other.open("rb")
     taken = []
 
     def take_its_number(item):
         if isinstance(item, Progress) and not item.sent and not taken:
-            file.close()
-            taken.append(other.open("rb"))
+            # In one step, so that no thread of the server can take the number in between.
+            taken.append(os.dup2(another.fileno(), file.fileno()))
 
     bodies = []
     with Server(lambda connection: bodies.append(connection.serve())) as server:
         observed, _ = observe(upload(server.url, file, client=any_client), take_its_number)
         assert observed.wait().response.status_code == 200
-    with taken[0]:
-        assert taken[0].fileno() == number
-        assert taken[0].read(6) == b"secret"
+    with file, another:
+        assert taken == [file.fileno()]
+        assert os.pread(file.fileno(), 6, 0) == b"secret"
     assert b"\r\n\r\n" + bytes(range(256)) * 40_000 + b"\r\n--" in bodies[0]
     assert b"secret" not in bodies[0]
