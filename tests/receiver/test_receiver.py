@@ -684,7 +684,7 @@ def test_nothing_stays_open(inbox, has_begun):
     with receiver.running(inbox):  # opens what stays open after the first use
         pass
     gc.collect()
-    before = descriptors(), set(threading.enumerate())
+    before, threads_before = descriptors(), set(threading.enumerate())
 
     with contextlib.ExitStack() as stack:
         with receiver.running(inbox) as url:
@@ -696,7 +696,9 @@ def test_nothing_stays_open(inbox, has_begun):
         assert all(map(has_ended, (idle, finished, stuck)))
     gc.collect()
 
-    assert (descriptors(), set(threading.enumerate())) == before
+    assert descriptors() == before
+    # An idle thread of an earlier upload may end meanwhile.
+    assert set(threading.enumerate()) <= threads_before
 
 
 def test_stopping_closes_a_connection_that_is_being_accepted():
