@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from types import FrameType
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 from reactivex.internal import SequenceContainsNoElementsError
-from reactivex.scheduler import NewThreadScheduler
+from reactivex.scheduler import ImmediateScheduler, NewThreadScheduler
 
 from ._arguments import check_scheduler
-from ._schedulers import is_loop_of_this_thread, works_in_place
-from ._wait import wait_for_event
+from ._schedulers import HereScheduler, is_loop_of_this_thread, works_in_place
+from ._signals import delaying_ctrl_c
+from ._wait import Latch
 
 T = TypeVar("T")
+
+RUNS_HERE = (
+    "_runs_here"  # the name of a source's attribute: whether `run` may do its work on the calling thread
+)
 
 
 def run(source: Observable[T], scheduler: abc.SchedulerBase | None = None) -> T:
@@ -29,7 +29,8 @@ def run(source: Observable[T], scheduler: abc.SchedulerBase | None = None) -> T:
 
     Args:
         source: Any Observable.
-        scheduler: Passed to `subscribe`; None for a new thread.
+        scheduler: Passed to `subscribe`. None for a new thread; an upload that calls nothing of the caller's runs on
+            the calling thread, which saves the time for waking another one.
 
     Raises:
         Exception: The source's error.
@@ -41,53 +42,47 @@ def run(source: Observable[T], scheduler: abc.SchedulerBase | None = None) -> T:
     check_scheduler(scheduler)
     if is_loop_of_this_thread(scheduler):
         raise RuntimeError("run() would block the loop of its scheduler; await the Observable instead")
-    ended = threading.Event()
-    items: list[T] = []
-    errors: list[Exception] = []
-
-    def on_next(item: T) -> None:
-        items[:] = [item]
-
-    def on_error(error: Exception) -> None:
-        errors.append(error)
-        ended.set()
-
+    outcome: _Outcome[T] = _Outcome()
     subscription: abc.DisposableBase = Disposable()
     try:
-        with nullcontext() if scheduler is not None and works_in_place(scheduler) else _holding_ctrl_c():
-            subscription = source.subscribe(
-                on_next, on_error, ended.set, scheduler=scheduler or NewThreadScheduler()
-            )
-        wait_for_event(ended)
+        if getattr(source, RUNS_HERE, False) and isinstance(scheduler, ImmediateScheduler | None):
+            here = HereScheduler()
+            subscription = source.subscribe(outcome, scheduler=here)
+            with delaying_ctrl_c(subscription.dispose):
+                here.work()
+        elif scheduler is None or not works_in_place(scheduler):
+            with delaying_ctrl_c():  # until there is a subscription to dispose
+                subscription = source.subscribe(outcome, scheduler=scheduler or NewThreadScheduler())
+        else:
+            subscription = source.subscribe(outcome, scheduler=scheduler)
+        outcome.ended.wait()
     except BaseException:
         subscription.dispose()
         raise
-    if errors:
-        raise errors[0]
-    if not items:
-        raise SequenceContainsNoElementsError
-    return items[0]
+    return outcome.result()
 
 
-@contextmanager
-def _holding_ctrl_c() -> Iterator[None]:
-    """Delay Ctrl-C until there is a subscription to dispose. A second Ctrl-C acts at once."""
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield
-        return
-    is_held = False
+class _Outcome(abc.ObserverBase[T], Generic[T]):
+    """An observer that keeps the last item, or the error."""
 
-    def hold(number: int, frame: FrameType | None) -> None:
-        nonlocal is_held
-        if is_held:
-            handler(number, frame)
-        is_held = True
+    def __init__(self) -> None:
+        self.ended = Latch()
+        self._items: list[T] = []
+        self._error: Exception | None = None
 
-    signal.signal(signal.SIGINT, hold)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    if is_held:
-        handler(signal.SIGINT, None)
+    def on_next(self, value: T) -> None:
+        self._items[:] = [value]
+
+    def on_error(self, error: Exception) -> None:
+        self._error = error
+        self.ended.set()
+
+    def on_completed(self) -> None:
+        self.ended.set()
+
+    def result(self) -> T:
+        if self._error is not None:
+            raise self._error
+        if not self._items:
+            raise SequenceContainsNoElementsError
+        return self._items[0]

@@ -1,6 +1,7 @@
 """Knows reactivex's schedulers: which of them may block, which have a loop, and how to call a function on it.
 
-Only this module uses underscore names of other libraries. `tests/test_schedulers.py` pins those that it cannot avoid:
+Only this module and `_exit` use underscore names of other libraries and of Python. `tests/test_schedulers.py` pins
+those that it cannot avoid:
 
 | name                            | library        | meaning                                |
 |---------------------------------|----------------|----------------------------------------|
@@ -14,10 +15,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from threading import current_thread
 from typing import Any, TypeVar
 
 from reactivex import abc
+from reactivex.disposable import Disposable
+from reactivex.internal import noop
 from reactivex.internal.concurrency import default_thread_factory
 from reactivex.scheduler import (
     EventLoopScheduler,
@@ -64,6 +68,18 @@ def makes_threads(scheduler: abc.SchedulerBase) -> bool:
         and type(scheduler).schedule is NewThreadScheduler.schedule
         and scheduler.thread_factory is default_thread_factory
     )
+
+
+class HereScheduler(NewThreadScheduler):
+    """Keeps one piece of work, so that `subscribe` returns first. Then the thread that calls `work` does it."""
+
+    work: Callable[[], object] = noop
+
+    def schedule(
+        self, action: Callable[[abc.SchedulerBase, T | None], Any], state: T | None = None
+    ) -> abc.DisposableBase:
+        self.work = partial(action, self, state)
+        return Disposable()
 
 
 def timers(scheduler: abc.SchedulerBase | None) -> abc.SchedulerBase:

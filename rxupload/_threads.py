@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from ._signals import delaying_ctrl_c
 from ._wait import wait_for
 
 IDLE_SECONDS = 5.0  # how long an idle thread waits for work
@@ -36,19 +37,20 @@ class Threads:
         Raises:
             RuntimeError: No thread is idle, and the interpreter starts none while it shuts down.
         """
-        with self._changed:
-            if self._idle > len(self._work):
-                self._work.append(work)
-                self._changed.notify()
-                return
-        # Pass the work in a list that `_serve` empties: a thread keeps its arguments for as long as it lives.
-        try:
-            threading.Thread(target=self._serve, args=([work],), name=self._name, daemon=True).start()
-        except RuntimeError as error:  # CPython 3.12 starts no thread in atexit functions
-            raise RuntimeError(
-                "An upload needs a thread, and the interpreter starts none while it shuts down; "
-                "with ImmediateScheduler() it needs none"
-            ) from error
+        with delaying_ctrl_c():
+            with self._changed:
+                if self._idle > len(self._work):
+                    self._work.append(work)
+                    self._changed.notify()
+                    return
+            # Pass the work in a list that `_serve` empties: a thread keeps its arguments for as long as it lives.
+            try:
+                threading.Thread(target=self._serve, args=([work],), name=self._name, daemon=True).start()
+            except RuntimeError as error:  # CPython 3.12 starts no thread in atexit functions
+                raise RuntimeError(
+                    "An upload needs a thread, and the interpreter starts none while it shuts down; "
+                    "with ImmediateScheduler() it needs none"
+                ) from error
 
     def retire(self) -> None:
         """End the idle threads now, and the busy ones after their work."""

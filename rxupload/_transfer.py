@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ._errors import UploadTimeout
+from ._signals import delaying_ctrl_c
 from ._wait import Clock, SystemClock, Wake, Watched
 
 if TYPE_CHECKING:
@@ -92,13 +93,14 @@ class Transfer:
 
     def stop(self, reason: BaseException) -> None:
         """End the transfer with this reason, unless it has ended. It never waits for the worker."""
-        with self._lock:
-            if self._reason is not None or self._settled:
-                return
-            self._reason = reason
-            if self._interrupt is not None:
-                self._interrupt()
-        self.wake.set()
+        with delaying_ctrl_c():
+            with self._lock:
+                if self._reason is not None or self._settled:
+                    return
+                self._reason = reason
+                if self._interrupt is not None:
+                    self._interrupt()
+            self.wake.set()
 
     def settle(self) -> BaseException | None:
         """Mark the worker's job as done: from here on `stop` does nothing. Return the reason of an earlier `stop`."""

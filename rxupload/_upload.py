@@ -177,6 +177,13 @@ class Upload(Observable[UploadEvent]):
         return f"<Upload {self._plan.method} {url} {files}>"
 
     @property
+    def _runs_here(self) -> bool:
+        """Whether `run` may upload on the calling thread: nothing of the caller's is called, which could block it."""
+        plan = self._plan
+        is_set = plan.pause is not None or isinstance(plan.rate_limit, abc.ObservableBase)
+        return plan.client is None and not is_set and not any(part.source.calls_back for part in plan.parts)
+
+    @property
     def progress(self) -> Observable[Progress]:
         """Only the Progress items; it completes with the upload. Subscribing to it starts an upload."""
         return cast("Observable[Progress]", self.filter(lambda item: isinstance(item, Progress)))
@@ -187,7 +194,8 @@ class Upload(Observable[UploadEvent]):
         Ctrl-C aborts the upload before it propagates.
 
         Args:
-            scheduler: Decides on the thread, as for `subscribe`; None for a new thread.
+            scheduler: Decides on the thread, as for `subscribe`. None for a new thread, or for the calling one if
+                nothing of the caller's is called there: paths and bytes, the default client, no Observable.
 
         Raises:
             Exception: The error that ended the upload; see the class.

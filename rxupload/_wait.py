@@ -2,9 +2,9 @@
 
 How should we wait? To end a wait for a connected socket, another thread can shut the socket down, which makes it ready.
 Some waits have no such socket. Others must end while the socket stays usable: more to send has come, or a pause is
-over. These waits also watch a `Wake`. No wait ends by itself before its deadline, with one exception: when the main
-thread waits for another thread, it wakes every 0.2 s. CPython does not notice a signal that comes just before the wait
-for a lock, and on Windows none at all, so Ctrl-C would otherwise have no effect.
+over. These waits also watch a `Wake`. No wait ends by itself before its deadline, with one exception: the main thread
+wakes every 0.2 s. CPython does not notice a signal that comes just before the wait, and on Windows none at all, so
+Ctrl-C would otherwise have no effect.
 
 All times are seconds on the monotonic clock. `math.inf` means no deadline.
 """
@@ -18,9 +18,10 @@ import socket
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
-from typing import Any, Protocol
+from contextlib import suppress
+from typing import Protocol
 
 READ = 1
 WRITE = 2
@@ -148,17 +149,19 @@ class SystemClock:
         Returns:
             The watched objects that are ready; empty if only `wake` or `until` ended the wait.
         """
-        seconds = min(max(0.0, until - time.monotonic()), _LONGEST)
+        seconds = max(0.0, until - time.monotonic())
         if wake is not None:
             if wake.is_set():
                 seconds = 0.0
             watched = [*watched, (wake, READ)]
         if not watched:
-            time.sleep(seconds)
+            time.sleep(min(seconds, _LONGEST))
             return ()
         if any(each.fileno() < 0 for each, _ in watched):
             return [each for each, _ in watched if each.fileno() < 0]
-        ready = _poll(watched, seconds)
+        ready = _poll(watched, _bounded(seconds))
+        while not ready and (left := until - time.monotonic()) > 0:
+            ready = _poll(watched, _bounded(left))
         return [each for each in ready if each is not wake] if wake is not None else ready
 
 
@@ -203,27 +206,44 @@ def wait_for(condition: threading.Condition, predicate: Callable[[], bool], unti
     return True
 
 
-def wait_for_event(event: threading.Event, until: float = math.inf) -> bool:
-    """Wait until the event is set. Return False if `until` passes first."""
-    while not event.is_set():
-        left = until - time.monotonic()
-        if left <= 0:
-            return False
-        event.wait(_bounded(left))
-    return True
+class Latch:
+    """Something that happens once, for which threads wait.
+
+    Unlike `threading.Event`, it has no lock that a signal handler could leave held by raising during `wait`.
+    """
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waiters: deque[threading.Lock] = deque()
+
+    def is_set(self) -> bool:
+        """Whether it has happened."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Take note that it has happened. Any thread may call this, also in a signal handler; it never blocks."""
+        self._is_set = True
+        with suppress(IndexError):  # no more waiters
+            while True:
+                self._waiters.popleft().release()
+
+    def wait(self, until: float = math.inf) -> bool:
+        """Wait until it has happened. Return False if `until` passes first."""
+        waiter = threading.Lock()
+        waiter.acquire()
+        self._waiters.append(waiter)  # before looking: `set` goes the other way
+        try:
+            while not self._is_set:
+                left = until - time.monotonic()
+                if left <= 0:
+                    return False
+                waiter.acquire(timeout=_bounded(left))
+        finally:
+            with suppress(ValueError):  # `set` has removed it
+                self._waiters.remove(waiter)
+        return True
 
 
-def wait_for_future(future: Future[Any], until: float = math.inf) -> bool:
-    """Wait until the future is done. Return False if `until` passes first."""
-    while not future.done():
-        left = until - time.monotonic()
-        if left <= 0:
-            return False
-        wait([future], _bounded(left))
-    return True
-
-
-def _bounded(seconds: float) -> float | None:
-    if threading.current_thread() is threading.main_thread():
-        return min(seconds, _SLICE)
-    return None if seconds == math.inf else min(seconds, threading.TIMEOUT_MAX)
+def _bounded(seconds: float) -> float:
+    longest = _SLICE if threading.current_thread() is threading.main_thread() else _LONGEST
+    return min(seconds, longest)

@@ -53,6 +53,7 @@ from rxupload._schedulers import (
     may_block,
     works_in_place,
 )
+from rxupload._signals import delaying_ctrl_c
 from rxupload._throttle import Throttling, quiet, with_throttle
 from rxupload._transfer import Abandoned, Disposed
 from rxupload._wait import wait_for
@@ -139,13 +140,16 @@ class Batch:
 
     def stop(self, reason: BaseException) -> None:
         """Abort all running uploads, and draw no more. Any thread may call this; it does not wait for the uploads."""
-        self._stopped = True
-        with self._room:
-            self._slots += 1
-            self._room.notify()
-        self._subscriptions.dispose()
-        if isinstance(reason, Disposed):  # otherwise the observer's end disposes it, maybe on another thread
-            self._throttling.dispose()
+        with delaying_ctrl_c():
+            self._stopped = True
+            with self._room:
+                self._slots += 1
+                self._room.notify()
+            self._subscriptions.dispose()
+            if isinstance(
+                reason, Disposed
+            ):  # otherwise the observer's end disposes it, maybe on another thread
+                self._throttling.dispose()
 
     def fail(self, error: Exception) -> None:
         """Abort all running uploads, and end the batch with this error. Any thread may call this."""

@@ -108,6 +108,7 @@ class Source(ABC):
     """The source of a file part. All subscriptions of an upload share it, from any thread."""
 
     default_filename = "upload"
+    calls_back = True  # whether reading it calls the caller's code, which may block
 
     def __init__(self, label: str, declared: int | None) -> None:
         self._label = label  # its name in errors

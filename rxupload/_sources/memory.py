@@ -13,6 +13,8 @@ from .pieces import Piece
 class BytesSource(Source):
     """Data in memory. The reader holds it, without a copy, until it is closed."""
 
+    calls_back = False
+
     def __init__(self, label: str, declared: int | None, data: Buffer) -> None:
         super().__init__(label, declared)
         self._data = data

@@ -23,6 +23,8 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0
 class PathSource(Source):
     """A file, which each pass opens again, or a named pipe."""
 
+    calls_back = False
+
     def __init__(self, path: str, declared: int | None) -> None:
         super().__init__(path, declared)
         self.default_filename = base_name(path)

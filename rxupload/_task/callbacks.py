@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from threading import Condition, Event, Lock, Thread, get_ident
+from threading import Condition, RLock, get_ident
 from typing import Any, Generic, TypeVar
 
 from reactivex import Observable, abc
@@ -17,8 +17,9 @@ from reactivex.notification import Notification, OnNext
 
 from rxupload._arguments import wrong_type
 from rxupload._schedulers import call_soon, is_closed, may_block
+from rxupload._signals import delaying_ctrl_c
 from rxupload._threads import run_on_thread
-from rxupload._wait import wait_for, wait_for_event
+from rxupload._wait import Latch, wait_for
 
 T = TypeVar("T")
 _logger = logging.getLogger("rxupload")
@@ -29,19 +30,21 @@ _LOOK_SECONDS = 1.0  # between two looks at whether a loop is still there, which
 class CallbackQueue:
     """Runs posted actions one after the other: in turns of a loop, or on a thread.
 
-    The thread ends when the queue is empty. It is not a daemon, so a script waits for it at its end. If the loop
-    closes, a thread runs the remaining actions, so that every task notifies its end.
+    If the loop closes, a thread runs the remaining actions, so that every task notifies its end.
     """
 
     def __init__(self, scheduler: abc.SchedulerBase | None) -> None:
         self._call_soon = None if scheduler is None or may_block(scheduler) else call_soon(scheduler)
         self._is_closed = partial(is_closed, scheduler)
-        self._changed = Condition()
+        # Reentrant, because a signal handler may call it while its own thread holds the lock.
+        self._lock = RLock()
+        self._changed = Condition(self._lock)
         self._actions: deque[Callable[[], object]] = deque()
         self._has_thread = False
         self._owner: int | None = None
         self._running: Callable[[], object] | None = None
         self._is_calling = False  # the running action is calling a user's function
+        self._waiting: list[tuple[Callable[[], object], Latch]] = []  # the actions that `run` waits for
 
     @property
     def is_current(self) -> bool:
@@ -55,7 +58,7 @@ class CallbackQueue:
 
     def post(self, action: Callable[[], object]) -> None:
         """Run the action after all earlier ones, and never within this call. Any thread may call this."""
-        with self._changed:
+        with delaying_ctrl_c(), self._lock:
             self._actions.append(action)
         ask = self._call_soon  # read it once: another thread may set it to None when the loop has closed
         if ask is not None and ask(self._run_one):
@@ -65,19 +68,20 @@ class CallbackQueue:
 
     def post_end(self, action: Callable[[], object]) -> None:
         """Post it, and see to it that it runs also where the loop closes before the turn that it has promised."""
-        has_begun = Event()
+        has_begun = Latch()
 
         def run() -> None:
             has_begun.set()
-            action()
+            with delaying_ctrl_c():
+                action()
 
         self.post(run)
         if self._call_soon is not None:
             with suppress(RuntimeError):  # an interpreter that is shutting down starts no threads
                 run_on_thread(partial(self._see_to_it, has_begun))
 
-    def _see_to_it(self, has_begun: Event) -> None:
-        while not wait_for_event(has_begun, time.monotonic() + _LOOK_SECONDS):
+    def _see_to_it(self, has_begun: Latch) -> None:
+        while not has_begun.wait(time.monotonic() + _LOOK_SECONDS):
             if self._is_closed():
                 self._call_soon = None
                 self._run_on_a_thread()
@@ -92,19 +96,31 @@ class CallbackQueue:
         if self._call_soon is None and self.is_current:
             action()
             return
-        is_done = False
+        is_over = Latch()  # or must not be waited for
 
         def run() -> None:
-            nonlocal is_done
             try:
                 action()
             finally:
-                is_done = True
+                is_over.set()
 
         self.post(run)
-        if self._call_soon is None:
-            with self._changed:
-                wait_for(self._changed, lambda: is_done or (self._is_calling and self._running is not run))
+        if self._call_soon is not None:
+            return
+        with delaying_ctrl_c(), self._lock:
+            self._waiting.append((run, is_over))
+            self._release_waiting()
+        try:
+            is_over.wait()
+        finally:
+            with delaying_ctrl_c(), self._lock:
+                self._waiting.remove((run, is_over))
+
+    def _release_waiting(self) -> None:
+        if self._is_calling:
+            for action, is_over in self._waiting:
+                if action is not self._running:
+                    is_over.set()
 
     def call(self, callback: Callable[..., object] | None, *args: Any) -> None:
         """Call the user's function, if any. Log what it raises, and go on.
@@ -122,30 +138,31 @@ class CallbackQueue:
             self._note_call(is_calling=False)
 
     def _note_call(self, *, is_calling: bool) -> None:
-        with self._changed:
+        with delaying_ctrl_c(), self._lock:
             self._is_calling = is_calling
-            self._changed.notify_all()
+            self._release_waiting()
 
     def _run_on_a_thread(self) -> None:
-        with self._changed:
-            if self._has_thread:
-                return
-            self._has_thread = True
-        try:
-            Thread(target=self._run_all, name="rxupload callbacks", daemon=False).start()
-        except RuntimeError:  # the interpreter starts no threads while it shuts down
-            self._run_all()
+        with delaying_ctrl_c():
+            with self._lock:
+                if self._has_thread:
+                    return
+                self._has_thread = True
+            try:
+                run_on_thread(self._run_all)
+            except RuntimeError:  # the interpreter starts no threads while it shuts down
+                self._run_all()
 
     def _run_all(self) -> None:
         while True:
-            with self._changed:
+            with delaying_ctrl_c(), self._lock:
                 if not self._actions:
                     self._has_thread = False
                     return
             self._run_one()
 
     def _run_one(self) -> None:
-        with self._changed:
+        with delaying_ctrl_c(), self._lock:
             # A loop that is closed may still be in a callback when a thread goes on in its place.
             wait_for(self._changed, lambda: self._running is None or self.is_current)
             if not self._actions:
@@ -156,7 +173,7 @@ class CallbackQueue:
         try:
             action()
         finally:
-            with self._changed:
+            with delaying_ctrl_c(), self._lock:
                 self._owner = self._running = None
                 self._changed.notify_all()
 
@@ -170,7 +187,7 @@ class Hot(Observable[T]):
     def __init__(self, queue: CallbackQueue) -> None:
         super().__init__(self._join)
         self._queue = queue
-        self._guard = Lock()
+        self._guard = RLock()  # reentrant, because a signal handler may abort while its own thread holds it
         self._seats: list[_Seat[T]] = []
         self._latest: tuple[T, ...] = ()
         self._end: tuple[Notification[T], ...] | None = None
@@ -179,7 +196,7 @@ class Hot(Observable[T]):
 
     def emit(self, item: T) -> None:
         """Notify all present observers of an item, in the order in which they subscribed."""
-        with self._guard:
+        with delaying_ctrl_c(), self._guard:
             if self._muted:
                 return
             self._latest = (item,)
@@ -192,13 +209,13 @@ class Hot(Observable[T]):
 
     def mute(self) -> None:
         """Emit no more items, not even the latest one to late observers."""
-        with self._guard:
+        with delaying_ctrl_c(), self._guard:
             self._muted = True
             self._latest = ()
 
     def end(self, *notifications: Notification[T]) -> None:
         """Notify all present and later observers of the end."""
-        with self._guard:
+        with delaying_ctrl_c(), self._guard:
             self._end = notifications
             seats, self._seats = self._seats, []
         for seat in seats:
@@ -210,7 +227,7 @@ class Hot(Observable[T]):
         scheduler: abc.SchedulerBase | None = None,  # noqa: ARG002
     ) -> abc.DisposableBase:
         seat = _Seat(observer, self._queue)
-        with self._guard:
+        with delaying_ctrl_c(), self._guard:
             ended = self._end is not None
             if not ended:
                 self._seats.append(seat)
@@ -230,7 +247,7 @@ class Hot(Observable[T]):
             seat.tell(notification)
 
     def _remove(self, seat: _Seat[T]) -> None:
-        with self._guard:
+        with delaying_ctrl_c(), self._guard:
             if seat in self._seats:
                 self._seats.remove(seat)
 
@@ -261,7 +278,7 @@ class Listeners(Hot[T]):
         if not callable(callback):
             raise wrong_type("callback", "a function", callback)
         subscription = SingleAssignmentDisposable()
-        with self._guard:
+        with delaying_ctrl_c(), self._guard:
             if any(each == callback for each, _ in self._registered):
                 return
             self._registered.append((callback, subscription))
@@ -273,7 +290,7 @@ class Listeners(Hot[T]):
 
     def remove(self, callback: Callable[..., object] | None) -> None:
         """Remove a callback; None removes all."""
-        with self._guard:
+        with delaying_ctrl_c(), self._guard:
             removed = [entry for entry in self._registered if callback is None or entry[0] == callback]
             self._registered = [entry for entry in self._registered if entry not in removed]
         for _, subscription in removed:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import atexit
 import os
-import sys
 import threading
 from collections import deque
-from concurrent.futures import Future, wait
-from typing import Any, Protocol
+from collections.abc import Callable
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Protocol
 
-from rxupload._wait import wait_for
+from rxupload._exit import at_the_end
+from rxupload._signals import delaying_ctrl_c
+from rxupload._wait import Latch
 
 
 class Queued(Protocol):
     """A task, as the queue uses it."""
 
-    _future: Future[Any]
+    ended: Latch
 
     def abort(self) -> None:
         """Abort the upload."""
@@ -31,41 +33,56 @@ class Queued(Protocol):
 class UploadQueue:
     """All tasks that have not ended. At most `limit` of them run. The others wait, first in, first out.
 
-    While there are any, a non-daemon thread ("keeper") keeps a finished script alive. A daemon thread ("watcher") waits
-    for the end of the main thread. If that ended by Ctrl-C, the watcher aborts all tasks.
+    A finished script waits for its tasks. If Ctrl-C ends it, they are aborted.
+
+    A daemon thread does errands: `abort()` may be called in a signal handler, and starting a thread there would wait
+    for ever if the handler has interrupted the start of another one.
     """
 
     def __init__(self) -> None:
         self.limit = 5
-        self._changed = threading.Condition()
+        # Reentrant, because a signal handler may abort while its own thread holds the lock.
+        self._lock = threading.RLock()
         self._running: set[Queued] = set()
         self._waiting: deque[Queued] = deque()
-        self._has_keeper = False
-        self._has_watcher = False
+        self._untold: set[Queued] = set()  # their last callback has not returned
+        self._errands: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        self._has_errand_thread = False
         self._is_aborted = False  # Ctrl-C has ended the script
         self._threads = 0  # the number of threads that run tasks, each of them one task after the other
 
     def add(self, task: Queued) -> None:
         """Add a task, to run it in its turn."""
-        with self._changed:
-            self._waiting.append(task)
-            needs_keeper, self._has_keeper = not self._has_keeper, True
-            needs_watcher, self._has_watcher = not self._has_watcher, True
-        if needs_watcher:
-            threading.Thread(target=self._watch, name="rxupload watcher", daemon=True).start()
-        if needs_keeper:
-            threading.Thread(target=self._keep, name="rxupload keeper", daemon=False).start()
-        if self._is_aborted:
-            task.abort()
-        self.advance()
+        with delaying_ctrl_c():
+            with self._lock:
+                self._untold.add(task)
+                self._waiting.append(task)
+                if not self._has_errand_thread:
+                    with suppress(RuntimeError):  # see `advance`
+                        threading.Thread(
+                            target=self._do_errands, name="rxupload errands", daemon=True
+                        ).start()
+                        self._has_errand_thread = True
+            if self._is_aborted:
+                task.abort()
+            self.advance()
 
     def remove(self, task: Queued) -> None:
         """Remove a task that has ended, so that another can run. A name lookup may still block its thread."""
-        with self._changed:
+        with delaying_ctrl_c(), self._lock:
             self._running.discard(task)
             if task in self._waiting:
                 self._waiting.remove(task)
-            self._changed.notify_all()
+
+    def expect(self, task: Queued) -> None:
+        """Have the end of the script wait for a task that is not added, because it failed at once."""
+        with delaying_ctrl_c(), self._lock:
+            self._untold.add(task)
+
+    def told(self, task: Queued) -> None:
+        """Take note that the last callback of a task has returned, so that the script may end."""
+        with delaying_ctrl_c(), self._lock:
+            self._untold.discard(task)
 
     def advance(self) -> None:
         """Start threads for the tasks that may run now."""
@@ -75,7 +92,7 @@ class UploadQueue:
             except RuntimeError as error:
                 # CPython 3.12.0 to 3.12.2 starts no thread after the main thread has ended. Leave the task to a running
                 # one.
-                with self._changed:
+                with delaying_ctrl_c(), self._lock:
                     self._running.discard(task)
                     can_wait = self._threads > 0
                     if can_wait:
@@ -83,11 +100,11 @@ class UploadQueue:
                 if not can_wait:
                     task._on_error(error)  # noqa: SLF001
                 return
-            with self._changed:
+            with delaying_ctrl_c(), self._lock:
                 self._threads += 1
 
     def _next(self) -> Queued | None:
-        with self._changed:
+        with delaying_ctrl_c(), self._lock:
             if not self._waiting or len(self._running) >= self.limit:
                 return None
             task = self._waiting.popleft()
@@ -98,44 +115,43 @@ class UploadQueue:
         task: Queued | None = first
         while task is not None:
             task._run()  # noqa: SLF001
-            with self._changed:
+            with delaying_ctrl_c(), self._lock:
                 task = self._next()
                 if task is None:
                     self._threads -= 1
 
-    def abort_all(self) -> list[Queued]:
-        """Abort all tasks, the last one first, so that none of the waiting ones starts meanwhile."""
-        with self._changed:
-            tasks = [*self._running, *self._waiting]
-        for task in reversed(tasks):
+    def do(self, errand: Callable[[], object]) -> None:
+        """Have the errand thread call this. It takes no lock."""
+        if self._has_errand_thread:
+            self._errands.put(errand)
+        else:
+            errand()
+
+    def _do_errands(self) -> None:
+        while True:
+            self._errands.get()()
+
+    def abort_all(self) -> None:
+        """Abort all tasks, and those that are still to come."""
+        self._is_aborted = True
+        with delaying_ctrl_c(), self._lock:
+            tasks = list(self._untold)
+        for task in tasks:
             task.abort()
-        return tasks
 
-    def _keep(self) -> None:
-        with self._changed:
-            wait_for(self._changed, lambda: not self._running and not self._waiting)
-            self._has_keeper = False
-
-    def _watch(self) -> None:
-        threading.main_thread().join()
-        if _died_of_ctrl_c():
-            self._is_aborted = True
-            self.abort_all()
-
-
-def _died_of_ctrl_c() -> bool:
-    """Whether Ctrl-C has ended the main thread."""
-    return isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
+    def wait(self) -> None:
+        """Wait until the last callback of all tasks has returned."""
+        while True:
+            with delaying_ctrl_c(), self._lock:
+                task = next(iter(self._untold), None)
+            if task is None:
+                return
+            task.ended.wait()
 
 
 uploads = UploadQueue()
 
-
-@atexit.register
-def _abort_what_is_left() -> None:
-    # The interpreter waits for the keeper first. So there are tasks left only if Ctrl-C interrupted that wait.
-    tasks = uploads.abort_all()
-    wait([task._future for task in tasks], 0.5)  # noqa: SLF001
+at_the_end(lambda: uploads.wait(), lambda: uploads.abort_all())  # noqa: PLW0108 - a fork replaces the queue
 
 
 def _forget() -> None:

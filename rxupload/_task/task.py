@@ -18,15 +18,14 @@ from typing import Any, Literal, TypeVar, cast
 
 import httpx
 from reactivex import Observable, abc
-from reactivex.disposable import Disposable, SingleAssignmentDisposable
-from reactivex.internal import noop
+from reactivex.disposable import SingleAssignmentDisposable
 from reactivex.notification import OnCompleted, OnError, OnNext
-from reactivex.scheduler import NewThreadScheduler
 
 from rxupload._errors import UploadAborted
 from rxupload._events import Progress, UploadEvent
-from rxupload._schedulers import is_on_a_loop
-from rxupload._wait import wait_for_future
+from rxupload._schedulers import HereScheduler, is_on_a_loop
+from rxupload._signals import delaying_ctrl_c
+from rxupload._wait import Latch
 
 from . import queue
 from .callbacks import CallbackQueue, Hot, Listeners
@@ -85,17 +84,25 @@ class UploadTask:
         self._subscription = SingleAssignmentDisposable()
         self._future: Future[UploadResult] = Future()
         self._future.set_running_or_notify_cancel()  # now cancelling a coroutine that awaits it cannot cancel it
+        self.ended = Latch()  # the future is done
 
-        self._lock = threading.Lock()
+        # Reentrant, because a signal handler may abort while its own thread holds the lock.
+        self._lock = threading.RLock()
         self._state: State = "queued"
+        self._right_to_end = deque(["once"])
         self._undelivered: deque[Progress] = deque()
         self._most_sent = 0  # the most that progress listeners got, over all passes
 
         if isinstance(source, Exception):
-            self._state = "failed"
+            self._decide("failed")
+            queue.uploads.expect(self)
             self._queue.post_end(partial(self._tell_failure, source))
-        else:
+            return
+        try:
             queue.uploads.add(self)
+        except BaseException:  # Ctrl-C: the caller gets no task to abort
+            self.abort()
+            raise
 
     # For the caller
 
@@ -117,14 +124,17 @@ class UploadTask:
     def abort(self) -> None:
         """Stop the upload: close its connection, then call `fail("user cancel request", 1002)` and `complete()`.
 
-        It returns at once. Any thread and any callback may call it, any number of times. After the end it does nothing.
+        It returns at once. Any thread, any callback and any signal handler may call it, any number of times. After the
+        end it does nothing.
         """
-        if self._decide("aborted"):
+        with delaying_ctrl_c():
+            if not self._decide("aborted"):
+                return
             self._mute()
-            self._subscription.dispose()
-            self._queue.post_end(partial(self._tell_failure, UploadAborted("user cancel request")))
-            queue.uploads.remove(self)
-            queue.uploads.advance()
+            try:
+                self._subscription.dispose()
+            finally:
+                queue.uploads.do(self._end_aborted)
 
     def onProgressUpdate(self, callback: Callable[[ProgressUpdate], object]) -> None:
         """Call it with the progress at most once per 50 ms, and always when every byte has been sent (100).
@@ -170,16 +180,19 @@ class UploadTask:
             )
         until = math.inf if timeout is None else time.monotonic() + timeout
         try:
-            if not wait_for_future(self._future, until):
+            if not self.ended.wait(until):
                 raise TimeoutError(f"The upload has not ended within {timeout:g} s")
         except KeyboardInterrupt:
             self.abort()
             raise
-        return self._future.result()
+        with delaying_ctrl_c():
+            return self._future.result()
 
     def __await__(self) -> Generator[Any, None, UploadResult]:
         """Wait without blocking, and return or raise as `result()` does."""
-        return asyncio.wrap_future(self._future).__await__()
+        with delaying_ctrl_c():
+            waiter = asyncio.wrap_future(self._future)
+        return waiter.__await__()
 
     # On the worker's thread
 
@@ -190,7 +203,7 @@ class UploadTask:
                 return
             self._state = "uploading"
         source = cast("Observable[UploadEvent]", self._source)
-        scheduler = _Here()
+        scheduler = HereScheduler()
         self._subscription.disposable = source.subscribe(
             self._on_next, self._on_error, self._on_completed, scheduler=scheduler
         )
@@ -238,6 +251,7 @@ class UploadTask:
         self._queue.call(self._success, result)
         self._queue.call(self._complete)
         self._future.set_result(result)
+        self._note_end()
 
     def _end_with(self, error: Exception) -> None:
         if self._decide("failed"):
@@ -251,14 +265,29 @@ class UploadTask:
         self._queue.call(self._fail, error)
         self._queue.call(self._complete)
         self._future.set_exception(error)
+        self._note_end()
+
+    def _end_aborted(self) -> None:
+        self._queue.post_end(partial(self._tell_failure, UploadAborted("user cancel request")))
+        queue.uploads.remove(self)
+        queue.uploads.advance()
+
+    def _note_end(self) -> None:
+        queue.uploads.told(self)
+        self.ended.set()
 
     def _decide(self, state: State) -> bool:
-        """Set the final state; False if it is already set. `abort()`, from any thread, and the queue may race."""
-        with self._lock:
-            if self._state in _ENDED:
-                return False
+        """Set the final state; False if it is already set. `abort()`, from any thread, and the queue may race.
+
+        So may `abort()` in a signal handler, for which a lock of the same thread is no bar.
+        """
+        try:
+            self._right_to_end.pop()
+        except IndexError:
+            return False
+        with delaying_ctrl_c(), self._lock:
             self._state = state
-            return True
+        return True
 
     def _mute(self) -> None:
         for hot in (self._progress, self._headers, self._events):
@@ -268,15 +297,3 @@ class UploadTask:
 def _replaces(new: Progress, old: Progress) -> bool:
     """Whether it may replace an older one that waits. The first and the last item of a pass always stay."""
     return new.attempt == old.attempt and old.sent > 0
-
-
-class _Here(NewThreadScheduler):
-    """Delays an upload's work until `subscribe` has returned. Then the subscribing thread does it."""
-
-    work: Callable[[], object] = noop
-
-    def schedule(
-        self, action: Callable[[abc.SchedulerBase, T | None], Any], state: T | None = None
-    ) -> abc.DisposableBase:
-        self.work = partial(action, self, state)
-        return Disposable()

@@ -20,7 +20,7 @@ def no_thread_left() -> Iterator[None]:
     for thread in (
         set(threading.enumerate())
         - before
-        - {each for each in threading.enumerate() if each.name == "rxupload watcher"}
+        - {each for each in threading.enumerate() if each.name == "rxupload errands"}
     ):
         thread.join(PATIENCE)
         assert not thread.is_alive(), f"{thread} is left over"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from concurrent.futures import Future
 from typing import Any
 
 import httpx
@@ -18,7 +19,7 @@ from support.scripted_server import PATIENCE, Server, unanswered_port
 from support.stepped_server import SteppedServer, Stepper
 
 from rxupload import Progress, UploadAborted, uploadtask
-from rxupload.uploadtask import uploadFile
+from rxupload.uploadtask import UploadTask, uploadFile
 
 # Rule 8
 
@@ -62,13 +63,16 @@ def test_rule_8_a_late_listener_while_the_response_is_awaited(photo, server):
 def test_rule_8_a_late_listener_in_headers(photo):
     """A listener that is added in the headers callback gets the latest event before success."""
     late: list[str] = []
+    begun: Future[UploadTask] = Future()
     recorder = RecordingCallbacks(
         then=lambda kind, value: (
-            kind == "headers" and task.onProgressUpdate(lambda res: late.extend(recorder.kinds))
+            kind == "headers"
+            and begun.result(PATIENCE).onProgressUpdate(lambda res: late.extend(recorder.kinds))
         )
     )
     with Server(echo) as server:
         task = uploadFile(recorder.object(server.url, photo))
+        begun.set_result(task)
         task.onHeadersReceived(recorder.headers)
         task.result(PATIENCE)
     assert late == ["headers"]
@@ -206,11 +210,13 @@ def test_rule_9_abort_from_many_threads(film, server):
 def test_rule_9_abort_in_a_callback(photo, kind):
     """After an abort in a callback no listener gets an event, even if the response is there."""
     after = RecordingCallbacks()
-    recorder = RecordingCallbacks(then=lambda each, value: each == kind and task.abort())
+    begun: Future[UploadTask] = Future()
+    recorder = RecordingCallbacks(then=lambda each, value: each == kind and begun.result(PATIENCE).abort())
     with SteppedServer() as server:
         task = start(recorder, server.url, photo)
         task.onProgressUpdate(after.progress)
         task.onHeadersReceived(after.headers)
+        begun.set_result(task)
         request = server.next_request()
         request.read_all()
         request.respond()
@@ -223,9 +229,11 @@ def test_rule_9_abort_in_a_callback(photo, kind):
 @pytest.mark.parametrize("kind", ["success", "complete"])
 def test_rule_9_abort_after_the_end(photo, kind):
     """An abort in success, in complete or later does nothing."""
-    recorder = RecordingCallbacks(then=lambda each, value: each == kind and task.abort())
+    begun: Future[UploadTask] = Future()
+    recorder = RecordingCallbacks(then=lambda each, value: each == kind and begun.result(PATIENCE).abort())
     with Server(echo) as server:
         task = start(recorder, server.url, photo)
+        begun.set_result(task)
         task.result(PATIENCE)
     task.abort()
     assert recorder.kinds == ["progress", "headers", "success", "complete"]
@@ -320,7 +328,7 @@ def test_rule_10_threads_of_the_library(film, server):
     request = under_way(server, recorder)
     request.read_all()
     request.respond()
-    assert recorder.wait().threads == {"rxupload callbacks"}
+    assert recorder.wait().threads == {"rxupload"}
 
 
 def test_rule_10_on_the_loop(film, server):
@@ -348,7 +356,7 @@ def test_rule_10_on_another_kind_of_loop(photo):
         start(recorder, server.url, photo, scheduler=scheduler).result(PATIENCE)
     scheduler.dispose()
     assert len(recorder.idents) == 1
-    assert recorder.threads.isdisjoint({"MainThread", "rxupload callbacks"})
+    assert recorder.threads.isdisjoint({"MainThread", "rxupload"})
 
 
 def test_rule_10_result_in_a_callback(photo):

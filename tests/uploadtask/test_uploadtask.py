@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from support.stepped_server import SteppedServer
 
 import rxupload
 from rxupload import UploadAborted, UploadTimeout, upload, uploadtask
-from rxupload.uploadtask import arguments, uploadFile
+from rxupload.uploadtask import UploadTask, arguments, uploadFile
 
 # The examples of the original documentation
 
@@ -494,11 +495,15 @@ def test_rule_7_off_with_none_removes_all(film, server):
 def test_rule_7_removed_while_an_event_is_delivered(film, server):
     """A listener that is removed during an event does not get that event."""
     skipped = RecordingCallbacks()
+    begun: Future[UploadTask] = Future()
     recorder = RecordingCallbacks(
-        then=lambda kind, value: kind == "progress" and task.offProgressUpdate(skipped.progress)
+        then=lambda kind, value: (
+            kind == "progress" and begun.result(PATIENCE).offProgressUpdate(skipped.progress)
+        )
     )
     task = start(recorder, server.url, film)
     task.onProgressUpdate(skipped.progress)
+    begun.set_result(task)
     request = under_way(server, recorder)
     request.read_all()
     request.respond()
@@ -509,10 +514,13 @@ def test_rule_7_removed_while_an_event_is_delivered(film, server):
 def test_rule_7_added_while_an_event_is_delivered(film, server):
     """A listener that is added during an event gets the next event and all that follow."""
     added = RecordingCallbacks()
+    begun: Future[UploadTask] = Future()
     recorder = RecordingCallbacks(
-        then=lambda kind, value: kind == "progress" and task.onProgressUpdate(added.progress)
+        then=lambda kind, value: (
+            kind == "progress" and begun.result(PATIENCE).onProgressUpdate(added.progress)
+        )
     )
-    task = start(recorder, server.url, film)
+    begun.set_result(start(recorder, server.url, film))
     request = under_way(server, recorder)
     request.read_all()
     request.respond()

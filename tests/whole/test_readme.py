@@ -61,9 +61,9 @@ def test_examples(in_folder_with_photo, capfd):
                 stop_watcher(names)
             retire_idle()
             for thread in set(threading.enumerate()) - others:
-                # Threads of an upload that the example left running; not those of tqdm, the receiver or the watcher.
+                # Threads of an upload that the example left running; not those of tqdm, the receiver or the errands.
                 if type(thread) is threading.Thread and not thread.name.startswith(
-                    ("asyncio", "rxupload watcher")
+                    ("asyncio", "rxupload errands")
                 ):
                     thread.join(10)
         assert names["response"].status_code == 200

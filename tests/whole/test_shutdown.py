@@ -11,7 +11,7 @@ from support.scripted_server import Server
 
 SCRIPT = """
 import atexit, sys
-from reactivex.scheduler import ImmediateScheduler
+from reactivex.scheduler import ImmediateScheduler, NewThreadScheduler
 from rxupload import upload, upload_all
 
 url = sys.argv[1]
@@ -22,12 +22,12 @@ def end(name, run):
     except RuntimeError as error:
         print(name, error, flush=True)
 
-atexit.register(end, "thread", upload(url, b"data").run)
+atexit.register(end, "thread", lambda: upload(url, b"data").run(NewThreadScheduler()))
 atexit.register(end, "in place", lambda: upload(url, b"data").run(ImmediateScheduler()))
 """
 
 WARM = """
-end("before", upload(url, b"data").run)
+end("before", lambda: upload(url, b"data").run(NewThreadScheduler()))
 """
 
 

@@ -1,0 +1,25 @@
+"""The names of Python's own that `_exit` cannot avoid."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+SCRIPT = """
+import atexit, threading
+def after(): print("after the script", threading.main_thread().is_alive(), flush=True)
+threading._register_atexit(after)
+def told(): print("at exit", flush=True)
+atexit.register(told)
+print("script", flush=True)
+def run_now(): atexit._run_exitfuncs()
+threading._register_atexit(run_now)
+"""
+
+
+def test_names_of_python():
+    """`_register_atexit` calls a function after the script, `_run_exitfuncs` calls the atexit functions, once."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.splitlines() == ["script", "at exit", "after the script True"]
