@@ -10,6 +10,7 @@ from typing import Any, cast
 import httpx
 
 from ._body import MultipartBody
+from ._charset import settle_charset
 from ._client import default_client
 from ._content import Content
 from ._delivery import Delivery
@@ -130,6 +131,7 @@ class _Exchange:
                 response = self._send(hop, stack)
             self._content.end_pass()  # before reading a slow response: a producer may be waiting for room
             read(response, self._transfer, self._plan.max_response_size)
+            settle_charset(response)
             return response
 
     def _send(self, hop: Hop, stack: ExitStack) -> httpx.Response:
