@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from inspect import iscoroutinefunction
 from numbers import Real
 from typing import Any, Literal, TypeAlias
@@ -30,16 +29,6 @@ _NOT_IN_A_FIELD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, se
 def wrong_type(argument: str, expected: str, value: object) -> TypeError:
     """Return the error for a value of the wrong type."""
     return TypeError(f"{argument}: expected {expected}, got {type(value).__name__}")
-
-
-@lru_cache(maxsize=32)
-def parse_url(text: str) -> httpx.URL:
-    """Parse a URL, with a cache: parsing costs more than all other checks, and many uploads have the same URL.
-
-    Raises:
-        httpx.InvalidURL: The text is not a URL.
-    """
-    return httpx.URL(text)
 
 
 def check_client(client: object) -> None:
@@ -91,23 +80,40 @@ def check_seconds(argument: str, value: object, *, zero: bool = True) -> float:
 
 
 def check_headers(headers: Any) -> list[tuple[bytes, bytes]]:
-    """Return the headers in the form in which they are sent, if all of them are valid."""
+    """Return the headers in the form in which they are sent, if all of them are valid.
+
+    No error quotes a value, or what stands in the place of a name: both may be secrets. Python's UnicodeEncodeError has
+    the whole text, so it is not the cause of the error either.
+    """
     if headers is None:
         return []
+    items: list[tuple[bytes, bytes]] | None
     try:
         items = httpx.Headers(headers).raw
     except (TypeError, AttributeError) as error:
         raise TypeError(f"headers: expected a mapping of str to str, or a list of pairs: {error}") from error
-    except UnicodeEncodeError as error:
-        raise ValueError(f"headers: a str may contain only ASCII: {error.object!r}") from error
+    except UnicodeEncodeError:
+        items = None
     except ValueError as error:
         raise ValueError(f"headers: expected a mapping, or a list of pairs: {error}") from error
-    for key, value in items:
+    if items is None:
+        raise ValueError(
+            f"headers: a str may contain only ASCII{_which(headers)}; encode other characters, and pass bytes"
+        )
+    for number, (key, value) in enumerate(items, 1):
         if not _TOKEN.fullmatch(key):
-            raise ValueError(f"headers: not a header name: {key!r}")
+            raise ValueError(f"headers: the name of number {number} is not a header name")
         if _NOT_IN_A_FIELD_VALUE.search(value):
             raise ValueError(f"headers: CR, LF or another control character in the value of {key.decode()!r}")
     return [(key, value.strip(b" \t")) for key, value in items]
+
+
+def _which(headers: Any) -> str:
+    """Say which header has a value with other characters than ASCII."""
+    for name, value in dict(headers).items():
+        if isinstance(value, str) and isinstance(name, str) and name.isascii() and not value.isascii():
+            return f", unlike the value of {name!r}" if _TOKEN.fullmatch(name.encode()) else ""
+    return ""
 
 
 def check_content_type(content_type: str, argument: str = "content_type") -> None:

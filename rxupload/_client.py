@@ -15,7 +15,8 @@ from typing import Any, Protocol, TypeAlias, cast
 
 import httpx
 
-from ._arguments import HeaderTypes, parse_url
+from ._addresses import parse_url, shown
+from ._arguments import HeaderTypes, check_headers
 from ._transport import DEFAULT_LIMITS, RoutingTransport
 
 AuthTypes: TypeAlias = (
@@ -59,8 +60,12 @@ class Client(httpx.Client):
     precedence, as in httpx. A mount of None means no proxy. The default time limits suit uploads, unlike httpx's: 30 s
     for a connection, 60 s for the server to take a byte, 600 s for the response.
 
+    httpx itself logs the whole address of each request of this client, at INFO to the logger "httpx": with the query,
+    and with user and password. The default client, which uploads without a client share, logs neither.
+
     Raises:
         TypeError: `transport` is given, which would replace `UploadTransport`.
+        ValueError: A header or the proxy's URL is invalid. The text does not quote it: it may hold a secret.
     """
 
     def __init__(
@@ -105,7 +110,7 @@ class Client(httpx.Client):
         super().__init__(
             auth=auth,
             params=cast("Any", params),
-            headers=headers,
+            headers=check_headers(headers),
             cookies=cookies,
             trust_env=trust_env,
             mounts=direct,
@@ -182,9 +187,8 @@ class DefaultClient:
         response.request = request
         response.elapsed = timedelta(seconds=time.perf_counter() - since)
         if _logger.isEnabledFor(logging.INFO):
-            address = url.copy_with(userinfo=b"", query=None, fragment=None)  # these may contain secrets
             _logger.info(
-                "%s %s: %d %s", request.method, address, response.status_code, response.reason_phrase
+                "%s %s: %d %s", request.method, shown(url), response.status_code, response.reason_phrase
             )
         return response
 

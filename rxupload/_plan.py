@@ -31,7 +31,7 @@ class PlannedPart:
         return Part(self.name, self.filename, self.content_type or guess_content_type(self.filename), reader)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)  # address, headers and fields may contain secrets
 class Plan:
     """The checked arguments of `upload()`."""
 

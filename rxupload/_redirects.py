@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 
+from ._addresses import shown
 from ._arguments import FollowRedirects
 from ._errors import RedirectRefused
 from ._transport import check_host
@@ -49,7 +50,7 @@ _PORTS = {"http": 80, "https": 443}
 _logger = logging.getLogger("rxupload")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)  # address and headers may contain secrets
 class Hop:
     """One request of an upload.
 
@@ -80,27 +81,32 @@ def next_hop(hop: Hop, response: Any, follow: FollowRedirects) -> Hop:
 
     Raises:
         RedirectRefused: It leads from https to http, or to another origin although `follow` is "same-origin".
-        httpx.RemoteProtocolError: Its address is invalid.
+        httpx.RemoteProtocolError: Its address is invalid, or there are several.
         httpx.UnsupportedProtocol: Its scheme is neither http nor https.
     """
     here = httpx.URL(str(response.request.url))
     try:
-        there = _target(here, response.headers["location"])
+        there = _target(here, response)
+        if there is None:
+            raise wrong_location()
         _check_target(here, there, follow)
     except httpx.RequestError as error:
         error.request = response.request
         raise
     after = _after(hop, response.status_code, here, there)
     if after.has_body and not _is_same_origin(here, there):
-        _logger.warning(
-            "The upload to %s is redirected, and its body goes to %s", _shown(here), _shown(there)
-        )
+        _logger.warning("The upload to %s is redirected, and its body goes to %s", shown(here), shown(there))
     return after
 
 
 def is_of_the_location(error: Exception) -> bool:
     """Whether a client failed because of an invalid Location: httpx parses it even if it does not follow it."""
-    return type(error).__name__ == "InvalidURL" or str(error).startswith("Invalid URL in location header")
+    kind = type(error)
+    return (
+        kind.__name__ == "InvalidURL"
+        or kind.__module__.partition(".")[0] == "idna"
+        or str(error).startswith("Invalid URL in location header")
+    )
 
 
 def wrong_location(hop: Hop | None = None) -> httpx.RemoteProtocolError:
@@ -112,9 +118,8 @@ def wrong_location(hop: Hop | None = None) -> httpx.RemoteProtocolError:
 def next_request(hop: Hop, response: Any) -> Any:
     """Return the request, without its body, for a redirect that is not followed; None if its address is invalid."""
     here = httpx.URL(str(response.request.url))
-    try:
-        there = _target(here, response.headers["location"])
-    except httpx.RequestError:
+    there = _target(here, response)
+    if there is None:
         return None
     after = _after(hop, response.status_code, here, there)
     library = sys.modules[type(response).__module__.partition(".")[0]]
@@ -144,18 +149,25 @@ def is_prepared_by(client: Any, hop: Hop) -> bool:
     return not any(name in client.headers for name in unwanted)
 
 
-def _target(here: httpx.URL, location: str) -> httpx.URL:
+def _target(here: httpx.URL, response: Any) -> httpx.URL | None:
+    """Return the address of a redirect; None if it is invalid, or if there are several, as in browsers.
+
+    It raises nothing: an error would quote the address.
+    """
+    locations = set(response.headers.get_list("location"))
+    if len(locations) > 1:
+        return None
     try:
-        url = httpx.URL(location)
+        url = httpx.URL(locations.pop())
         if url.scheme in _PORTS and not url.host:  # "https:///path": httpx takes the current host
             url = url.copy_with(host=here.host)
         there = here.join(url)
         if there.scheme in _PORTS:
             check_host(there.host)
             if there.port is not None and not 0 < there.port < 1 << 16:
-                raise ValueError("there is no such port")  # noqa: TRY301
+                return None
     except (httpx.InvalidURL, ValueError):
-        raise wrong_location() from None
+        return None
     if here.fragment and not there.fragment:
         there = there.copy_with(fragment=here.fragment)
     if there.scheme in _PORTS and not there.userinfo and _is_same_origin(here, there):
@@ -170,12 +182,10 @@ def _check_target(here: httpx.URL, there: httpx.URL, follow: FollowRedirects) ->
         )
     if here.scheme == "https" and there.scheme == "http":
         raise RedirectRefused(
-            f"The server redirects from https to http, to {_shown(there)}; that is not followed"
+            f"The server redirects from https to http, to {shown(there)}; that is not followed"
         )
     if follow == "same-origin" and not _is_same_origin(here, there):
-        raise RedirectRefused(
-            f"The server redirects to another origin, {_shown(there)}; that is not followed"
-        )
+        raise RedirectRefused(f"The server redirects to another origin, {shown(there)}; that is not followed")
 
 
 def _after(hop: Hop, status: int, here: httpx.URL, there: httpx.URL) -> Hop:
@@ -212,8 +222,3 @@ def _stays_behind(name: bytes) -> bool:
     if key in _NO_CREDENTIALS:
         return False
     return key == "host" or any(word in key for word in _CREDENTIALS)
-
-
-def _shown(url: httpx.URL) -> str:
-    """Return an address without the parts that may contain secrets."""
-    return str(url.copy_with(userinfo=b"", query=None, fragment=None))

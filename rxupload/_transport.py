@@ -14,11 +14,11 @@ from ._transfer import EXTENSION
 from ._wait import SystemClock
 from ._wire.control import PLAIN
 from ._wire.dial import SocketOption
-from ._wire.environment import Environment
+from ._wire.environment import PROXY_FORM, Environment, parse_proxy
 from ._wire.names import check_host as check_host  # noqa: PLC0414 - for modules that must not import the wire
 from ._wire.pool import Limits, Pool
 from ._wire.requests import Multiplexed, Response, send
-from ._wire.route import PORTS, SOCKS, Origin, Route
+from ._wire.route import PORTS, Origin, Route
 from ._wire.stream import Stream
 
 if TYPE_CHECKING:
@@ -70,11 +70,9 @@ class UploadTransport(httpx.BaseTransport):
         retries: int = 0,
         socket_options: Iterable[SocketOption] | None = None,
     ) -> None:
-        via = httpx.Proxy(proxy) if isinstance(proxy, str | httpx.URL) else proxy
-        if via is not None and via.url.scheme not in ("http", "https", *SOCKS):
-            raise ValueError(
-                f"proxy: the scheme must be http, https, socks5 or socks5h, and is {via.url.scheme!r}"
-            )
+        via = None if proxy is None else parse_proxy(proxy)
+        if proxy is not None and via is None:
+            raise ValueError(f"proxy: expected the URL of a proxy: {PROXY_FORM}")
         context = _context(verify, cert, trust_env=trust_env)
         options = None if socket_options is None else list(socket_options)
         self._clock = SystemClock()

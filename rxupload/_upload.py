@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import httpx
 from reactivex import Observable, abc
 
+from ._addresses import HINT, readable_url, seems_cut, shown
 from ._arguments import (
     FollowRedirects,
     HeaderTypes,
@@ -23,7 +24,6 @@ from ._arguments import (
     check_rate_limit,
     check_scheduler,
     check_seconds,
-    parse_url,
     wrong_type,
 )
 from ._body import FieldValue, encode_fields
@@ -172,9 +172,8 @@ class Upload(Observable[UploadEvent]):
         return begin(self._plan, observer, scheduler)
 
     def __repr__(self) -> str:
-        url = httpx.URL(self._plan.url).copy_with(userinfo=b"", query=None)  # these may contain secrets
         files = ", ".join(part.filename for part in self._plan.parts)
-        return f"<Upload {self._plan.method} {url} {files}>"
+        return f"<Upload {self._plan.method} {shown(self._plan.url)} {files}>"
 
     @property
     def _runs_here(self) -> bool:
@@ -222,35 +221,41 @@ class Upload(Observable[UploadEvent]):
 
 
 def _check_url(url: object, client: object) -> str:
-    if not isinstance(url, str) and not (hasattr(url, "scheme") and hasattr(url, "host")):
+    # The property of httpx raises for a host that begins with xn-- and is none.
+    if not isinstance(url, str | httpx.URL) and not (hasattr(url, "scheme") and hasattr(url, "host")):
         raise TypeError(f"url: expected a str or an httpx.URL, got {type(url).__name__}")
     text = str(url)
-    try:
-        parsed = parse_url(text)
-        found = _fault(text)
-    except httpx.InvalidURL as error:
-        raise ValueError(f"url: {error}") from error
-    relative_to_client = parsed.is_relative_url and str(getattr(client, "base_url", ""))
-    if found and not relative_to_client:
+    if found := _fault(text, has_base=bool(str(getattr(client, "base_url", "")))):
         raise ValueError(f"url: {found}")
     return text
 
 
 @lru_cache(maxsize=32)
-def _fault(text: str) -> str:
-    """Say what is wrong with a URL; return "" if it is valid."""
-    url = parse_url(text)
+def _fault(text: str, *, has_base: bool) -> str:  # noqa: PLR0911 - one for each fault
+    """Say what is wrong with a URL; return "" if it is valid. Never quote what may be a part of a password."""
+    url = readable_url(text)
+    if url is None:
+        return f"it cannot be read; {HINT}"
+    if seems_cut(text):
+        return f"an @ comes after a ? or # that ends the host; {HINT}"
+    if has_base and url.is_relative_url:
+        return ""
     if url.scheme not in ("http", "https"):
-        scheme = f"the scheme is {url.scheme!r}" if url.scheme else "there is no scheme"
+        has_scheme = text.lower().startswith(
+            f"{url.scheme}://"
+        )  # otherwise it may be a user, before the colon
+        scheme = f"the scheme is {url.scheme!r}" if has_scheme and url.scheme else "there is no scheme"
         return f"must begin with http:// or https:// and a host; {scheme}"
-    if not url.host:
+    if not url.raw_host:
         return "must begin with http:// or https:// and a host; there is no host"
     if url.port is not None and not 0 < url.port < 1 << 16:
-        return f"a port is a number from 1 to 65535, not {url.port}"
+        return f"a port is a number from 1 to 65535{'' if '@' in text else f', not {url.port}'}"
     from ._transport import check_host  # noqa: PLC0415 - see `Upload._begin`
 
     try:
         check_host(url.host)
+    except UnicodeError:  # of httpx, for a host that begins with xn--
+        return "there is no such host: IDNA refuses it"
     except ValueError as error:
         return str(error)
     return ""

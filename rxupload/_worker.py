@@ -10,6 +10,7 @@ from typing import Any, cast
 import httpx
 
 from ._body import MultipartBody
+from ._charset import settle_charset
 from ._client import default_client
 from ._content import Content
 from ._delivery import Delivery
@@ -118,19 +119,25 @@ class _Exchange:
 
     def _send_and_read(self, hop: Hop) -> httpx.Response:
         with ExitStack() as stack:
-            try:
-                response = self._send(hop, stack)
-            except Exception as error:
-                if is_of_the_location(error):
-                    raise wrong_location(hop) from None
-                raise
+            response = self._send_without_quotes(hop, stack)
             if self._transfer.asks_first and response.status_code == httpx.codes.EXPECTATION_FAILED:
                 stack.close()
                 self._transfer.asks_first = False
-                response = self._send(hop, stack)
+                response = self._send_without_quotes(hop, stack)
             self._content.end_pass()  # before reading a slow response: a producer may be waiting for room
             read(response, self._transfer, self._plan.max_response_size)
+            settle_charset(response)
             return response
+
+    def _send_without_quotes(self, hop: Hop, stack: ExitStack) -> httpx.Response:
+        """Send, and replace an error of the client's library that quotes what may be a secret."""
+        try:
+            return self._send(hop, stack)
+        except Exception as error:
+            quiet = _without_quotes(error, hop)
+            if quiet is error:
+                raise
+        raise quiet  # here, so that the other error is not its context
 
     def _send(self, hop: Hop, stack: ExitStack) -> httpx.Response:
         headers = self._headers(hop)
@@ -191,6 +198,17 @@ class _Exchange:
         """Whether the client accepts more than gzip and deflate, as httpx does if br or zstd is installed."""
         own = getattr(self._client, "headers", {}).get("Accept-Encoding", "*").lower()
         return any(coding in own for coding in ("br", "zstd", "*"))
+
+
+def _without_quotes(error: Exception, hop: Hop) -> Exception:
+    if is_of_the_location(error):
+        return wrong_location(hop)
+    if type(error).__name__ == "LocalProtocolError" and str(error).startswith(
+        "Illegal header "
+    ):  # h11 quotes it
+        kind: Any = type(error)
+        return cast("Exception", kind("A header has a character that cannot be sent"))
+    return error
 
 
 def _has_stream(client: Any) -> bool:

@@ -62,8 +62,25 @@ class _Parser(argparse.ArgumentParser):
             **options, allow_abbrev=False
         )  # a new option could change the meaning of an abbreviation
 
+    def parse_args(  # pyright: ignore[reportIncompatibleMethodOverride] - it has overloads
+        self, args: Any = None, namespace: Any = None
+    ) -> Any:
+        """Parse, and name unknown options without their values, which may be secrets."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            options = [found[0] for each in unknown if (found := _OPTION.match(each))]
+            self.error(f"unrecognized arguments: {' '.join(options) or f'{len(unknown)} too many'}")
+        return parsed
+
     def error(self, message: str) -> NoReturn:
-        super().error(one_line(message))
+        super().error(one_line(_ECHO.sub(r"\1\2", message)))
+
+
+_OPTION = re.compile(r"--[A-Za-z][\w-]*|-[A-Za-z]")
+# argparse quotes a value for an option that takes none, a value of the wrong type, and a wrong command.
+_ECHO = re.compile(
+    r"(ignored explicit argument|invalid \w+ value).*|(invalid choice).*(?= \(choose from)", re.DOTALL
+)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -87,7 +104,7 @@ def _demo_arguments(parser: argparse.ArgumentParser) -> None:
         "the received file and the original. The exit status is 0 if they are equal."
     )
     add = parser.add_argument
-    add("file", nargs="?", metavar="FILE", help="the file to upload; without it, random bytes")
+    add("file", nargs="?", type=_file, metavar="FILE", help="the file to upload; without it, random bytes")
     add(
         "--size",
         type=_size,
@@ -103,7 +120,7 @@ def _send_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("url", type=_url, metavar="URL", help="the address: http://... or https://...")
-    add("files", nargs="+", metavar="FILE", help="a file to upload; - is standard input")
+    add("files", nargs="+", type=_file, metavar="FILE", help="a file to upload; - is standard input")
     add("--name", default="file", help="the form field that holds the file (%(default)s)")
     add("--form", type=_pair("="), action="append", default=[], metavar="K=V", help="a further form field")
     add("--header", type=_pair(":"), action="append", default=[], metavar="'K: V'", help="a request header")
@@ -154,9 +171,15 @@ def _url(text: str) -> str:
     # Check it here: httpx's error would quote the invalid part of a URL, which may be a password.
     with contextlib.suppress(httpx.InvalidURL):
         url = httpx.URL(text)
-        if url.scheme in ("http", "https") and url.host:
+        if url.scheme in ("http", "https") and url.raw_host:
             return text
     raise argparse.ArgumentTypeError("expected a URL that begins with http:// or https:// and a host")
+
+
+def _file(text: str) -> str:
+    if text.lower().startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError("expected a path, and it is a URL; the URL comes first, and once")
+    return text
 
 
 def _pair(separator: str) -> Callable[[str], tuple[str, str]]:
@@ -171,10 +194,10 @@ def _pair(separator: str) -> Callable[[str], tuple[str, str]]:
 
 def _whole(least: int, most: float = math.inf) -> Callable[[str], int]:
     def whole(text: str) -> int:
-        if text.isascii() and text.isdigit() and least <= int(text) <= most:
+        if re.fullmatch("[0-9]{1,20}", text) and least <= int(text) <= most:
             return int(text)
         limits = f"of {least} or more" if most == math.inf else f"from {least} to {most}"
-        raise argparse.ArgumentTypeError(f"expected a whole number {limits}, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a whole number {limits}")
 
     return whole
 
@@ -183,7 +206,7 @@ def _seconds(text: str) -> float:
     with contextlib.suppress(ValueError):
         if 0 < (seconds := float(text)) < math.inf:
             return seconds
-    raise argparse.ArgumentTypeError(f"expected a number of seconds, more than 0, got {text!r}")
+    raise argparse.ArgumentTypeError("expected a number of seconds, more than 0")
 
 
 def _rate(text: str) -> int:
@@ -196,6 +219,6 @@ def _rate(text: str) -> int:
 def _size(text: str) -> int:
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(?:([KMGT])(I?))?B?", text.upper())
     if match is None:
-        raise argparse.ArgumentTypeError(f"expected a size such as 4096, 1.5M or 256MiB, got {text!r}")
+        raise argparse.ArgumentTypeError("expected a size such as 4096, 1.5M or 256MiB")
     number, prefix, binary = match.groups()
     return int(Decimal(number) * (1024 if binary else 1000) ** " KMGT".index(prefix or " "))

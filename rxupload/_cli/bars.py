@@ -128,7 +128,7 @@ class Bars(Lines):
         self._close()
         super()._conclude(how)
 
-    def _print(self, line: str, stream: TextIO) -> None:
+    def _write(self, line: str, stream: TextIO) -> None:
         self._all.write(line, file=stream)
 
     def _set_total(self, index: int, total: int | None) -> None:

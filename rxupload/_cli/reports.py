@@ -1,5 +1,4 @@
 """Reports the progress and the result of each FILE, as plain lines or as JSON lines."""
-# ruff: noqa: T201 - a command prints
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ import httpx
 
 from rxupload import BatchEvent, BatchSummary, ItemDone, ItemFailed, ItemProgress, Progress
 
-from .texts import amount, excerpt, printable, sentence, status
+from .texts import amount, excerpt, printable, say, sentence, status
 
 
 class Report(ABC):
@@ -22,10 +21,17 @@ class Report(ABC):
 
     Uploads call it on their own threads. After it is closed, it prints nothing: Python crashes if it ends while a
     thread is printing, and an aborted upload may still send events.
+
+    An output that cannot be printed ends no upload.
+
+    Attributes:
+        lost: Why a line for standard output could not be printed. No line followed it.
     """
 
     def __init__(self, files: list[str]) -> None:
+        self.lost: Exception | None = None
         self._files = files
+        self._broken: list[TextIO] = []
         self._lock = threading.Lock()
         self._is_open = True
 
@@ -78,6 +84,19 @@ class Report(ABC):
     @abstractmethod
     def _summary(self, summary: BatchSummary) -> None: ...
 
+    def _print(self, line: str, stream: TextIO) -> None:
+        if stream in self._broken:
+            return
+        try:
+            self._write(line, stream)
+        except (OSError, ValueError) as error:
+            self._broken.append(stream)
+            if stream is sys.stdout:
+                self.lost = error
+
+    def _write(self, line: str, stream: TextIO) -> None:
+        say(line, stream)
+
     def _again(self, index: int, error: Exception, attempt: str) -> None:  # noqa: B027 - the default
         """Do nothing."""
 
@@ -105,12 +124,14 @@ class JsonLines(Report):
         self._line("error", index, type=type(error).__name__, message=sentence(error))
 
     def _line(self, event: str, index: int, **facts: object) -> None:
-        print(json.dumps({"event": event, "index": index, "file": self._files[index], **facts}))
+        line = {"event": event, "index": index, "file": self._files[index], **facts}
+        self._print(json.dumps(line), sys.stdout)
 
     def _summary(self, summary: BatchSummary) -> None:
         failed = failures(summary)
         line = {"event": "summary", "done": len(self._files) - failed, "failed": failed}
-        print(json.dumps({**line, "sent": summary.sent, "seconds": round(summary.seconds, 3)}))
+        line |= {"sent": summary.sent, "seconds": round(summary.seconds, 3)}
+        self._print(json.dumps(line), sys.stdout)
 
 
 class Lines(Report):
@@ -160,16 +181,13 @@ class Lines(Report):
     def _conclude(self, how: str) -> None:
         if len(self._files) == 1:
             return
-        print(f"{self._done} of {len(self._files)} files sent{how}", file=sys.stderr)
+        self._print(f"{self._done} of {len(self._files)} files sent{how}", sys.stderr)
         if self._failed:
             names = [printable(self._files[index]) for index in sorted(self._failed)]
-            print(f"failed: {', '.join(names)}", file=sys.stderr)
+            self._print(f"failed: {', '.join(names)}", sys.stderr)
 
     def _say(self, index: int, text: str, stream: TextIO) -> None:
         self._print(f"{printable(self._files[index])}: {text}", stream)
-
-    def _print(self, line: str, stream: TextIO) -> None:
-        print(line, file=stream)
 
 
 def failures(summary: BatchSummary) -> int:

@@ -31,6 +31,8 @@ def send(args: argparse.Namespace) -> int:
             except KeyboardInterrupt:
                 report.aborted()
                 raise
+    if report.lost is not None:
+        raise report.lost
     return 1 if failures(summary) else 0
 
 

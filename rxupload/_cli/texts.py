@@ -1,14 +1,27 @@
-"""Makes texts for people: one line each, without passwords and control characters."""
+"""Makes texts for people: one line each, without control characters."""
 # ruff: noqa: T201 - a command prints
 
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import httpx
+
+
+def say(line: str, stream: TextIO) -> None:
+    """Print a line. Escape what the stream cannot encode.
+
+    Raises:
+        OSError: The stream's reader is gone, or the disk is full.
+        ValueError: The stream is closed.
+    """
+    try:
+        print(line, file=stream)
+    except UnicodeEncodeError:
+        print(line.encode("ascii", "backslashreplace").decode(), file=stream)
 
 
 def fail(sentence: str) -> int:
@@ -42,12 +55,7 @@ def amount(size: float) -> str:
 
 
 def one_line(text: str) -> str:
-    return printable(_without_credentials(" ".join(text.split())))
-
-
-def _without_credentials(text: str) -> str:
-    """Remove the userinfo and the query of a URL: they have passwords, and the signatures of presigned URLs."""
-    return re.sub(r"(://[^\s?]*)\?[^\s'\"]*", r"\1", re.sub(r"://.*@", "://", text))
+    return printable(" ".join(text.split()))
 
 
 def printable(text: str) -> str:

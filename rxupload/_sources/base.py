@@ -47,7 +47,7 @@ FileSource: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class File:
     """One file part, for when the keywords of `upload()` are not enough.
 
@@ -83,6 +83,20 @@ class File:
     filename: str | None = None
     content_type: str | None = None
     size: int | None = None
+
+    def __repr__(self) -> str:
+        """Show a path, but no contents."""
+        names = ("name", "filename", "content_type", "size")
+        given = [f"{name}={value!r}" for name in names if (value := getattr(self, name)) is not None]
+        return f"File({', '.join([_shown(self.source), *given])})"
+
+
+def _shown(source: object) -> str:
+    if isinstance(source, str | os.PathLike):
+        return repr(source)
+    if is_buffer(source):
+        return f"<{type_name(source)} of {memoryview(source).nbytes} bytes>"
+    return f"<{type_name(source)}>"
 
 
 class Owner(Protocol):

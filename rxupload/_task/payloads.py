@@ -50,7 +50,7 @@ def headers_update(response: httpx.Response) -> HeadersUpdate:
 def upload_result(response: httpx.Response) -> UploadResult:
     return {
         "statusCode": response.status_code,
-        "data": _text(response),
+        "data": response.text.removeprefix("\ufeff"),
         "headers": _headers(response),
         "url": _url(response),
     }
@@ -72,12 +72,3 @@ def _headers(response: httpx.Response) -> dict[str, str | list[str]]:
         key = spellings.setdefault(raw.lower(), raw.decode(encoding))
         values.setdefault(key, []).append(value.decode(encoding))
     return {key: each[0] if len(each) == 1 else each for key, each in values.items()}
-
-
-def _text(response: httpx.Response) -> str:
-    # response.text may raise if the charset is a codec of Python, but not for text ("hex").
-    try:
-        text = response.content.decode(response.charset_encoding or "utf-8", "replace")
-    except (LookupError, ValueError):
-        text = response.content.decode("utf-8", "replace")
-    return text.removeprefix("\ufeff")

@@ -30,6 +30,8 @@ from .names import encode_host
 
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+PROXY_FORM = "http, https, socks5 or socks5h, then a host and a port; in a password, write # as %23, / as %2F, ? as %3F"
+_AT_BEHIND_HOST = re.compile(r"[^/?#]*//[^/?#]*[/?#].*@", re.DOTALL)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _ZONE = re.compile(r"%[^/]*")
 _BRACKETS = re.compile(r"^\[([^\[\]]*)\](/[0-9]+)?$")
@@ -62,21 +64,25 @@ class Environment:
         if not value or any(rule.matches(url) for rule in self._direct):
             return None
         proxy = value if "://" in value else f"http://{value}"
-        if not _is_proxy(proxy):
-            raise ValueError(
-                f"The environment's {scheme.upper()}_PROXY is no proxy's URL: http, https, socks5 or socks5h, "
-                "then a host and a port"
-            )
+        if parse_proxy(proxy) is None:
+            raise ValueError(f"The environment's {scheme.upper()}_PROXY is no proxy's URL: {PROXY_FORM}")
         return proxy
 
 
-def _is_proxy(url: str) -> bool:
+def parse_proxy(proxy: httpx.Proxy | httpx.URL | str) -> httpx.Proxy | None:
+    """Return the proxy of a URL; None if the URL is invalid. There is no error that could quote it.
+
+    A slash, a question mark or a number sign in a password must be written as %2F, %3F or %23. Otherwise it ends the
+    host, and the beginning of the password would be shown as host and port.
+    """
+    if _AT_BEHIND_HOST.match(str(proxy.url if isinstance(proxy, httpx.Proxy) else proxy)):
+        return None
     try:
-        parsed = httpx.Proxy(url).url
-        host = encode_host(parsed.host)
-        return (b"%" not in host or b":" in host) and (parsed.port or 0) in range(1 << 16)
+        made = proxy if isinstance(proxy, httpx.Proxy) else httpx.Proxy(proxy)
+        encode_host(made.url.host)
     except (ValueError, httpx.InvalidURL):
-        return False
+        return None
+    return made if (made.url.port or 0) in range(1 << 16) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,26 +43,23 @@ def check_host(host: str) -> None:
     try:
         encode_host(host)
     except ValueError as error:
-        raise ValueError(f"{host!r} is no host: {error}") from None
+        raise ValueError(f"there is no such host: {error}") from None
 
 
 def encode_host(host: str) -> bytes:
     """Return a host in ASCII. Encode with httpx's IDNA 2008, since Python's own codec has only IDNA 2003.
 
     Raises:
-        ValueError: As in `check_host`.
+        ValueError: As in `check_host`. The text does not quote the host: it may be the beginning of a password.
     """
     if ":" in host:
         address = re.sub("%25(?=.)", "%", host, count=1)  # a zone as written in a URL, RFC 6874
-        ipaddress.IPv6Address(address)
+        if not _is_ipv6(address):
+            raise ValueError("it is not an IPv6 address")
         return address.encode("ascii")
-    if host.isascii():
-        encoded = host.encode("ascii")
-    else:
-        try:
-            encoded = httpx.URL(scheme="http", host=host).raw_host
-        except httpx.InvalidURL as error:
-            raise ValueError(str(error)) from None
+    encoded = host.encode("ascii") if host.isascii() else _idna(host)
+    if encoded is None:
+        raise ValueError("IDNA refuses it")
     if any(octet <= 0x20 or octet in b"%\x7f" for octet in encoded):  # noqa: PLR2004 (httpx makes %20 of a space)
         raise ValueError("a space, a percent sign or a control character is in it")
     name = encoded.removesuffix(b".")  # the root
@@ -73,6 +70,21 @@ def encode_host(host: str) -> bytes:
     if len(name) > _NAME:
         raise ValueError(f"it is longer than {_NAME} octets")
     return encoded
+
+
+def _is_ipv6(address: str) -> bool:
+    try:
+        ipaddress.IPv6Address(address)
+    except ValueError:
+        return False
+    return True
+
+
+def _idna(host: str) -> bytes | None:
+    try:
+        return httpx.URL(scheme="http", host=host).raw_host
+    except httpx.InvalidURL:
+        return None
 
 
 class Lookup:

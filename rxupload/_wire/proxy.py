@@ -96,7 +96,9 @@ def tunnel(
     lines = [b"CONNECT %b HTTP/1.1" % target]
     defaults = [(b"Host", target), (b"Accept", b"*/*")]
     for name, value in _merge([*defaults, *_authorization(auth)], headers):
-        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+        if not _NAME.fullmatch(name):
+            raise httpx.LocalProtocolError("Illegal header for the proxy: its name is not a token")
+        if not _VALUE.fullmatch(value):
             raise httpx.LocalProtocolError(f"Illegal header for the proxy: {name!r}")
         lines.append(name + b": " + value)
     proxy = _Dialogue(sock, clock, control, until, f"CONNECT {target.decode()}")

@@ -82,7 +82,7 @@ def head_of(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]
 
     Raises:
         httpx.LocalProtocolError: A part of it is invalid, so a server could misread the head. The error does not
-            quote the target or a header's value: they may contain secrets.
+            quote the target, nor a header's value or wrong name: they may contain secrets.
     """
     if not _TOKEN.fullmatch(method):
         raise httpx.LocalProtocolError(f"The request method is not a token: {method!r}")
@@ -92,7 +92,7 @@ def head_of(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]
     hosts = 0
     for name, value in headers:
         if not _TOKEN.fullmatch(name):
-            raise httpx.LocalProtocolError(f"The name of a header is not a token: {name!r}")
+            raise httpx.LocalProtocolError("The name of a header is not a token")
         if _NOT_IN_A_VALUE.search(value):
             raise httpx.LocalProtocolError(
                 f"The value of the header {name!r} has a line break or a NUL in it"

@@ -30,7 +30,11 @@ class Origin(NamedTuple):
     @staticmethod
     def of(url: httpx.URL) -> Origin:
         """Return the origin of a URL."""
-        return Origin(url.scheme, url.host, url.port or PORTS[url.scheme])
+        try:
+            host = url.host
+        except UnicodeError:  # "xn--" and then no valid IDNA: the lookup will fail
+            host = url.raw_host.decode("ascii")
+        return Origin(url.scheme, host, url.port or PORTS[url.scheme])
 
 
 class Route:

@@ -7,6 +7,8 @@ from typing import Any, cast
 
 import httpx
 
+from rxupload._addresses import shown
+
 
 def status(item: object) -> int:
     """Return the status of a response; 0 for any other item."""
@@ -15,11 +17,14 @@ def status(item: object) -> int:
 
 
 def status_error(response: Any) -> Exception:
-    """Return the error for a response of 400 or more: an `HTTPStatusError` of its library that can be pickled."""
+    """Return the error for a response of 400 or more: an `HTTPStatusError` of its library that can be pickled.
+
+    Unlike the library's own, its text has no user, password or query.
+    """
+    message = f"{response.status_code} {response.reason_phrase}"
     try:
         response.raise_for_status()
     except RuntimeError:  # a response made by hand has no request
-        message = f"{response.status_code} {response.reason_phrase}"
         kind: Any = httpx.HTTPStatusError
         return cast("Exception", _picklable(kind)(message, request=None, response=response))
     except Exception as error:  # noqa: BLE001 - the HTTPStatusError of the client's own library
@@ -27,7 +32,9 @@ def status_error(response: Any) -> Exception:
         kind = type(error)
         if kind.__name__ != "HTTPStatusError":
             return error.with_traceback(None)
-        made = _picklable(kind)(str(error), request=theirs.request, response=response)
+        whose = "Client" if response.status_code < httpx.codes.INTERNAL_SERVER_ERROR else "Server"
+        message = f"{whose} error '{message}' for url '{shown(theirs.request.url)}'"
+        made = _picklable(kind)(message, request=theirs.request, response=response)
         made.__dict__.update(error.__dict__)
         return cast("Exception", made)
     raise AssertionError("raise_for_status() accepts what is 400 or more")

@@ -13,6 +13,7 @@ from typing import Any, Literal, NotRequired, TypedDict, cast
 import httpx
 from reactivex import abc
 
+from rxupload._addresses import HINT, readable_url
 from rxupload._arguments import check_client, check_content_type, check_headers, check_name, wrong_type
 from rxupload._client import HTTPClient, default_client
 from rxupload._task import UploadResult
@@ -120,13 +121,11 @@ def set_internal_root(root: str | os.PathLike[str]) -> None:
 
 
 def _check_url(given: Mapping[Any, object]) -> str:
-    # Quote neither the value nor httpx's error: they may contain a password.
     url = check_name("url", _required(given, "url"))
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        raise ValueError("url: it is not an address") from None
-    if parsed.scheme not in ("http", "https") or not parsed.host:
+    parsed = readable_url(url)
+    if parsed is None:
+        raise ValueError(f"url: it cannot be read; {HINT}")
+    if parsed.scheme not in ("http", "https") or not parsed.raw_host:
         raise ValueError("url: must begin with http:// or https:// and a host")
     return url
 

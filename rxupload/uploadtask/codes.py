@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import httpx
-
+from rxupload._addresses import cleaned, shown
 from rxupload._errors import UploadAborted
 
 
@@ -21,9 +20,8 @@ def failure(error: Exception, given: Mapping[Any, Any]) -> tuple[str, int]:
         return f"filePath: {path} is a directory", 202
     if type(error) is PermissionError:
         return f"The file {path} cannot be read: {error.strerror}", 300
-    url = httpx.URL(given["url"])
-    address = f"{url.scheme}://{url.netloc.decode()}{url.path}"  # without the password, and without the query's tokens
-    reason = str(error).replace(given["url"], address).replace(str(url), address) or type(error).__name__
+    address = shown(given["url"])
+    reason = cleaned(str(error).replace(given["url"], address)) or type(error).__name__
     return f"The upload of {path} to {address} failed: {' '.join(reason.split())}", _code(error)
 
 
