@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,10 +15,8 @@ from ._arguments import (
     Pause,
     RateLimit,
     check_client,
-    check_content_type,
     check_headers,
     check_method,
-    check_name,
     check_pause,
     check_rate_limit,
     check_scheduler,
@@ -26,11 +24,11 @@ from ._arguments import (
     parse_url,
     wrong_type,
 )
-from ._body import FieldValue, encode_fields
+from ._body import Field, FormData
 from ._events import Progress, UploadEvent
-from ._plan import Plan, PlannedPart
+from ._plan import Plan, plan_form
 from ._run import run
-from ._sources import File, FileSource, make_source
+from ._sources import File, FileSource
 
 if TYPE_CHECKING:
     from ._client import HTTPClient
@@ -39,12 +37,12 @@ if TYPE_CHECKING:
 
 def upload(
     url: str | httpx.URL,
-    file: FileSource | File | Sequence[FileSource | File],
+    file: FileSource | File | Sequence[FileSource | File | Field],
     name: str = "file",
     *,
     filename: str | None = None,
     content_type: str | None = None,
-    form_data: Mapping[str, FieldValue | Sequence[FieldValue]] | None = None,
+    form_data: FormData | None = None,
     headers: HeaderTypes | None = None,
     method: str = "POST",
     timeout: float | None = None,
@@ -66,11 +64,15 @@ def upload(
             or file object, or an Observable of bytes (see `File`). A `File` gives a part its own names. A list or a
             tuple means several files; requests' tuple `(filename, file, type)` is a `File` here. The upload opens a
             path when it starts. It reads a file object from its current position, and never closes it. An iterator can
-            be read only once, so it can be uploaded only once.
+            be read only once, so it can be uploaded only once. A `Field` with a name among the files is sent in its
+            place, for an API that wants a field after them.
         name: The name of the form field that holds the file.
         filename: The file's name for the server; the default is the path's base name, or else "upload".
         content_type: The file's media type; guessed from the filename, or else application/octet-stream.
-        form_data: Further form fields, sent in their order before the files. A list repeats its field.
+        form_data: Further form fields, sent in their order before the files: a mapping, or a list of pairs (name,
+            value). A list as a value repeats its field. A value is a str, bytes, a bool ("true", "false"), an int, a
+            float, one of numpy's, a Decimal, a UUID, or a date or datetime (ISO 8601). A `Field` has a type or headers
+            of its own.
         headers: Request headers. The body's own Content-Type, Content-Length and Transfer-Encoding take precedence.
         method: The request method.
         timeout: Seconds for the whole upload, from its start to the end of the response; None for no limit. The
@@ -121,8 +123,7 @@ def upload(
     return Upload(
         Plan(
             url=_check_url(url, client),
-            parts=_check_files(file, name, filename, content_type),
-            fields=encode_fields(form_data),
+            body=plan_form(_check_files(file), name, filename, content_type, form_data),
             headers=check_headers(headers),
             method=check_method(method),
             timeout=None if timeout is None else check_seconds("timeout", timeout, zero=False),
@@ -173,7 +174,7 @@ class Upload(Observable[UploadEvent]):
 
     def __repr__(self) -> str:
         url = httpx.URL(self._plan.url).copy_with(userinfo=b"", query=None)  # these may contain secrets
-        files = ", ".join(part.filename for part in self._plan.parts)
+        files = ", ".join(self._plan.body.filenames)
         return f"<Upload {self._plan.method} {url} {files}>"
 
     @property
@@ -264,37 +265,16 @@ def _check_size(size: Any) -> int | None:
     return size
 
 
-def _check_files(
-    file: object, name: object, filename: object, content_type: str | None
-) -> tuple[PlannedPart, ...]:
+def _check_files(file: object) -> list[tuple[str, File | Field]]:
+    """Return each file, or field among the files, with the name of its argument for an error."""
     files = file if isinstance(file, (list, tuple)) else [file]
     if not files:
         raise ValueError("file: the list of files is empty")
-    if len(files) > 1 and filename is not None:
-        raise ValueError(
-            "filename: one name for several files; give each its own with File(source, filename=...)"
-        )
-    arguments = [f"file[{index}]" for index in range(len(files))] if files is file else ["file"]
-    return tuple(
-        _plan_part(argument, item, name, filename, content_type)
-        for argument, item in zip(arguments, files, strict=True)
-    )
-
-
-def _plan_part(
-    argument: str, item: Any, name: object, filename: object, content_type: str | None
-) -> PlannedPart:
-    file = item if isinstance(item, File) else File(item)
-    if isinstance(file.source, Upload):
-        raise TypeError(f"{argument}: an Upload is not a file; to run several uploads, use upload_all()")
-    source = make_source(file.source, size=file.size, argument=argument)
-    part_filename = file.filename if file.filename is not None else filename
-    part_type = file.content_type if file.content_type is not None else content_type
-    if part_type is not None:
-        check_content_type(part_type)
-    return PlannedPart(
-        name=check_name("name", file.name if file.name is not None else name),
-        filename=source.default_filename if part_filename is None else check_name("filename", part_filename),
-        content_type=part_type,
-        source=source,
-    )
+    found: list[tuple[str, File | Field]] = []
+    for index, each in enumerate(files):
+        argument = f"file[{index}]" if files is file else "file"
+        item = each if isinstance(each, File | Field) else File(each)
+        if isinstance(item, File) and isinstance(item.source, Upload):
+            raise TypeError(f"{argument}: an Upload is not a file; to run several uploads, use upload_all()")
+        found.append((argument, item))
+    return found

@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import httpx
 
-from ._body import MultipartBody
 from ._client import default_client
 from ._content import Content
 from ._delivery import Delivery
@@ -77,12 +76,8 @@ class _Exchange:
         """Send the request with its body, follow redirects, and return the response with its body read."""
         plan, transfer = self._plan, self._transfer
         with ExitStack() as stack:
-            body = MultipartBody(
-                plan.fields,
-                [part.open(transfer, stack, is_next=part is plan.parts[0]) for part in plan.parts],
-            )
-            self._body = body
-            self._content = Content(body, transfer)
+            self._body = plan.body.open(transfer, stack)
+            self._content = Content(self._body, transfer)
             stack.callback(self._content.close)
             try:
                 response = self._follow(Hop(plan.url, plan.method, plan.headers))

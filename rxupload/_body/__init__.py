@@ -1,5 +1,6 @@
 """Builds the request body from form fields and files."""
 
-from .multipart import FieldValue, MultipartBody, Part, encode_fields, guess_content_type
+from .fields import Field, FieldValue, FormData, encode_fields
+from .multipart import MultipartBody, Part, guess_content_type
 
-__all__ = ["FieldValue", "MultipartBody", "Part", "encode_fields", "guess_content_type"]
+__all__ = ["Field", "FieldValue", "FormData", "MultipartBody", "Part", "encode_fields", "guess_content_type"]
