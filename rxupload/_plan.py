@@ -16,7 +16,7 @@ from ._arguments import (
     check_part_headers,
     wrong_type,
 )
-from ._body import Field, FormData, MultipartBody, Part, encode_fields, guess_content_type
+from ._body import Body, Field, FormData, MultipartBody, Part, RawBody, encode_fields, guess_content_type
 from ._sources import File, Owner, Reader, Source, make_source
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class PlannedForm:
         """The filename of each file."""
         return [part.filename for part in self.parts if isinstance(part, PlannedFile)]
 
-    def open(self, owner: Owner, stack: ExitStack) -> MultipartBody:
+    def open(self, owner: Owner, stack: ExitStack) -> Body:
         """Open the files. Closing the stack closes them."""
         parts: list[Part] = []
         is_next = True
@@ -65,11 +65,29 @@ class PlannedForm:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedRaw:
+    """A body that is one file. See `RawBody` for its content type."""
+
+    source: Source
+    content_type: str | None
+
+    @property
+    def filenames(self) -> list[str]:
+        """The name of the file."""
+        return [self.source.default_filename]
+
+    def open(self, owner: Owner, stack: ExitStack) -> Body:
+        """Open the file. Closing the stack closes it."""
+        reader = _open(self.source, owner, stack, is_next=True)
+        return RawBody(reader, self.content_type, guess_content_type(self.source.default_filename))
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The checked arguments of `upload()`."""
 
     url: str
-    body: PlannedForm
+    body: PlannedForm | PlannedRaw
     headers: Sequence[tuple[bytes, bytes]]
     method: str
     timeout: float | None
@@ -126,6 +144,36 @@ def _plan_file(
         content_type=own_type,
         headers=check_part_headers(file.headers, f"{argument}: headers"),
     )
+
+
+def plan_raw(
+    files: Sequence[tuple[str, File | Field]],
+    name: object,
+    filename: object,
+    content_type: str | None,
+    form_data: FormData | None,
+) -> PlannedRaw:
+    """Check the arguments of a raw body, which has no place for most of what a form can say."""
+    if len(files) > 1:
+        raise ValueError("file: a raw body is one file; for several, give an upload of each to upload_all()")
+    ((argument, file),) = files
+    if isinstance(file, Field) or encode_fields(form_data):
+        where = argument if isinstance(file, Field) else "form_data"
+        raise ValueError(f"{where}: a raw body has no form fields; leave out raw=True, or the fields")
+    if name != "file":
+        raise ValueError("name: a raw body has no form field to be named; leave it out")
+    for what, value, instead in (
+        ("filename", filename, "the URL names the file, and content_type= its type"),
+        (f"{argument}: name", file.name, "leave it out"),
+        (f"{argument}: filename", file.filename, "the URL names the file, and content_type= its type"),
+        (f"{argument}: headers", file.headers, "use the headers= of upload()"),
+    ):
+        if value is not None:
+            raise ValueError(f"{what}: a raw body has no part to put it into; {instead}")
+    given = file.content_type if file.content_type is not None else content_type
+    if given is not None and given != "":
+        check_content_type(given)
+    return PlannedRaw(make_source(file.source, size=file.size, argument=argument), given)
 
 
 def _open(source: Source, owner: Owner, stack: ExitStack, *, is_next: bool) -> Reader:

@@ -26,7 +26,7 @@ from ._arguments import (
 )
 from ._body import Field, FormData
 from ._events import Progress, UploadEvent
-from ._plan import Plan, plan_form
+from ._plan import Plan, plan_form, plan_raw
 from ._run import run
 from ._sources import File, FileSource
 
@@ -43,6 +43,7 @@ def upload(
     filename: str | None = None,
     content_type: str | None = None,
     form_data: FormData | None = None,
+    raw: bool = False,
     headers: HeaderTypes | None = None,
     method: str = "POST",
     timeout: float | None = None,
@@ -54,7 +55,7 @@ def upload(
     pause: Pause = None,
     client: httpx.Client | HTTPClient | None = None,
 ) -> Upload:
-    """Describe the upload of a file, or of several, as multipart/form-data.
+    """Describe the upload of a file, or of several, as multipart/form-data; or of one as the body itself, with `raw`.
 
     It checks the arguments at once. The upload starts when the returned `Upload` is subscribed to, run or awaited.
 
@@ -73,6 +74,11 @@ def upload(
             value). A list as a value repeats its field. A value is a str, bytes, a bool ("true", "false"), an int, a
             float, one of numpy's, a Decimal, a UUID, or a date or datetime (ISO 8601). A `Field` has a type or headers
             of its own.
+        raw: Whether the body is the file's bytes and nothing else, as for a presigned URL of S3 or GCS, WebDAV and
+            object stores; mostly with `method="PUT"`. The Content-Type is `content_type`, or else that of `headers`,
+            or of the client's, or else the guess. `content_type=""` sends none. There is one file, and neither
+            `form_data`, `name`, `filename`, nor a `File` with name, filename or headers: a raw body has no place for
+            them. The URL leaves as httpx quotes it, so `%2F`, `%2B`, `+` and `%7E` stay as they are.
         headers: Request headers. The body's own Content-Type, Content-Length and Transfer-Encoding take precedence.
         method: The request method.
         timeout: Seconds for the whole upload, from its start to the end of the response; None for no limit. The
@@ -120,10 +126,11 @@ def upload(
     """
     if client is not None:
         check_client(client)
+    plan_body = plan_raw if raw else plan_form
     return Upload(
         Plan(
             url=_check_url(url, client),
-            body=plan_form(_check_files(file), name, filename, content_type, form_data),
+            body=plan_body(_check_files(file), name, filename, content_type, form_data),
             headers=check_headers(headers),
             method=check_method(method),
             timeout=None if timeout is None else check_seconds("timeout", timeout, zero=False),

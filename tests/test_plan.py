@@ -1,4 +1,4 @@
-"""What `upload()` makes of its arguments about the body: a form's files and fields."""
+"""What `upload()` makes of its arguments about the body: a form's files and fields, or a raw body."""
 
 from __future__ import annotations
 
@@ -115,5 +115,98 @@ def test_a_wrong_part_raises_at_the_call(file, error, message):
 
 def test_an_empty_filename_is_only_for_a_file():
     """An empty `filename` of `upload()` stays an error: it may be a variable that was not filled."""
-    with pytest.raises(ValueError, match="filename: "):
-        upload(URL, b"", filename="")
+    for raw in (False, True):
+        with pytest.raises(ValueError, match="filename: "):
+            upload(URL, b"", filename="", raw=raw)
+
+
+# Raw bodies
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "expected"),
+    [
+        ({}, "text/plain"),
+        ({"content_type": "x/y"}, "x/y"),
+        ({"content_type": "x/y", "headers": {"Content-Type": "v/w"}}, "x/y"),
+        ({"headers": {"CONTENT-TYPE": "v/w"}}, "v/w"),
+        ({"headers": {"Content-Type": ""}}, ""),
+        ({"content_type": ""}, None),
+        ({"content_type": "", "headers": {"content-type": "v/w"}}, None),
+    ],
+    ids=str,
+)
+def test_content_type_of_a_raw_body(tmp_path, kwargs, expected):
+    """content_type comes first, then the caller's header, then the guess; an empty content_type sends none."""
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"data")
+    headers, body = sent(path, raw=True, **kwargs)
+    assert headers.get("Content-Type") == expected
+    assert body == b"data"
+    assert headers.get_list("Content-Length") == ["4"]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "expected"), [("x/y", "x/y"), ("", None), (None, "application/octet-stream")]
+)
+def test_a_file_may_give_the_type_of_a_raw_body(content_type, expected):
+    """A File may say the type and the size of a raw body, and its type comes before the keyword's."""
+    headers, body = sent(File(iter([b"da", b"ta"]), content_type=content_type, size=4), raw=True)
+    assert headers.get("Content-Type") == expected
+    assert headers["Content-Length"] == "4"
+    assert body == b"data"
+    headers, _ = sent(File(b"", content_type="x/y"), raw=True, content_type="v/w")
+    assert headers["Content-Type"] == "x/y"
+
+
+def test_a_list_of_one_file_is_a_raw_body():
+    """What is not more than one file needs no other call: a list of one, the default name, no fields."""
+    headers, body = sent([b"data"], raw=True, name="file", form_data={})
+    assert body == b"data"
+    assert headers["Content-Length"] == "4"
+
+
+@pytest.mark.parametrize(
+    ("file", "kwargs", "message"),
+    [
+        ([b"a", b"b"], {}, "file: a raw body is one file"),
+        ([b"a", Field("b", name="c")], {}, "file: a raw body is one file"),
+        ([], {}, "file: the list of files is empty"),
+        (Field("b", name="c"), {}, "file: a raw body has no form fields"),
+        (b"", {"form_data": {"a": "b"}}, "form_data: a raw body has no form fields"),
+        (b"", {"form_data": [("a", "b")]}, "form_data: a raw body has no form fields"),
+        (b"", {"name": "photo"}, "name: a raw body has no form field"),
+        (b"", {"filename": "a.jpg"}, "filename: a raw body has no part"),
+        (File(b"", name="photo"), {}, "file: name: a raw body has no part"),
+        (File(b"", filename="a.jpg"), {}, "file: filename: a raw body has no part"),
+        ([File(b"", filename="")], {}, "file[0]: filename: a raw body has no part"),
+        (
+            File(b"", headers={"X": "secret"}),
+            {},
+            "file: headers: a raw body has no part to put it into; use the headers=",
+        ),
+        (b"", {"content_type": "a\r\nb"}, "content_type must be one line"),
+        (b"", {"content_type": " "}, "content_type must be one line"),
+        ("", {}, "file must be a path"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_a_raw_body_cannot_have_is_a_value_error(file, kwargs, message):
+    """What a raw body has no place for is a ValueError that says why, and quotes no value."""
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        upload(URL, file, raw=True, **kwargs)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("file", [None, 5, {"a": b"b"}, upload(URL, b"")])
+def test_what_is_no_file_is_a_type_error_in_a_raw_body_too(file):
+    """A value that cannot be uploaded, and a content type that is no str, are a TypeError."""
+    with pytest.raises(TypeError, match="file"):
+        upload(URL, file, raw=True)
+    with pytest.raises(TypeError, match="content_type must be a str"):
+        upload(URL, b"", raw=True, content_type=b"")
+
+
+def test_repr_of_a_raw_upload_names_its_file(tmp_path):
+    """The repr has the method, the address and the file's name."""
+    assert repr(upload(URL, tmp_path / "a.txt", raw=True, method="PUT")) == f"<Upload PUT {URL} a.txt>"

@@ -1,6 +1,21 @@
-"""Builds the request body from form fields and files."""
+"""Builds the request body: a form of fields and files, or the bytes of one file."""
+
+from typing import TypeAlias
 
 from .fields import Field, FieldValue, FormData, encode_fields
 from .multipart import MultipartBody, Part, guess_content_type
+from .raw import RawBody
 
-__all__ = ["Field", "FieldValue", "FormData", "MultipartBody", "Part", "encode_fields", "guess_content_type"]
+Body: TypeAlias = MultipartBody | RawBody
+
+__all__ = [
+    "Body",
+    "Field",
+    "FieldValue",
+    "FormData",
+    "MultipartBody",
+    "Part",
+    "RawBody",
+    "encode_fields",
+    "guess_content_type",
+]
