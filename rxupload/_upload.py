@@ -272,7 +272,7 @@ def _check_size(size: Any) -> int | None:
     return size
 
 
-def _check_files(file: object) -> list[tuple[str, File | Field]]:
+def _check_files(file: Any) -> list[tuple[str, File | Field]]:
     """Return each file, or field among the files, with the name of its argument for an error."""
     files = file if isinstance(file, (list, tuple)) else [file]
     if not files:
