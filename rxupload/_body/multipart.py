@@ -52,14 +52,15 @@ class Part:
 
     def head(self, boundary: str) -> bytes:
         """Return what stands before the content."""
-        disposition = f'form-data; name="{crlf(well_formed(self.name)).translate(_ESCAPES)}"'
+        head = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{_escaped(crlf(well_formed(self.name)))}"'
+        )
         if self.filename is not None:
-            disposition += f'; filename="{well_formed(self.filename).translate(_ESCAPES)}"'
-        lines = [f"--{boundary}".encode(), f"Content-Disposition: {disposition}".encode()]
+            head += f'; filename="{_escaped(well_formed(self.filename))}"'
         if self.content_type is not None:
-            lines.append(f"Content-Type: {self.content_type}".encode())
-        lines += [b"%s: %s" % header for header in self.headers]
-        return b"\r\n".join([*lines, b"", b""])
+            head += f"\r\nContent-Type: {self.content_type}"
+        further = b"".join([b"\r\n%s: %s" % header for header in self.headers])
+        return head.encode() + further + b"\r\n\r\n"
 
 
 class MultipartBody:
@@ -93,9 +94,10 @@ class MultipartBody:
     def _length(self) -> int | None:
         length = len(self._end)
         for head, part in self._parts:
-            if part.size is None:
+            size = part.size
+            if size is None:
                 return None
-            length += len(head) + part.size + len(b"\r\n")
+            length += len(head) + size + len(b"\r\n")
         return length
 
 
@@ -106,6 +108,10 @@ def guess_content_type(filename: str) -> str:
     if encoding is not None:
         return _ENCODED_TYPES.get(encoding, _UNKNOWN_TYPE)
     return guess or _UNKNOWN_TYPE
+
+
+def _escaped(text: str) -> str:
+    return text.translate(_ESCAPES)
 
 
 def crlf(text: str) -> str:

@@ -458,3 +458,17 @@ def test_raw_uploads_in_a_batch_count_their_files(client, tmp_path):
         head.split(b" ")[1].decode(): body for head, body in zip(bucket.heads, bucket.bodies, strict=True)
     }
     assert targets == {f"/{path.name}": path.read_bytes() for path in paths}
+
+
+def test_a_raw_upload_as_a_task_counts_the_file(client):
+    """`start()` gives a task whose counts are the file's bytes, and whose result is the answer."""
+    counts: list[tuple[int, int]] = []
+    paused = BehaviorSubject(True)
+    with Server(Bucket()) as server:
+        task = upload(server.url, CONTENT, raw=True, method="PUT", client=client, pause=paused).start()
+        task.onProgressUpdate(
+            lambda res: counts.append((res["totalBytesSent"], res["totalBytesExpectedToSend"]))
+        )
+        paused.on_next(False)
+        assert task.result()["statusCode"] == 200
+    assert counts[-1] == (len(CONTENT), len(CONTENT))
