@@ -97,7 +97,10 @@ def check_seconds(argument: str, value: object, *, zero: bool = True) -> float:
 
 
 def check_headers(headers: Any, argument: str = "headers") -> list[tuple[bytes, bytes]]:
-    """Return the headers in the form in which they are sent, if all of them are valid. No error quotes a value."""
+    """Return the headers in the form in which they are sent, if all of them are valid.
+
+    No error quotes a value, or what stands in the place of a name: both may be secrets.
+    """
     if headers is None:
         return []
     try:
@@ -107,12 +110,14 @@ def check_headers(headers: Any, argument: str = "headers") -> list[tuple[bytes, 
             f"{argument}: expected a mapping of str to str, or a list of pairs: {error}"
         ) from error
     except UnicodeEncodeError:
-        raise ValueError(f"{argument}: a str may contain only ASCII; give anything else as bytes") from None
+        raise ValueError(
+            f"{argument}: a str may contain only ASCII; encode other characters, and pass bytes"
+        ) from None
     except ValueError as error:
         raise ValueError(f"{argument}: expected a mapping, or a list of pairs: {error}") from error
-    for key, value in items:
+    for number, (key, value) in enumerate(items, 1):
         if not _TOKEN.fullmatch(key):
-            raise ValueError(f"{argument}: not a header name: {key!r}")
+            raise ValueError(f"{argument}: the name of number {number} is not a header name")
         if _NOT_IN_A_FIELD_VALUE.search(value):
             raise ValueError(
                 f"{argument}: CR, LF or another control character in the value of {key.decode()!r}"
