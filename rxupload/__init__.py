@@ -14,7 +14,7 @@ import importlib as _importlib
 import typing as _typing
 
 from ._arguments import HeaderTypes
-from ._body import FieldValue
+from ._body import Field, FieldValue
 from ._errors import RedirectRefused, ResponseTooLarge, SourceChanged, UploadAborted, UploadTimeout
 from ._events import (
     BatchEvent,
@@ -45,6 +45,7 @@ __all__ = [
     "BatchProgress",
     "BatchSummary",
     "Client",
+    "Field",
     "FieldValue",
     "File",
     "FileSource",

@@ -24,6 +24,12 @@ FollowRedirects: TypeAlias = bool | Literal["same-origin"] | None
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _NOT_IN_A_FIELD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, section 5.5
+_NOT_IN_A_PART = {
+    b"content-disposition": "name= and filename= make it",
+    b"content-type": "use content_type=",
+    b"content-length": "the boundary ends a part",
+    b"content-transfer-encoding": "a part is sent as it is (RFC 7578, section 4.7)",
+}
 
 
 def wrong_type(argument: str, expected: str, value: object) -> TypeError:
@@ -79,7 +85,7 @@ def check_seconds(argument: str, value: object, *, zero: bool = True) -> float:
     return float(value)
 
 
-def check_headers(headers: Any) -> list[tuple[bytes, bytes]]:
+def check_headers(headers: Any, argument: str = "headers") -> list[tuple[bytes, bytes]]:
     """Return the headers in the form in which they are sent, if all of them are valid.
 
     No error quotes a value, or what stands in the place of a name: both may be secrets. Python's UnicodeEncodeError has
@@ -91,20 +97,24 @@ def check_headers(headers: Any) -> list[tuple[bytes, bytes]]:
     try:
         items = httpx.Headers(headers).raw
     except (TypeError, AttributeError) as error:
-        raise TypeError(f"headers: expected a mapping of str to str, or a list of pairs: {error}") from error
+        raise TypeError(
+            f"{argument}: expected a mapping of str to str, or a list of pairs: {error}"
+        ) from error
     except UnicodeEncodeError:
         items = None
     except ValueError as error:
-        raise ValueError(f"headers: expected a mapping, or a list of pairs: {error}") from error
+        raise ValueError(f"{argument}: expected a mapping, or a list of pairs: {error}") from error
     if items is None:
         raise ValueError(
-            f"headers: a str may contain only ASCII{_which(headers)}; encode other characters, and pass bytes"
+            f"{argument}: a str may contain only ASCII{_which(headers)}; encode other characters, and pass bytes"
         )
     for number, (key, value) in enumerate(items, 1):
         if not _TOKEN.fullmatch(key):
-            raise ValueError(f"headers: the name of number {number} is not a header name")
+            raise ValueError(f"{argument}: the name of number {number} is not a header name")
         if _NOT_IN_A_FIELD_VALUE.search(value):
-            raise ValueError(f"headers: CR, LF or another control character in the value of {key.decode()!r}")
+            raise ValueError(
+                f"{argument}: CR, LF or another control character in the value of {key.decode()!r}"
+            )
     return [(key, value.strip(b" \t")) for key, value in items]
 
 
@@ -114,6 +124,15 @@ def _which(headers: Any) -> str:
         if isinstance(value, str) and isinstance(name, str) and name.isascii() and not value.isascii():
             return f", unlike the value of {name!r}" if _TOKEN.fullmatch(name.encode()) else ""
     return ""
+
+
+def check_part_headers(headers: Any, argument: str) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a part, if they are valid and none of them says what the part says already."""
+    items = check_headers(headers, argument)
+    for key, _ in items:
+        if (instead := _NOT_IN_A_PART.get(key.lower())) is not None:
+            raise ValueError(f"{argument}: {key.decode()} is not one of them; {instead}")
+    return items
 
 
 def check_content_type(content_type: str, argument: str = "content_type") -> None:

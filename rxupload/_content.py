@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 
 import httpx
 
-from ._body import MultipartBody
+from ._body import Body
 from ._sources import FileRange, Flow, Piece
 from ._transfer import Transfer
 from ._wait import Watched
@@ -27,10 +27,10 @@ class Content(httpx.SyncByteStream):
         timeouts: The request's timeouts. They are shortened to the upload's time limit, which the client does not know.
     """
 
-    def __init__(self, body: MultipartBody, transfer: Transfer) -> None:
+    def __init__(self, body: Body, transfer: Transfer) -> None:
         self.length = body.length
         self.timeouts: dict[str, float | None] = {}
-        self._body: MultipartBody | None = body
+        self._body: Body | None = body
         self._transfer: Transfer | None = transfer
         self._pass: Generator[Piece] | None = None
 

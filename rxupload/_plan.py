@@ -5,30 +5,91 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ._arguments import FollowRedirects, Pause, RateLimit
-from ._body import Part, guess_content_type
-from ._sources import Owner, Source
+from ._arguments import (
+    FollowRedirects,
+    Pause,
+    RateLimit,
+    check_content_type,
+    check_name,
+    check_part_headers,
+    wrong_type,
+)
+from ._body import Body, Field, FormData, MultipartBody, Part, RawBody, encode_fields, guess_content_type
+from ._sources import File, Owner, Reader, Source, make_source
 
 if TYPE_CHECKING:
     from ._client import HTTPClient
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedPart:
-    """One file part, described by the arguments of `upload()`."""
+class PlannedFile:
+    """One file of a form, described by the arguments of `upload()`."""
 
+    source: Source
     name: str
     filename: str
     content_type: str | None
-    source: Source
+    headers: Sequence[tuple[bytes, bytes]] = ()
 
     def open(self, owner: Owner, stack: ExitStack, *, is_next: bool) -> Part:
         """Open the source. Closing the stack closes it."""
-        reader = self.source.open(owner, is_next=is_next)
-        stack.callback(reader.close)
-        return Part(self.name, self.filename, self.content_type or guess_content_type(self.filename), reader)
+        reader = _open(self.source, owner, stack, is_next=is_next)
+        content_type = self.content_type or guess_content_type(self.filename)
+        return Part(self.name, reader, self.filename, content_type, self.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedForm:
+    """A multipart body: fields, which are ready, and files, in the order of the body."""
+
+    parts: Sequence[Part | PlannedFile]
+
+    @property
+    def filenames(self) -> list[str]:
+        """The filename of each file."""
+        return [part.filename for part in self.parts if isinstance(part, PlannedFile)]
+
+    @property
+    def calls_back(self) -> bool:
+        """Whether reading a file calls the caller's code."""
+        return any(part.source.calls_back for part in self.parts if isinstance(part, PlannedFile))
+
+    def open(self, owner: Owner, stack: ExitStack) -> Body:
+        """Open the files. Closing the stack closes them."""
+        parts: list[Part] = []
+        is_next = True
+        for part in self.parts:
+            if isinstance(part, Part):
+                parts.append(part)
+            else:
+                parts.append(part.open(owner, stack, is_next=is_next))
+                is_next = False
+        return MultipartBody(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRaw:
+    """A body that is one file. See `RawBody` for its content type."""
+
+    source: Source
+    content_type: str | None
+
+    @property
+    def filenames(self) -> list[str]:
+        """The name of the file."""
+        return [self.source.default_filename]
+
+    @property
+    def calls_back(self) -> bool:
+        """Whether reading the file calls the caller's code."""
+        return self.source.calls_back
+
+    def open(self, owner: Owner, stack: ExitStack) -> Body:
+        """Open the file. Closing the stack closes it."""
+        reader = _open(self.source, owner, stack, is_next=True)
+        return RawBody(reader, self.content_type, guess_content_type(self.source.default_filename))
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # address, headers and fields may contain secrets
@@ -36,8 +97,7 @@ class Plan:
     """The checked arguments of `upload()`."""
 
     url: str
-    parts: Sequence[PlannedPart]
-    fields: Sequence[tuple[str, bytes]]
+    body: PlannedForm | PlannedRaw
     headers: Sequence[tuple[bytes, bytes]]
     method: str
     timeout: float | None
@@ -48,3 +108,85 @@ class Plan:
     rate_limit: RateLimit
     pause: Pause
     client: HTTPClient | None
+
+
+def plan_form(
+    files: Sequence[tuple[str, File | Field]],
+    name: object,
+    filename: object,
+    content_type: str | None,
+    form_data: FormData | None,
+) -> PlannedForm:
+    """Check the arguments of a form. Each file comes with the name of its argument, for an error."""
+    if len(files) > 1 and filename is not None:
+        raise ValueError(
+            "filename: one name for several files; give each its own with File(source, filename=...)"
+        )
+    if filename is not None:
+        check_name("filename", filename)
+    if all(isinstance(item, Field) for _, item in files):
+        raise ValueError("file: a Field is not a file; if there is a file, a Field may stand beside it")
+    parts: list[Part | PlannedFile] = [*encode_fields(form_data)]
+    for argument, item in files:
+        if isinstance(item, File):
+            parts.append(_plan_file(argument, item, name, filename, content_type))
+        elif item.name is None:
+            raise ValueError(f"{argument}: a Field among the files must have a name: Field(value, name=...)")
+        else:
+            parts.append(item.part(check_name(f"{argument}: name", item.name), argument))
+    return PlannedForm(parts)
+
+
+def _plan_file(
+    argument: str, file: File, name: object, filename: Any, content_type: str | None
+) -> PlannedFile:
+    source = make_source(file.source, size=file.size, argument=argument)
+    own_filename = file.filename if file.filename is not None else filename
+    if own_filename is not None and not isinstance(own_filename, str):
+        raise wrong_type("filename", "a str", own_filename)
+    own_type = file.content_type if file.content_type is not None else content_type
+    if own_type is not None:
+        check_content_type(own_type)
+    return PlannedFile(
+        source,
+        name=check_name("name", file.name if file.name is not None else name),
+        filename=source.default_filename if own_filename is None else own_filename,
+        content_type=own_type,
+        headers=check_part_headers(file.headers, f"{argument}: headers"),
+    )
+
+
+def plan_raw(
+    files: Sequence[tuple[str, File | Field]],
+    name: object,
+    filename: object,
+    content_type: str | None,
+    form_data: FormData | None,
+) -> PlannedRaw:
+    """Check the arguments of a raw body, which has no place for most of what a form can say."""
+    if len(files) > 1:
+        raise ValueError("file: a raw body is one file; for several, give an upload of each to upload_all()")
+    ((argument, file),) = files
+    if isinstance(file, Field) or encode_fields(form_data):
+        where = argument if isinstance(file, Field) else "form_data"
+        raise ValueError(f"{where}: a raw body has no form fields; leave out raw=True, or the fields")
+    if name != "file":
+        raise ValueError("name: a raw body has no form field to be named; leave it out")
+    for what, value, instead in (
+        ("filename", filename, "the URL names the file, and content_type= its type"),
+        (f"{argument}: name", file.name, "leave it out"),
+        (f"{argument}: filename", file.filename, "the URL names the file, and content_type= its type"),
+        (f"{argument}: headers", file.headers, "use the headers= of upload()"),
+    ):
+        if value is not None:
+            raise ValueError(f"{what}: a raw body has no part to put it into; {instead}")
+    given = file.content_type if file.content_type is not None else content_type
+    if given is not None and given != "":
+        check_content_type(given)
+    return PlannedRaw(make_source(file.source, size=file.size, argument=argument), given)
+
+
+def _open(source: Source, owner: Owner, stack: ExitStack, *, is_next: bool) -> Reader:
+    reader = source.open(owner, is_next=is_next)
+    stack.callback(reader.close)
+    return reader

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,21 +16,19 @@ from ._arguments import (
     Pause,
     RateLimit,
     check_client,
-    check_content_type,
     check_headers,
     check_method,
-    check_name,
     check_pause,
     check_rate_limit,
     check_scheduler,
     check_seconds,
     wrong_type,
 )
-from ._body import FieldValue, encode_fields
+from ._body import Field, FormData
 from ._events import Progress, UploadEvent
-from ._plan import Plan, PlannedPart
+from ._plan import Plan, plan_form, plan_raw
 from ._run import run
-from ._sources import File, FileSource, make_source
+from ._sources import File, FileSource
 
 if TYPE_CHECKING:
     from ._client import HTTPClient
@@ -39,12 +37,13 @@ if TYPE_CHECKING:
 
 def upload(
     url: str | httpx.URL,
-    file: FileSource | File | Sequence[FileSource | File],
+    file: FileSource | File | Sequence[FileSource | File | Field],
     name: str = "file",
     *,
     filename: str | None = None,
     content_type: str | None = None,
-    form_data: Mapping[str, FieldValue | Sequence[FieldValue]] | None = None,
+    form_data: FormData | None = None,
+    raw: bool = False,
     headers: HeaderTypes | None = None,
     method: str = "POST",
     timeout: float | None = None,
@@ -56,7 +55,7 @@ def upload(
     pause: Pause = None,
     client: httpx.Client | HTTPClient | None = None,
 ) -> Upload:
-    """Describe the upload of a file, or of several, as multipart/form-data.
+    """Describe the upload of a file, or of several, as multipart/form-data; or of one as the body itself, with `raw`.
 
     It checks the arguments at once. The upload starts when the returned `Upload` is subscribed to, run or awaited.
 
@@ -66,11 +65,20 @@ def upload(
             or file object, or an Observable of bytes (see `File`). A `File` gives a part its own names. A list or a
             tuple means several files; requests' tuple `(filename, file, type)` is a `File` here. The upload opens a
             path when it starts. It reads a file object from its current position, and never closes it. An iterator can
-            be read only once, so it can be uploaded only once.
+            be read only once, so it can be uploaded only once. A `Field` with a name among the files is sent in its
+            place, for an API that wants a field after them.
         name: The name of the form field that holds the file.
         filename: The file's name for the server; the default is the path's base name, or else "upload".
         content_type: The file's media type; guessed from the filename, or else application/octet-stream.
-        form_data: Further form fields, sent in their order before the files. A list repeats its field.
+        form_data: Further form fields, sent in their order before the files: a mapping, or a list of pairs (name,
+            value). A list as a value repeats its field. A value is a str, bytes, a bool ("true", "false"), an int, a
+            float, one of numpy's, a Decimal, a UUID, or a date or datetime (ISO 8601). A `Field` has a type or headers
+            of its own.
+        raw: Whether the body is the file's bytes and nothing else, as for a presigned URL of S3 or GCS, WebDAV and
+            object stores; mostly with `method="PUT"`. The Content-Type is `content_type`, or else that of `headers`,
+            or of the client's, or else the guess. `content_type=""` sends none. There is one file, and neither
+            `form_data`, `name`, `filename`, nor a `File` with name, filename or headers: a raw body has no place for
+            them. The URL leaves as httpx quotes it, so `%2F`, `%2B`, `+` and `%7E` stay as they are.
         headers: Request headers. The body's own Content-Type, Content-Length and Transfer-Encoding take precedence.
         method: The request method.
         timeout: Seconds for the whole upload, from its start to the end of the response; None for no limit. The
@@ -118,11 +126,11 @@ def upload(
     """
     if client is not None:
         check_client(client)
+    plan_body = plan_raw if raw else plan_form
     return Upload(
         Plan(
             url=_check_url(url, client),
-            parts=_check_files(file, name, filename, content_type),
-            fields=encode_fields(form_data),
+            body=plan_body(_check_files(file), name, filename, content_type, form_data),
             headers=check_headers(headers),
             method=check_method(method),
             timeout=None if timeout is None else check_seconds("timeout", timeout, zero=False),
@@ -172,7 +180,7 @@ class Upload(Observable[UploadEvent]):
         return begin(self._plan, observer, scheduler)
 
     def __repr__(self) -> str:
-        files = ", ".join(part.filename for part in self._plan.parts)
+        files = ", ".join(self._plan.body.filenames)
         return f"<Upload {self._plan.method} {shown(self._plan.url)} {files}>"
 
     @property
@@ -180,7 +188,7 @@ class Upload(Observable[UploadEvent]):
         """Whether `run` may upload on the calling thread: nothing of the caller's is called, which could block it."""
         plan = self._plan
         is_set = plan.pause is not None or isinstance(plan.rate_limit, abc.ObservableBase)
-        return plan.client is None and not is_set and not any(part.source.calls_back for part in plan.parts)
+        return plan.client is None and not is_set and not plan.body.calls_back
 
     @property
     def progress(self) -> Observable[Progress]:
@@ -277,37 +285,16 @@ def _check_size(size: Any) -> int | None:
     return size
 
 
-def _check_files(
-    file: object, name: object, filename: object, content_type: str | None
-) -> tuple[PlannedPart, ...]:
+def _check_files(file: Any) -> list[tuple[str, File | Field]]:
+    """Return each file, or field among the files, with the name of its argument for an error."""
     files = file if isinstance(file, (list, tuple)) else [file]
     if not files:
         raise ValueError("file: the list of files is empty")
-    if len(files) > 1 and filename is not None:
-        raise ValueError(
-            "filename: one name for several files; give each its own with File(source, filename=...)"
-        )
-    arguments = [f"file[{index}]" for index in range(len(files))] if files is file else ["file"]
-    return tuple(
-        _plan_part(argument, item, name, filename, content_type)
-        for argument, item in zip(arguments, files, strict=True)
-    )
-
-
-def _plan_part(
-    argument: str, item: Any, name: object, filename: object, content_type: str | None
-) -> PlannedPart:
-    file = item if isinstance(item, File) else File(item)
-    if isinstance(file.source, Upload):
-        raise TypeError(f"{argument}: an Upload is not a file; to run several uploads, use upload_all()")
-    source = make_source(file.source, size=file.size, argument=argument)
-    part_filename = file.filename if file.filename is not None else filename
-    part_type = file.content_type if file.content_type is not None else content_type
-    if part_type is not None:
-        check_content_type(part_type)
-    return PlannedPart(
-        name=check_name("name", file.name if file.name is not None else name),
-        filename=source.default_filename if part_filename is None else check_name("filename", part_filename),
-        content_type=part_type,
-        source=source,
-    )
+    found: list[tuple[str, File | Field]] = []
+    for index, each in enumerate(files):
+        argument = f"file[{index}]" if files is file else "file"
+        item = each if isinstance(each, File | Field) else File(each)
+        if isinstance(item, File) and isinstance(item.source, Upload):
+            raise TypeError(f"{argument}: an Upload is not a file; to run several uploads, use upload_all()")
+        found.append((argument, item))
+    return found

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import httpx
 
-from ._body import MultipartBody
+from ._body import Body, RawBody
 from ._charset import settle_charset
 from ._client import default_client
 from ._content import Content
@@ -78,12 +78,8 @@ class _Exchange:
         """Send the request with its body, follow redirects, and return the response with its body read."""
         plan, transfer = self._plan, self._transfer
         with ExitStack() as stack:
-            body = MultipartBody(
-                plan.fields,
-                [part.open(transfer, stack, is_next=part is plan.parts[0]) for part in plan.parts],
-            )
-            self._body = body
-            self._content = Content(body, transfer)
+            self._body: Body = plan.body.open(transfer, stack)
+            self._content = Content(self._body, transfer)
             stack.callback(self._content.close)
             try:
                 response = self._follow(Hop(plan.url, plan.method, plan.headers))
@@ -142,9 +138,11 @@ class _Exchange:
     def _send(self, hop: Hop, stack: ExitStack) -> httpx.Response:
         headers = self._headers(hop)
         content = self._content if hop.has_body else None
+        is_without_type = hop.has_body and self._body.content_type == ""
         self._transfer.check()
         # A client that adds a token does so in request() and stream(), not in send(). Another origin must not get it.
-        if _has_stream(self._client) and is_prepared_by(self._client, hop):
+        is_prepared = _has_stream(self._client) and is_prepared_by(self._client, hop)
+        if is_prepared and not (is_without_type and "Content-Type" in self._client.headers):
             timeouts = self._client.timeout.as_dict()
             extensions = {EXTENSION: self._transfer, "timeout": timeouts}
             self._prepare(content, timeouts)
@@ -161,6 +159,8 @@ class _Exchange:
             request = self._client.build_request(hop.method, hop.url, content=content, headers=headers)
             if hop.has_body and self._body.length is not None:
                 request.headers.pop("Transfer-Encoding", None)
+            if is_without_type:
+                request.headers.pop("Content-Type", None)
             if not hop.is_first:
                 prepare(request, hop)
             request.extensions[EXTENSION] = self._transfer
@@ -179,20 +179,35 @@ class _Exchange:
 
     def _headers(self, hop: Hop) -> list[tuple[bytes, bytes]]:
         """Return the caller's headers, with the body's own ones instead of theirs."""
-        about_body = (b"content-type", b"content-length", b"transfer-encoding")
+        content_type = self._content_type(hop) if hop.has_body else ""
+        about_body = [b"content-length", b"transfer-encoding"]
+        if content_type is not None:
+            about_body.append(b"content-type")
         headers = [(name, value) for name, value in hop.headers if name.lower() not in about_body]
         if not any(name.lower() == b"accept-encoding" for name, _ in headers) and self._asks_for_too_much():
             # `_reading` decodes these in bounded steps.
             headers.append((b"Accept-Encoding", b"gzip, deflate"))
         if hop.has_body:
-            headers.append((b"Content-Type", self._body.content_type.encode()))
+            if content_type:
+                headers.append((b"Content-Type", content_type.encode()))
             if self._body.length is None:
                 headers.append((b"Transfer-Encoding", b"chunked"))
             else:
                 headers.append((b"Content-Length", str(self._body.length).encode()))
-            if self._transfer.asks_first:
+            if self._transfer.asks_first and self._body.length != 0:  # RFC 9110, section 10.1.1
                 headers.append((b"Expect", b"100-continue"))
         return headers
+
+    def _content_type(self, hop: Hop) -> str | None:
+        """Return the body's Content-Type; "" for none; None if the caller's header, or the client's, is the one."""
+        own = self._body.content_type
+        if own is None and isinstance(self._body, RawBody):
+            of_client = getattr(self._client, "headers", {})
+            if "Content-Type" not in of_client and not any(
+                name.lower() == b"content-type" for name, _ in hop.headers
+            ):
+                return self._body.guessed_type
+        return own
 
     def _asks_for_too_much(self) -> bool:
         """Whether the client accepts more than gzip and deflate, as httpx does if br or zstd is installed."""

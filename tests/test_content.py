@@ -96,10 +96,10 @@ def transfer(clock, progress):
 
 def body_of(*files, fields=()):
     parts = [
-        Part("file", "upload", "application/octet-stream", make_source(file).open(FakeOwner()))
+        Part("file", make_source(file).open(FakeOwner()), "upload", "application/octet-stream")
         for file in files
     ]
-    return MultipartBody(fields, parts)
+    return MultipartBody([*fields, *parts])
 
 
 class TestPieces:
@@ -146,7 +146,7 @@ class TestPieces:
     def test_small_files_are_one_piece(self, tmp_path, transfer):
         """A body of small fields and files is a single piece."""
         (tmp_path / "file").write_bytes(b"content")
-        body = body_of(tmp_path / "file", b"bytes", [b"items"], fields=[("name", b"value")])
+        body = body_of(tmp_path / "file", b"bytes", [b"items"], fields=[Part("name", b"value")])
         assert len(list(Content(body, transfer))) == 1
 
     def test_a_slow_source_is_not_held_back(self, clock, transfer):

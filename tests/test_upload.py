@@ -1008,7 +1008,7 @@ class TestArguments:
             ({"content_type": 5}, TypeError, "content_type"),
             ({"form_data": {"a": None}}, TypeError, "form_data"),
             ({"form_data": {5: "a"}}, TypeError, "form_data"),
-            ({"form_data": [("a", "b")]}, TypeError, "form_data"),
+            ({"form_data": "a=b"}, TypeError, "form_data: expected a mapping, or a list of"),
             ({"headers": {"X": "a\r\nY: b"}}, ValueError, "headers"),
             ({"headers": {"X": "a\nb"}}, ValueError, "headers"),
             ({"headers": {"X\r\nY": "a"}}, ValueError, "headers"),

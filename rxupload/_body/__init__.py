@@ -1,5 +1,21 @@
-"""Builds the request body from form fields and files."""
+"""Builds the request body: a form of fields and files, or the bytes of one file."""
 
-from .multipart import FieldValue, MultipartBody, Part, encode_fields, guess_content_type
+from typing import TypeAlias
 
-__all__ = ["FieldValue", "MultipartBody", "Part", "encode_fields", "guess_content_type"]
+from .fields import Field, FieldValue, FormData, encode_fields
+from .multipart import MultipartBody, Part, guess_content_type
+from .raw import RawBody
+
+Body: TypeAlias = MultipartBody | RawBody
+
+__all__ = [
+    "Body",
+    "Field",
+    "FieldValue",
+    "FormData",
+    "MultipartBody",
+    "Part",
+    "RawBody",
+    "encode_fields",
+    "guess_content_type",
+]

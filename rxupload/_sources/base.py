@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeGuard
 
 from reactivex import abc
 
+from rxupload._arguments import HeaderTypes
 from rxupload._errors import SourceChanged
 from rxupload._wait import Wake
 
@@ -71,11 +72,13 @@ class File:
             path when it starts. It reads a file object from its position at the call of `upload()`, and never
             closes it.
         name: The name of the form field; None: the `name` given to `upload()`.
-        filename: None: the path's base name, or else `"upload"`.
+        filename: None: the path's base name, or else `"upload"`. `""` is what a browser sends where no file was chosen.
         content_type: None: guessed from the filename, or else `application/octet-stream`.
         size: How many bytes the source will give, if the caller knows the length of an iterable or an Observable. The
             body then has a Content-Length, and the progress has a total. If the source gives more or fewer bytes, the
             upload ends with `SourceChanged`.
+        headers: Further headers of the part, such as Content-ID. Content-Disposition, Content-Type, Content-Length
+            and Content-Transfer-Encoding are not among them.
     """
 
     source: FileSource
@@ -83,6 +86,7 @@ class File:
     filename: str | None = None
     content_type: str | None = None
     size: int | None = None
+    headers: HeaderTypes | None = None
 
     def __repr__(self) -> str:
         """Show a path, but no contents."""

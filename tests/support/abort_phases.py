@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from queue import SimpleQueue
+from typing import Any
 
 import httpx
 from reactivex.abc import DisposableBase
@@ -111,14 +112,14 @@ PHASES = [
 CASES = [(phase, tls, reused) for phase in PHASES for tls in phase.tls for reused in phase.reused]
 
 
-def abort(phase: Phase, *, tls: bool, reused: bool) -> float:
-    """Abort an upload in a phase; return the seconds from the dispose until its server saw the end.
+def abort(phase: Phase, *, tls: bool, reused: bool, **options: Any) -> float:
+    """Abort an upload with these options in a phase; return the seconds from the dispose until its server saw the end.
 
     While connecting, no server sees anything, so the end of the worker counts. Check that no notification follows, that
     the worker ends, and that the next upload through the same client succeeds.
     """
     if phase.script is None:
-        return _abort_connecting()
+        return _abort_connecting(options)
     moments: SimpleQueue[float] = SimpleQueue()
     connections = iter(range(1000))
     script = phase.script
@@ -138,7 +139,7 @@ def abort(phase: Phase, *, tls: bool, reused: bool) -> float:
         url = server.url.replace("http://127.0.0.1", "https://localhost") if tls else server.url
         if reused:
             assert upload(url, b"first", client=client).run().status_code == 200
-        running = start(upload(url, phase.body, client=client, progress_interval=0))
+        running = start(upload(url, phase.body, client=client, progress_interval=0, **options))
         moments.get(timeout=PATIENCE)
         if phase.script is stalled_send:
             _wait_until_blocked(running)
@@ -166,9 +167,9 @@ def _wait_until_blocked(running: Running) -> None:
         threading.Event().wait(0.1)  # twice the worker's interval
 
 
-def _abort_connecting() -> float:
+def _abort_connecting(options: dict[str, Any]) -> float:
     with unanswered_port() as port, transport_client() as client:
-        running = start(upload(f"http://127.0.0.1:{port}/", b"x", client=client))
+        running = start(upload(f"http://127.0.0.1:{port}/", b"x", client=client, **options))
         threading.Event().wait(0.05)  # a connection that is not answered cannot be observed
         began = time.monotonic()
         running.subscription.dispose()

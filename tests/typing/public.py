@@ -1,18 +1,22 @@
 """The public types: checked by mypy and pyright, never run."""
 
 from collections.abc import Generator
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, assert_type
+from uuid import UUID
 
 import httpx
 import httpx2
+import numpy as np
 import reactivex
 from reactivex import Observable
 from reactivex import operators as ops
 from reactivex.subject import BehaviorSubject, Subject
 
 import rxupload
-from rxupload import File, Progress, Upload, upload, upload_all
+from rxupload import Field, File, Progress, Upload, upload, upload_all
 
 up = upload("https://example.org/", Path("beach.jpg"))
 
@@ -45,6 +49,22 @@ upload(httpx.URL("https://example.org/"), [Path("a"), Path("b")])
 upload(httpx.URL("https://example.org/"), ["a", "b"])
 upload(httpx.URL("https://example.org/"), (File("a"), File(b"c", filename="c.txt")))
 upload("https://example.org/", (piece for piece in [b"a"]), form_data={"a": "b", "c": [1, 2.0, True, b"d"]})
+upload(
+    "https://example.org/",
+    (
+        File("a", headers={"Content-ID": "1"}),
+        Field("b", content_type="text/plain", headers=[("A", "b")], name="c"),
+    ),
+    form_data=[("a", "b"), ("c", [UUID(int=1), Decimal(1), date(2024, 2, 29)]), ("d", Field(np.int64(1)))],
+)
+fields: dict[str, str] = {"a": "b"}
+pairs: list[tuple[str, int]] = [("a", 1)]
+upload("https://example.org/", "a", form_data=fields)
+upload("https://example.org/", "a", form_data=pairs)
+upload("https://example.org/", "a", form_data={"a": np.float32(1), "b": Field(b"c")})
+upload("https://example.org/", "a", form_data="a=b")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+upload("https://example.org/", "a", form_data={"a": None})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+upload("https://example.org/", File("a", content_type="a/b"), raw=True, method="PUT", content_type="")
 upload("https://example.org/", lambda: iter([b"a"]), headers={"A": "b"}, timeout=5, progress_interval=0)
 upload("https://example.org/", lambda: Path("a").open("rb"), headers=[("A", "b")], follow_redirects=True)
 upload("https://example.org/", File(iter([b"abc"]), size=3), headers=httpx.Headers())

@@ -378,6 +378,39 @@ def _(recipe, monkeypatch):
     assert len(hashing.names["digests"]) == 1
 
 
+@check("Upload to a presigned URL")
+def _(recipe, monkeypatch):
+    """The body is the file and nothing else, with its type and length, and the target is as it stands."""
+    seen: list[tuple[bytes, bytes]] = []
+
+    def store(connection: Connection) -> None:
+        head = connection.read_head()
+        seen.append((head, connection.read_body(head)))
+        connection.respond(200)
+
+    with Server(store) as server:
+        assert recipe().run(server.url).names["response"].status_code == 200
+    ((head, body),) = seen
+    target = b"/bucket/beach.jpg?X-Amz-Expires=3600&X-Amz-Signature=a%2Fb%2Bc"
+    assert head.startswith(b"PUT " + target + b" HTTP/1.1\r\n")
+    assert header(head, b"content-type") == b"image/jpeg"
+    assert header(head, b"content-length") == b"%d" % (1 << 20)
+    assert body == bytes(1 << 20)
+
+
+@check("Send JSON beside the file")
+def _(recipe, monkeypatch):
+    """The JSON is a part with its type and without a filename, before the file."""
+    bodies: list[bytes] = []
+    with Server(lambda connection: bodies.append(connection.serve())) as server:
+        assert recipe().run(server.url).names["response"].status_code == 200
+    field, file = bodies[0].split(b"\r\n--")[:2]
+    assert field.endswith(
+        b'form-data; name="payload_json"\r\nContent-Type: application/json\r\n\r\n{"content": "Look!"}'
+    )
+    assert b'name="files[0]"; filename="beach.jpg"\r\n' in file
+
+
 def filename_in(body: bytes) -> bytes:
     """The filename of the file in a multipart body."""
     return re.search(rb'filename="(.*?)"', body)[1]
