@@ -349,7 +349,7 @@ def test_no_repr_shows_fields_or_headers():
     assert plans
     hop = Hop(f"http://u:{WORD}@h/", "POST", [(b"X", WORD.encode())])
     event = rxupload.ItemFailed(0, up, ValueError("x"))
-    for each in (up, *plans, hop, event, *plans[0].parts):
+    for each in (up, *plans, hop, event, plans[0].body, *plans[0].body.parts):
         assert WORD not in repr(each)
 
 
