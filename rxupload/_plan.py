@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ._arguments import (
@@ -31,7 +31,7 @@ class PlannedFile:
     name: str
     filename: str
     content_type: str | None
-    headers: Sequence[tuple[bytes, bytes]] = ()
+    headers: Sequence[tuple[bytes, bytes]] = field(default=(), repr=False)  # which may be secrets
 
     def open(self, owner: Owner, stack: ExitStack, *, is_next: bool) -> Part:
         """Open the source. Closing the stack closes it."""

@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 BURST_SECONDS = 0.05  # the bucket holds the bytes of so many seconds
 _SHARE_SECONDS = 0.02  # grant the bytes of so many seconds at a time: fewer are not worth a system call
+_ROUNDING = 1e-6  # bytes: a sum of seconds times a rate is not exact
 
 _logger = logging.getLogger("rxupload")
 
@@ -103,9 +104,9 @@ class Throttle:
                 return 0, math.inf
             self._fill()
             missing = self._share(turn) - self._tokens
-            if missing > 0:
+            if missing > _ROUNDING:
                 return 0, self._clock() + missing / self._rate
-            granted = min(wanted, int(self._tokens))
+            granted = min(wanted, int(self._tokens + _ROUNDING))
             self._tokens -= granted
             self._start += granted / len(self._waiting)
             self._ends[who] = turn.start + granted

