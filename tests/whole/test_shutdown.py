@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 from support.scripted_server import Server
+from support.stepped_server import SteppedServer
 
 SCRIPT = """
 import atexit, sys
@@ -80,3 +82,52 @@ def test_a_forked_child_starts_its_own_threads():
             timeout=60,
         )
     assert (done.stdout, done.returncode) == ("200\n", 0), done.stderr
+
+
+INTERRUPTED = """
+import asyncio, sys
+from rxupload import run, upload, upload_all
+from rxupload.operators import raise_for_status, retry_backoff
+
+url, path = sys.argv[1:]
+up = upload(url, path)
+async def wait():
+    await up
+{call}
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no other way to send Ctrl-C to one process")
+@pytest.mark.parametrize(
+    "call",
+    [
+        "up.run()",
+        "upload(url, lambda: [bytes(1 << 20)] * 50).run()",
+        "run(up.pipe(retry_backoff(), raise_for_status()))",
+        "upload_all([up, up]).run()",
+        "asyncio.run(wait())",
+        "up.start().result()",
+        "up.start()",
+        "upload_all([up, up]).subscribe(); up.run()",
+    ],
+)
+def test_ctrl_c_ends_a_script_as_any_other(tmp_path, call):
+    """A script that Ctrl-C ends while uploads are running dies of the signal, which a shell reports as 130."""
+    path = tmp_path / "film"
+    with path.open("wb") as file:
+        file.truncate(50_000_000)
+    with SteppedServer() as server:
+        process = subprocess.Popen(
+            [sys.executable, "-X", "dev", "-W", "error", "-c", INTERRUPTED.format(call=call), server.url, path],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            server.next_request().read(1 << 20)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT, err
+    assert out == ""
+    assert "ignored" not in err
+    assert "Exception in" not in err
