@@ -1,6 +1,6 @@
 """Knows reactivex's schedulers: which of them may block, which have a loop, and how to call a function on it.
 
-Only this module and `_exit` use underscore names of other libraries and of Python. `tests/test_schedulers.py` pins
+Only this module and `_signals` use underscore names of other libraries and of Python. `tests/test_schedulers.py` pins
 those that it cannot avoid:
 
 | name                            | library        | meaning                                |

@@ -225,7 +225,7 @@ def cli_takes_public_names() -> set[str]:
 
 
 def no_underscore_of_another_library() -> set[str]:
-    """7. An underscore name of another library, or of Python, is used only in `_schedulers.py` and `_exit.py`."""
+    """7. An underscore name of another library, or of Python, is used only in `_schedulers.py` and `_signals.py`."""
     ours = {
         node.name for module in modules().values() for node in ast.walk(module.tree) if is_definition(node)
     }
@@ -239,7 +239,7 @@ def no_underscore_of_another_library() -> set[str]:
         ours |= {name.split(".")[-1] for name in modules()}
     found = set()
     for module in modules().values():
-        if module.path in ("_schedulers.py", "_exit.py"):
+        if module.path in ("_schedulers.py", "_signals.py"):
             continue
         for node in ast.walk(module.tree):
             match node:

@@ -10,8 +10,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Protocol
 
-from rxupload._exit import at_the_end
-from rxupload._signals import delaying_ctrl_c
+from rxupload._signals import at_the_end, delaying_ctrl_c
 from rxupload._wait import Latch
 
 

@@ -118,7 +118,17 @@ def test_ctrl_c_ends_a_script_as_any_other(tmp_path, call):
         file.truncate(50_000_000)
     with SteppedServer() as server:
         process = subprocess.Popen(
-            [sys.executable, "-X", "dev", "-W", "error", "-c", INTERRUPTED.format(call=call), server.url, path],
+            [
+                sys.executable,
+                "-X",
+                "dev",
+                "-W",
+                "error",
+                "-c",
+                INTERRUPTED.format(call=call),
+                server.url,
+                path,
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

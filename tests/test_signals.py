@@ -1,7 +1,9 @@
-"""The names of Python's own that `_exit` cannot avoid."""
+"""The names of Python's own that `_signals` cannot avoid."""
 
 from __future__ import annotations
 
+import _signal
+import signal
 import subprocess
 import sys
 
@@ -23,3 +25,10 @@ def test_names_of_python():
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.splitlines() == ["script", "at exit", "after the script True"]
+
+
+def test_names_of_the_signal_module():
+    """`_signal` sets and returns a handler as `signal` does, without an enum member for a number."""
+    handler = signal.getsignal(signal.SIGINT)
+    assert _signal.getsignal(signal.SIGINT) is handler
+    assert _signal.signal(signal.SIGINT, handler) is handler
