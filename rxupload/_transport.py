@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import httpx
 
+from ._decoding import Bound, coding_of, guard
 from ._transfer import EXTENSION
 from ._wait import SystemClock
 from ._wire.control import PLAIN
@@ -209,15 +210,24 @@ def _context(verify: Any, cert: Any, *, trust_env: bool) -> _Lazy[ssl.SSLContext
 
 
 class _Body(httpx.SyncByteStream):
-    """A response's body as a stream for httpx."""
+    """A response's body as a stream for httpx.
+
+    An auth makes the client read the response to an upload by itself. The upload's limits apply to that, too.
+    """
 
     def __init__(self, response: Response, request: httpx.Request) -> None:
         self._response = response
         self._request = request
 
     def __iter__(self) -> Iterator[bytes]:
+        transfer: Transfer | None = self._request.extensions.get(EXTENSION)
         try:
-            yield from self._response
+            if transfer is None or transfer.is_reading:
+                yield from self._response
+            else:
+                headers = httpx.Headers(self._response.head.headers)
+                coding = coding_of(headers, self._request.headers.get("accept-encoding", ""))
+                yield from guard(self._response, coding, Bound(transfer, transfer.keep))
         except httpx.RequestError as error:
             error.request = self._request
             raise
