@@ -104,7 +104,7 @@ def guard(pieces: Iterable[bytes], coding: str, bound: Bound) -> Iterator[bytes]
     """Pass on a body that a client's library decodes by itself, in parts that it can decode in bounded steps.
 
     Gzip and deflate are counted decoded. Only their first member is passed on: httpx would keep all other bytes. Of
-    other codings only the encoded bytes can be counted.
+    other codings, only the encoded bytes can be counted.
 
     Raises:
         ResponseTooLarge: It is longer than the limit.
@@ -117,14 +117,14 @@ def guard(pieces: Iterable[bytes], coding: str, bound: Bound) -> Iterator[bytes]
         return
     decoder = _Decoder(coding)
     for piece in _sliced(pieces, _LIBRARY_SLICE, bound):
+        is_wanted = not decoder.has_ended
         try:
             for step in decoder.steps(piece):
                 bound.decoded(len(step))
         except httpx.DecodingError:  # the library says so, too
             pass
-        yield piece
-        if decoder.has_ended:
-            return
+        if is_wanted:
+            yield piece
 
 
 def _sliced(pieces: Iterable[bytes], size: int, bound: Bound) -> Iterator[bytes]:

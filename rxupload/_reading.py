@@ -76,7 +76,9 @@ def _set_content(response: Any, library: ModuleType, content: bytes) -> None:
     """Have the response read its content, already decoded, and close the stream that it came from."""
     came_from, headers = response.stream, response.headers
     try:
-        response.headers = type(headers)([each for each in headers.raw if each[0].lower() != b"content-encoding"])
+        response.headers = type(headers)(
+            [each for each in headers.raw if each[0].lower() != b"content-encoding"]
+        )
         response.stream = getattr(library, "ByteStream", httpx.ByteStream)(content)
         response.read()
     finally:

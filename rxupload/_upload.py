@@ -99,9 +99,10 @@ def upload(
             before sending the body, at most one second. A status of 300 or more is then the response, without a byte
             of the body sent. After a 417 the request is repeated without `Expect`; that is a second pass, which an
             iterator cannot make. A plain client sends the header and does not wait.
-        max_response_size: The most bytes of the decoded response; None for no limit. A longer one ends the upload with
-            `ResponseTooLarge`. The request accepts only gzip and deflate, which are decoded in bounded steps, unless
-            `headers` have an Accept-Encoding. br and zstd are measured only after decoding.
+        max_response_size: The most bytes of the decoded response; None for no limit. An encoded one may have 64 KiB
+            more. A longer one ends the upload with `ResponseTooLarge`. The request accepts only gzip and deflate, which
+            are decoded in bounded steps, unless `headers` have an Accept-Encoding: httpx decodes br and zstd in steps
+            of at most 32 MiB. A plain client itself reads the response to which its auth answers: that has no limit.
         rate_limit: Body bytes per second, more than 0; None for no limit. A burst has at most 50 ms' worth of bytes.
             Or an Observable of such values. Each applies until the next one; before the first there is no limit. Its
             error ends the upload. Each upload subscribes to it at its start, and disposes it before its end: on the
@@ -118,7 +119,9 @@ def upload(
             The upload does not close it. None: a default client that all uploads share. That one stores no cookies and
             reads the proxy environment variables. It waits at most 30 s for a connection, 60 s for the server to take
             a byte, and 600 s for the response or for more of it. A plain client counts bytes as sent when the
-            system has taken them, and an abort takes effect at the next piece (up to 1 MiB) of body or response.
+            system has taken them, and an abort takes effect at the next piece (up to 1 MiB) of body or response. There,
+            a server that sends 1xx responses or a challenge for its auth without end holds the upload up for ever,
+            whatever the time limit.
 
     Raises:
         TypeError: An argument has the wrong type; the message names it.

@@ -20,6 +20,11 @@ from .response import Head, ResponseParser
 
 RECEIVE = 64 * 1024  # bytes to receive at a time, and at most between two sends
 
+# The most bytes of informational heads (1xx) in all: curl's limit for all heads of a response. A server that reports how
+# much it has stored (104, Upload Resumption Supported) may send more of them: one byte for each 64 bytes sent.
+INFORMATIONAL = 300 * 1024
+_SENT_FOR_ONE = 64
+
 
 class Stale(Exception):  # noqa: N818 - an event between two modules
     """The server closed the connection while it was idle. None of this request was sent, so another one will do."""
@@ -93,6 +98,10 @@ class Hearing:
             except httpx.ReadError as error:
                 self._control.check()
                 raise httpx.ReadError(f"{error}{self._control.so_far()}") from error
+        if self.parser.informational > INFORMATIONAL + self._movement.written // _SENT_FOR_ONE:
+            raise httpx.RemoteProtocolError(
+                f"The server sent {self.parser.informational} bytes of informational responses (1xx) and no response"
+            )
         if not had_head and self.parser.head is not None:
             self._control.heard(self.parser.head)
         keep = self._control.keep

@@ -71,6 +71,7 @@ class ResponseParser:
         has_begun: Whether any byte of a head has come, final or informational.
         has_ended: Whether `feed_eof` was called.
         kept: How many bytes `take` would return.
+        informational: How many bytes of informational heads have come, empty lines included.
         after: Bytes that came after the head of an upgrade (101, or 2xx to CONNECT).
     """
 
@@ -88,6 +89,7 @@ class ResponseParser:
         self.has_begun = False
         self.has_ended = False
         self.kept = 0
+        self.informational = 0
         self.after = bytearray()
         self._method = method
         self._on_informational = on_informational
@@ -207,6 +209,8 @@ class ResponseParser:
         if _is_final(head.status):
             self._frame(head)
             self.head = head
+        else:
+            self.informational += self._skipped + size
         del self._buffer[:size]
         self._searched = self._skipped = 0
         if self.head is None and self._on_informational is not None:
