@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterator
+from itertools import pairwise
 
 import httpx
 import pytest
@@ -25,7 +26,7 @@ def bound(limit: int | None = LIMIT) -> Bound:
 def cut(data: bytes, at: list[int]) -> list[bytes]:
     """Cut bytes at these places. Some pieces are empty."""
     places = sorted({min(each, len(data)) for each in at} | {0, len(data)})
-    return [data[start:end] for start, end in zip(places, places[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(places)]
 
 
 def raw_deflate(data: bytes, level: int = -1) -> bytes:

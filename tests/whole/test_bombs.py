@@ -91,7 +91,7 @@ BOMBS: dict[str, tuple[Callable[[], Iterable[bytes]], str]] = {
     "tiny chunks": (lambda: endless(b"1\r\nx\r\n", CHUNKED), TOO_LARGE),
     "tiny chunks with extensions": (
         lambda: endless(b"1;" + b"e" * 1000 + b"\r\nx\r\n", CHUNKED),
-        "|".join([TOO_LARGE, PROTOCOL]),
+        f"{TOO_LARGE}|{PROTOCOL}",
     ),
     "an endless chunk extension": (lambda: endless(b"x", CHUNKED + b"1;"), PROTOCOL),
     "endless trailers": (lambda: endless(b"Trailer: x\r\n", CHUNKED + b"0\r\n"), PROTOCOL),
