@@ -20,8 +20,8 @@ from .response import Head, ResponseParser
 
 RECEIVE = 64 * 1024  # bytes to receive at a time, and at most between two sends
 
-# The most bytes of informational heads (1xx) in all: curl's limit for all heads of a response. A server that reports how
-# much it has stored (104, Upload Resumption Supported) may send more of them: one byte for each 64 bytes sent.
+# The most bytes of informational heads (1xx) in all: curl's limit for all heads of a response. A server that reports
+# how much it has stored (104, Upload Resumption Supported) may send more: one byte for each 64 bytes of the request.
 INFORMATIONAL = 300 * 1024
 _SENT_FOR_ONE = 64
 
