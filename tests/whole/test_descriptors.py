@@ -30,7 +30,7 @@ def serve(connection):
 def client():
     if KIND == "http2":
         return rxupload.Client(verify=client_context(), http2=True, trust_env=False)
-    if KIND == "https":
+    if "https" in KIND and "proxy" not in KIND:
         return rxupload.Client(verify=client_context(), trust_env=False)
     if "proxy" in KIND:
         scheme = "socks5" if "SOCKS" in KIND else "http"
@@ -68,10 +68,10 @@ def child(count):
     assert once() == 200
     return first
 
-tls = KIND in ("https", "http2") or "for https" in KIND
+tls = "https" in KIND or KIND == "http2"
 client_context(), server_context()
 with Server(serve, tls=tls) as server, Server(socks_proxy if "SOCKS" in KIND else http_proxy) as proxy:
-    url = f"http{{'s' if tls else ''}}://localhost:{{server.port}}/"
+    url = f"http{{'s' if tls else ''}}://{{'127.0.0.1' if 'address' in KIND else 'localhost'}}:{{server.port}}/"
     failed = []
     for count in COUNTS:
         pid = os.fork()
@@ -98,6 +98,7 @@ with Server(serve, tls=tls) as server, Server(socks_proxy if "SOCKS" in KIND els
     [
         "http",
         "https",
+        "https to an address",
         "http2",
         "a proxy",
         "a proxy for https",
