@@ -112,7 +112,7 @@ def upload(
             `rate_limit`. The system may still send what it has taken: at most 128 KiB wait in its queue
             (TCP_NOTSENT_LOWAT) if the server reads slowly. A pause stops the client's write timeout, but not `timeout`.
             The server may lose patience: its response, or a closed connection, ends the upload at once. With a plain
-            client and over HTTP/2, bytes that were handed over are still sent (at most 64 KiB, and what the client and
+            client, bytes that were handed over are still sent (at most 64 KiB, and what the client and
             the system hold), and the server is heard only after the pause. An auth with `requires_request_body` makes
             httpx read the whole body first: then limit and pause apply to that reading.
         client: An `httpx.Client` or `httpx2.Client`, for its auth, headers, proxies, TLS settings and connections.
