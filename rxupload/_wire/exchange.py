@@ -136,7 +136,7 @@ class Exchange:
         if len(data):
             granted = self._grant(len(data))
         elif self._movement.has_body and self._control.is_paused():  # a pause holds encrypted records, too
-            self._control.give_back(self._grant(1))
+            self._give_back(self._grant(1))
         count, is_blocked = 0, False
         try:
             count = self.connection.send(data[:granted])
@@ -146,7 +146,7 @@ class Exchange:
             self._hearing.break_off(error)
         finally:
             if self._movement.has_body:
-                self._control.give_back(granted - count)
+                self._give_back(granted - count)
         self._wrote(count)
         if is_blocked or (count < granted and self.connection.pending):
             self._wait_to_send()
@@ -185,7 +185,7 @@ class Exchange:
                     raise  # reading the file failed, not the connection
             self._hearing.break_off(error)
         finally:
-            self._control.give_back(granted - count)
+            self._give_back(granted - count)
         self._wrote(count)
         if is_blocked:
             self._wait_to_send()
@@ -214,6 +214,9 @@ class Exchange:
                 self._control.step_aside()  # the observer may be slow
                 self._movement.note(self._movement.report())
                 self._hearing.hear()
+
+    def _give_back(self, count: int) -> None:
+        self._control.give_back(count)
 
     def _await_flow(self, flow: Flow) -> None:
         """Wait until the flow has more, or the server sends something."""

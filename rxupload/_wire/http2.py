@@ -246,6 +246,12 @@ class Http2Exchange(Exchange):
             if room <= 0:
                 self._await_window()
                 continue
+            # Wait for the throttle before a frame is made: the server's own frames are answered meanwhile.
+            granted = self._grant(room)
+            room = max(0, min(granted, self._state.local_flow_control_window(self._stream.stream)))
+            self._control.give_back(granted - room)
+            if not room:
+                continue
             size = self._state.max_outbound_frame_size
             for start in range(done, done + room, size):
                 self._state.send_data(
@@ -276,6 +282,12 @@ class Http2Exchange(Exchange):
         self._is_sending = True
         self._send_bytes(data)
         self._is_sending = False
+
+    def _grant(self, wanted: int) -> int:
+        return wanted if self._is_sending else super()._grant(wanted)
+
+    def _give_back(self, count: int) -> None:
+        """Do nothing: what is framed must be sent."""
 
     def _answer(self) -> None:
         """Send the answers to the server's own frames, as far as the system takes them."""

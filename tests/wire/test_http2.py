@@ -10,8 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import h2.errors
+import h2.events
 import httpx
 import pytest
+from reactivex.subject import Subject
 from support.abort_phases import LARGE, start
 from support.fault_scenarios import SHORT, has_no_active_connections
 from support.http2_server import Talk, counting, http2_context, speaking
@@ -199,6 +201,35 @@ def test_limits_of_the_rate_and_pauses_apply(client):
         response = upload(at(server), bytes(100_000), client=client, rate_limit=400_000).run()
         assert body_of(response) > 100_000
     assert time.monotonic() - began > 0.15
+
+
+def test_a_ping_is_answered_during_a_pause(client):
+    """A server that checks whether the client is alive gets its answer while the body is paused."""
+    pause: Subject[bool] = Subject()
+    answered = threading.Event()
+
+    def script(talk: Talk) -> None:
+        stream = talk.request()
+        talk.read_until(lambda: len(talk.bodies[stream]) > 0)
+        pause.on_next(True)
+        for number in range(3):
+            talk.state.ping(b"%08d" % number)
+            talk.flush()
+            talk.read_until(lambda number=number: len(pongs(talk)) > number)
+        answered.set()
+        talk.respond(stream, 200, str(len(talk.body(stream))).encode())
+        talk.read()
+
+    def pongs(talk: Talk) -> list[Any]:
+        return [each for each in talk.other if isinstance(each, h2.events.PingAckReceived)]
+
+    with Server(speaking(script), tls=http2_context()) as server:
+        running = start(upload(at(server), LARGE[: 2 * MIB], client=client, pause=pause))
+        assert answered.wait(PATIENCE)
+        pause.on_next(False)
+        assert body_of(running.observed.wait().response) > 2 * MIB
+        running.join()
+        server.errors.clear()
 
 
 def test_expect_continue(client):
