@@ -165,26 +165,27 @@ class _Decoder:
         """Yield the decoded bytes, at most 64 KiB at a time. A step may be empty."""
         is_full = False  # there may be more without further data
         while (data or is_full) and not self._is_over:
-            if self._decoder is None and not self._begin(data):
+            decoder = self._decoder or self._begin(data)
+            if decoder is None:
                 return
             try:
-                decoded = self._decoder.decompress(self._between + data, _STEP)
+                decoded = decoder.decompress(self._between + data, _STEP)
             except zlib.error as error:
                 self._is_over = True
                 raise httpx.DecodingError(f"The response cannot be decoded: {error}") from error
             self._between = b""
             yield decoded
-            data = self._decoder.unconsumed_tail
+            data = decoder.unconsumed_tail
             is_full = len(decoded) == _STEP
-            if self._decoder.eof:
-                data = self._decoder.unused_data
+            if decoder.eof:
+                data = decoder.unused_data
                 is_full = False
                 self._decoder = None
                 self.has_ended = True
                 self._is_over = not self._is_gzip
 
-    def _begin(self, data: bytes) -> bool:
-        """Make the decoder for the next member. Return False if more bytes must tell whether there is one."""
+    def _begin(self, data: bytes) -> Any:
+        """Make the decoder for the next member; None if there is none, or if more bytes must tell."""
         start = (self._between + data)[:2]
         if not self._is_gzip:
             self._decoder = zlib.decompressobj(zlib.MAX_WBITS if _has_zlib_frame(start) else -zlib.MAX_WBITS)
@@ -192,11 +193,9 @@ class _Decoder:
             self._decoder = zlib.decompressobj(zlib.MAX_WBITS | 16)
         elif start == _GZIP_MAGIC[:1]:
             self._between = start
-            return False
         else:
             self._is_over = True
-            return False
-        return True
+        return self._decoder
 
     def finish(self) -> None:
         """Raise if a gzip is cut off. Deflate is never checked: some servers omit its last bytes."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import zlib
 from collections.abc import Iterator
-from itertools import pairwise
 
 import httpx
 import pytest
@@ -26,7 +26,7 @@ def bound(limit: int | None = LIMIT) -> Bound:
 def cut(data: bytes, at: list[int]) -> list[bytes]:
     """Cut bytes at these places. Some pieces are empty."""
     places = sorted({min(each, len(data)) for each in at} | {0, len(data)})
-    return [data[start:end] for start, end in pairwise(places)]
+    return [data[start:end] for start, end in itertools.pairwise(places)]
 
 
 def raw_deflate(data: bytes, level: int = -1) -> bytes:
@@ -78,7 +78,9 @@ def test_a_guarded_body_is_what_httpx_decodes(content, at, kind):
     assert httpx.Response(200, headers={"Content-Encoding": coding}, stream=Stream()).read() == content
 
 
-@pytest.mark.parametrize("extra", [b"", gzip.compress(b"another"), bytes(9000)])
+@pytest.mark.parametrize(
+    "extra", [b"", gzip.compress(b"another"), bytes(9000)], ids=["nothing", "a member", "zeros"]
+)
 def test_a_guarded_gzip_ends_after_its_first_member(extra):
     """httpx ignores everything after the first member, and keeps it: so it does not get it."""
     data = gzip.compress(b"first" * 1000)
@@ -100,6 +102,7 @@ def test_a_guarded_gzip_ends_after_its_first_member(extra):
         (b"\x78\x9c\xff\xff\xff\xff", "deflate"),
         (zlib.compress(b"small")[:-4] + bytes(4), "deflate"),
     ],
+    ids=itertools.count(),  # the bytes contain the time
 )
 @pytest.mark.parametrize("at", [[], [1], [2], [3, 4, 5]])
 def test_a_broken_body_is_an_error(data, coding, at):
@@ -124,7 +127,9 @@ def test_the_limit_is_exact(size, coding):
         list(decode([encode(bytes(size + 1))], coding, bound(size)))
 
 
-@pytest.mark.parametrize("data", [gzip.compress(b""), gzip.compress(b"x") + bytes(100)])
+@pytest.mark.parametrize(
+    "data", [gzip.compress(b""), gzip.compress(b"x") + bytes(100)], ids=["empty", "padded"]
+)
 def test_the_limit_applies_to_encoded_bytes(data):
     """An encoded body may have 64 KiB more than the limit, whatever it decodes to."""
     times = (1000 + ROOM) // len(data)
