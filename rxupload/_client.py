@@ -95,8 +95,6 @@ class Client(httpx.Client):
             raise TypeError(
                 "transport: a Client has a transport of its own; use httpx.Client(transport=...) instead"
             )
-        if http2:
-            _check_http2()
         routing = RoutingTransport(
             verify=verify,
             cert=cert,
@@ -122,13 +120,6 @@ class Client(httpx.Client):
             transport=routing,
             default_encoding=default_encoding,
         )
-
-
-def _check_http2() -> None:
-    try:
-        import h2  # noqa: F401, PLC0415 - an optional extra
-    except ImportError:
-        raise ImportError("http2=True needs an extra: pip install 'rxupload[http2]'") from None
 
 
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)

@@ -58,6 +58,7 @@ class Transfer:
         wake: Ends the worker's waits that have no connection.
         asks_first: Whether the request says `Expect: 100-continue`.
         keep: The most bytes of the response to keep while the body is sent; None for no limit.
+        is_reading: Whether the upload itself reads the current response. Otherwise the client does, for its auth.
         request: The current request, for errors that carry one.
         content: The current request's body; None if it has none.
     """
@@ -86,6 +87,7 @@ class Transfer:
         self.allowance: Allowance | None = None  # the throttles' grants; None without a throttle
         self.asks_first = False
         self.keep: int | None = None
+        self.is_reading = False
         self.request: Any = None
         self.content: Body | None = None
 

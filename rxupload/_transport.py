@@ -1,4 +1,4 @@
-"""`UploadTransport`, an httpx transport that sends over our own HTTP/1.1 client, and HTTP/2 over httpx's."""
+"""`UploadTransport`, an httpx transport that sends over our own HTTP/1.1 and HTTP/2 client."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import httpx
 
+from ._decoding import Bound, coding_of, guard
 from ._transfer import EXTENSION
 from ._wait import SystemClock
 from ._wire.control import PLAIN
@@ -17,7 +18,7 @@ from ._wire.dial import SocketOption
 from ._wire.environment import PROXY_FORM, Environment, parse_proxy
 from ._wire.names import check_host as check_host  # noqa: PLC0414 - for modules that must not import the wire
 from ._wire.pool import Limits, Pool
-from ._wire.requests import Multiplexed, Response, send
+from ._wire.requests import Response, send
 from ._wire.route import PORTS, Origin, Route
 from ._wire.stream import Stream
 
@@ -46,11 +47,8 @@ class UploadTransport(httpx.BaseTransport):
     - `httpx.WriteTimeout` means that no byte moved for that many seconds.
     - Other requests than uploads work as with httpx's own transport.
 
-    With `http2=True`, httpx's own transport serves an origin that chooses HTTP/2. Then uploads share a connection,
-    `sent` counts bytes that the transport has taken, an abort takes effect at the next piece, and an early response is
-    noticed only when httpcore reads. Simultaneous uploads over such a connection can stall each other until
-    `httpx.ReadTimeout`: httpcore's wait for flow control loses updates between threads
-    (github.com/pydantic/httpx2/issues/1133). HTTP/1.1, the default, has none of these limits.
+    With `http2=True`, all of this also holds for an origin that chooses HTTP/2. Each upload has a connection of its
+    own, so that uploads neither share the server's windows nor wait for each other.
 
     The keywords are those of `httpx.HTTPTransport`. A client with `transport=` ignores its own `verify`, `cert` and
     `proxy` and the proxy environment variables: give them here.
@@ -73,6 +71,8 @@ class UploadTransport(httpx.BaseTransport):
         via = None if proxy is None else parse_proxy(proxy)
         if proxy is not None and via is None:
             raise ValueError(f"proxy: expected the URL of a proxy: {PROXY_FORM}")
+        if http2:
+            _check_http2()
         context = _context(verify, cert, trust_env=trust_env)
         options = None if socket_options is None else list(socket_options)
         self._clock = SystemClock()
@@ -82,29 +82,13 @@ class UploadTransport(httpx.BaseTransport):
         )
         self._route = Route(
             context=context.get,
-            alpn=["h2", "http/1.1"] if http2 else ["http/1.1"],
+            alpn=["h2"] * http2 + ["http/1.1"] * (http1 or not http2),
             clock=self._clock,
             via=via,
             uds=uds,
             local_address=local_address,
             socket_options=options or (),
             retries=retries,
-        )
-        self._is_all_http2 = http2 and not http1
-        self._http2_origins: set[Origin] = set()
-        self._multiplexing = _Lazy(
-            lambda: httpx.HTTPTransport(
-                verify=context.get(),
-                trust_env=trust_env,
-                http1=http1,
-                http2=True,
-                limits=limits,
-                proxy=via,
-                uds=uds,
-                local_address=local_address,
-                retries=retries,
-                socket_options=options,
-            )
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -117,13 +101,8 @@ class UploadTransport(httpx.BaseTransport):
                 else "Request URL is missing an 'http://' or 'https://' protocol."
             )
         origin = Origin.of(request.url)
-        if self._is_all_http2 or origin in self._http2_origins:
-            return self._multiplexing.get().handle_request(request)
         try:
             response = self._send(origin, request)
-        except Multiplexed:
-            self._http2_origins.add(origin)
-            return self._multiplexing.get().handle_request(request)
         except httpx.RequestError as error:
             error.request = request
             raise
@@ -164,8 +143,6 @@ class UploadTransport(httpx.BaseTransport):
     def close(self) -> None:
         """Close all connections. Running requests fail."""
         self._pool.close()
-        if self._multiplexing.made is not None:
-            self._multiplexing.made.close()
 
     def close_idle(self) -> None:
         """Close the connections that no request uses."""
@@ -181,6 +158,13 @@ def _pieces(request: httpx.Request) -> Iterator[bytes | memoryview]:
 
 def _checked(piece: Any) -> bytes | memoryview:
     return piece if isinstance(piece, bytes) else memoryview(piece).cast("B")
+
+
+def _check_http2() -> None:
+    try:
+        import h2  # noqa: F401, PLC0415 - an optional extra
+    except ImportError:
+        raise ImportError("http2=True needs an extra: pip install 'rxupload[http2]'") from None
 
 
 class _Lazy(Generic[T]):
@@ -209,15 +193,24 @@ def _context(verify: Any, cert: Any, *, trust_env: bool) -> _Lazy[ssl.SSLContext
 
 
 class _Body(httpx.SyncByteStream):
-    """A response's body as a stream for httpx."""
+    """A response's body as a stream for httpx.
+
+    An auth makes the client read the response to an upload by itself. The upload's limits apply to that, too.
+    """
 
     def __init__(self, response: Response, request: httpx.Request) -> None:
         self._response = response
         self._request = request
 
     def __iter__(self) -> Iterator[bytes]:
+        transfer: Transfer | None = self._request.extensions.get(EXTENSION)
         try:
-            yield from self._response
+            if transfer is None or transfer.is_reading:
+                yield from self._response
+            else:
+                headers = httpx.Headers(self._response.head.headers)
+                coding = coding_of(headers, self._request.headers.get("accept-encoding", ""))
+                yield from guard(self._response, coding, Bound(transfer, transfer.keep))
         except httpx.RequestError as error:
             error.request = self._request
             raise

@@ -99,9 +99,10 @@ def upload(
             before sending the body, at most one second. A status of 300 or more is then the response, without a byte
             of the body sent. After a 417 the request is repeated without `Expect`; that is a second pass, which an
             iterator cannot make. A plain client sends the header and does not wait.
-        max_response_size: The most bytes of the decoded response; None for no limit. A longer one ends the upload with
-            `ResponseTooLarge`. The request accepts only gzip and deflate, which are decoded in bounded steps, unless
-            `headers` have an Accept-Encoding. br and zstd are measured only after decoding.
+        max_response_size: The most bytes of the decoded response; None for no limit. An encoded one may have 64 KiB
+            more. A longer one ends the upload with `ResponseTooLarge`. The request accepts only gzip and deflate, which
+            are decoded in bounded steps, unless `headers` have an Accept-Encoding: httpx decodes br and zstd in steps
+            of at most 32 MiB. A plain client itself reads the response to which its auth answers: that has no limit.
         rate_limit: Body bytes per second, more than 0; None for no limit. A burst has at most 50 ms' worth of bytes.
             Or an Observable of such values. Each applies until the next one; before the first there is no limit. Its
             error ends the upload. Each upload subscribes to it at its start, and disposes it before its end: on the
@@ -111,14 +112,16 @@ def upload(
             `rate_limit`. The system may still send what it has taken: at most 128 KiB wait in its queue
             (TCP_NOTSENT_LOWAT) if the server reads slowly. A pause stops the client's write timeout, but not `timeout`.
             The server may lose patience: its response, or a closed connection, ends the upload at once. With a plain
-            client and over HTTP/2, bytes that were handed over are still sent (at most 64 KiB, and what the client and
+            client, bytes that were handed over are still sent (at most 64 KiB, and what the client and
             the system hold), and the server is heard only after the pause. An auth with `requires_request_body` makes
             httpx read the whole body first: then limit and pause apply to that reading.
         client: An `httpx.Client` or `httpx2.Client`, for its auth, headers, proxies, TLS settings and connections.
             The upload does not close it. None: a default client that all uploads share. That one stores no cookies and
             reads the proxy environment variables. It waits at most 30 s for a connection, 60 s for the server to take
             a byte, and 600 s for the response or for more of it. A plain client counts bytes as sent when the
-            system has taken them, and an abort takes effect at the next piece (up to 1 MiB) of body or response.
+            system has taken them, and an abort takes effect at the next piece (up to 1 MiB) of body or response. There,
+            a server that sends 1xx responses or a challenge for its auth without end holds the upload up for ever,
+            whatever the time limit.
 
     Raises:
         TypeError: An argument has the wrong type; the message names it.

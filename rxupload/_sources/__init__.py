@@ -1,7 +1,19 @@
 """Reads what is uploaded: one file for each kind of source, and `make_source`, which chooses between them."""
 
 from .base import File, FileSource, Owner, Reader, Source
+from .inside import Inside
 from .make import make_source
 from .pieces import FileRange, Flow, Piece
 
-__all__ = ["File", "FileRange", "FileSource", "Flow", "Owner", "Piece", "Reader", "Source", "make_source"]
+__all__ = [
+    "File",
+    "FileRange",
+    "FileSource",
+    "Flow",
+    "Inside",
+    "Owner",
+    "Piece",
+    "Reader",
+    "Source",
+    "make_source",
+]

@@ -9,6 +9,7 @@ from reactivex import abc
 
 from .base import FileSource, Source, asynchronous, is_buffer, type_name
 from .file_object import file_source
+from .inside import Inside
 from .iterable import FreshSource, OnceSource
 from .memory import BytesSource
 from .path import PathSource
@@ -31,7 +32,8 @@ def make_source(  # noqa: PLR0911 - one for each kind
     """
     _check_size(size, argument)
     if isinstance(file, str | os.PathLike):
-        return PathSource(_checked_path(file, argument), size)
+        inside = file if isinstance(file, Inside) else None
+        return PathSource(_checked_path(file, argument), size, inside=inside)
     if is_buffer(file):
         if not memoryview(file).c_contiguous:
             raise ValueError(f"{argument} must be contiguous in memory; upload bytes({argument}) instead")

@@ -13,6 +13,7 @@ from rxupload._errors import SourceChanged
 from rxupload._wait import READ, Watched, is_ready
 
 from .base import Once, Owner, Reader, Source
+from .inside import Inside
 from .pieces import FileRange, Flow, Piece
 from .reading import base_name
 
@@ -25,16 +26,17 @@ class PathSource(Source):
 
     calls_back = False
 
-    def __init__(self, path: str, declared: int | None) -> None:
+    def __init__(self, path: str, declared: int | None, *, inside: Inside | None = None) -> None:
         super().__init__(path, declared)
         self.default_filename = base_name(path)
         self._path = path
+        self._open = partial(_open, path, inside)
         self._pipe = Once(self._label)
 
     def open(self, owner: Owner, *, is_next: bool = True) -> Reader:  # noqa: ARG002
         self._pipe.check()
         with ExitStack() as opened:
-            descriptor = _open(self._path)
+            descriptor = self._open()
             opened.callback(os.close, descriptor)
             status = os.fstat(descriptor)
             if stat.S_ISDIR(status.st_mode):
@@ -55,7 +57,7 @@ class PathSource(Source):
             yield FileRange(begun.pop(), 0, size, self._label)
             return
         with ExitStack() as opened:
-            descriptor = _open(self._path)
+            descriptor = self._open()
             opened.callback(os.close, descriptor)
             found = os.fstat(descriptor)
             if (found.st_dev, found.st_ino) != (expected.st_dev, expected.st_ino):
@@ -88,9 +90,9 @@ class _Pipe(Flow):
         return self, READ
 
 
-def _open(path: str) -> int:
+def _open(path: str, inside: Inside | None) -> int:
     try:
-        return os.open(path, _FLAGS)
+        return os.open(path, _FLAGS) if inside is None else inside.open(_FLAGS)
     except PermissionError:
         if os.path.isdir(path):  # noqa: PTH112  # Windows raises the same for a directory and an unreadable file
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path) from None

@@ -56,14 +56,17 @@ class Connection:
         is_used: A request has been answered on it.
         is_interrupted: `interrupt` ended it.
         expires: When it becomes too old for another request, if it is idle.
+        http2: The state of HTTP/2, once a request has been sent over it.
     """
 
-    def __init__(self, sock: Socket, key: Any = None) -> None:
+    def __init__(self, sock: Socket, key: Any = None, *, is_http2: bool = False) -> None:
         self.socket = sock
         self.key = key
         self.is_used = False
         self.is_interrupted = False
         self.expires = float("inf")
+        self.http2: Any = None
+        self._is_http2 = is_http2  # whatever the handshake says
         self.can_sendfile = isinstance(sock, socket.socket) and hasattr(os, "sendfile")
         # A Unix socket answers too, but its count includes the overhead of its buffers.
         self._tells = sock.family in (socket.AF_INET, socket.AF_INET6)
@@ -94,8 +97,10 @@ class Connection:
 
     @property
     def speaks_http2(self) -> bool:
-        """Whether the server chose HTTP/2 in the handshake (RFC 7301)."""
-        return isinstance(self.socket, TLS) and self.socket.object.selected_alpn_protocol() == "h2"
+        """Whether the server chose HTTP/2 in the handshake (RFC 7301), or the caller did without asking."""
+        return self._is_http2 or (
+            isinstance(self.socket, TLS) and self.socket.object.selected_alpn_protocol() == "h2"
+        )
 
     @property
     def wants_input(self) -> bool:

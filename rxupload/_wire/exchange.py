@@ -15,7 +15,7 @@ after the last write. A pause stops it. The read limit begins when every byte ha
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import cast
 
 from rxupload._wait import READ, WRITE, Clock
@@ -60,10 +60,14 @@ class Exchange:
             clock=clock,
             movement=self._movement,
             read_limit=timeouts.get("read"),
+            make_parser=self._make_parser,
         )
         self._is_attached = False
         control.attach(connection.interrupt)
         self._is_attached = True
+
+    def _make_parser(self, method: str, on_informational: Callable[[Head], None]) -> ResponseParser:
+        return ResponseParser(method, on_informational)
 
     # Sending
 
@@ -76,13 +80,12 @@ class Exchange:
             httpx.WriteTimeout: The server took no data for the write limit.
             httpx.RemoteProtocolError: The response is not HTTP.
         """
-        if self.connection.is_used and self.connection.is_readable():
-            raise Stale
+        self._check_idle()
         self._control.check()
         if self._control.is_held_back:
             self.connection.keep_queue_short(True)
         try:
-            self._send_unit(first)
+            self._send_first(first)
             for unit in rest:
                 if not self._movement.has_body:
                     self._movement.has_body = True
@@ -90,9 +93,21 @@ class Exchange:
                         self._await_continue()
                 self._hearing.hear()
                 self._send_unit(unit)
+            self._send_last()
             self._movement.is_whole = True
         except Answered:
             self._hearing.is_cut_short = True
+
+    def _check_idle(self) -> None:
+        """Raise `Stale` if anything came while the connection was idle."""
+        if self.connection.is_used and self.connection.is_readable():
+            raise Stale
+
+    def _send_first(self, first: Unit) -> None:
+        self._send_unit(first)
+
+    def _send_last(self) -> None:
+        """Do nothing: the framing of the body tells its end."""
 
     def _send_unit(self, unit: Unit) -> None:
         data, content = unit
@@ -121,7 +136,7 @@ class Exchange:
         if len(data):
             granted = self._grant(len(data))
         elif self._movement.has_body and self._control.is_paused():  # a pause holds encrypted records, too
-            self._control.give_back(self._grant(1))
+            self._give_back(self._grant(1))
         count, is_blocked = 0, False
         try:
             count = self.connection.send(data[:granted])
@@ -131,7 +146,7 @@ class Exchange:
             self._hearing.break_off(error)
         finally:
             if self._movement.has_body:
-                self._control.give_back(granted - count)
+                self._give_back(granted - count)
         self._wrote(count)
         if is_blocked or (count < granted and self.connection.pending):
             self._wait_to_send()
@@ -170,7 +185,7 @@ class Exchange:
                     raise  # reading the file failed, not the connection
             self._hearing.break_off(error)
         finally:
-            self._control.give_back(granted - count)
+            self._give_back(granted - count)
         self._wrote(count)
         if is_blocked:
             self._wait_to_send()
@@ -199,6 +214,9 @@ class Exchange:
                 self._control.step_aside()  # the observer may be slow
                 self._movement.note(self._movement.report())
                 self._hearing.hear()
+
+    def _give_back(self, count: int) -> None:
+        self._control.give_back(count)
 
     def _await_flow(self, flow: Flow) -> None:
         """Wait until the flow has more, or the server sends something."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import httpx
@@ -19,6 +19,11 @@ from .movement import Movement
 from .response import Head, ResponseParser
 
 RECEIVE = 64 * 1024  # bytes to receive at a time, and at most between two sends
+
+# The most bytes of informational heads (1xx) in all: curl's limit for all heads of a response. A server that reports
+# how much it has stored (104, Upload Resumption Supported) may send more: one byte for each 64 bytes of the request.
+INFORMATIONAL = 300 * 1024
+_SENT_FOR_ONE = 64
 
 
 class Stale(Exception):  # noqa: N818 - an event between two modules
@@ -47,6 +52,7 @@ class Hearing:
         clock: Clock,
         movement: Movement,
         read_limit: float | None,
+        make_parser: Callable[[str, Callable[[Head], None]], ResponseParser] = ResponseParser,
     ) -> None:
         self._connection = connection
         self._control = control
@@ -54,7 +60,7 @@ class Hearing:
         self._movement = movement
         self._read_limit = math.inf if read_limit is None else read_limit
         self._read_by: float | None = None
-        self.parser = ResponseParser(method, self._inform)
+        self.parser = make_parser(method, self._inform)
         self.has_continued = False
         self.is_cut_short = False
         self._was_reset = False  # a send has failed because of a reset
@@ -64,7 +70,7 @@ class Hearing:
     @property
     def goes_on(self) -> bool:
         """Whether more of the response may come."""
-        return not (self.parser.is_complete or self.parser.has_ended)
+        return self.parser.goes_on
 
     def hear(self) -> None:
         """Read what has come while the body is sent. Raise `Answered` if it ends the sending."""
@@ -80,7 +86,7 @@ class Hearing:
             heard += len(data)
             self._feed(data)
         status = self.parser.status
-        if status is not None and status >= 300:  # noqa: PLR2004
+        if self.parser.is_refused or (status is not None and status >= 300):  # noqa: PLR2004
             raise Answered
 
     def _feed(self, data: bytes) -> None:
@@ -93,6 +99,10 @@ class Hearing:
             except httpx.ReadError as error:
                 self._control.check()
                 raise httpx.ReadError(f"{error}{self._control.so_far()}") from error
+        if self.parser.informational > INFORMATIONAL + self._movement.written // _SENT_FOR_ONE:
+            raise httpx.RemoteProtocolError(
+                f"The server sent {self.parser.informational} bytes of informational responses (1xx) or empty frames"
+            )
         if not had_head and self.parser.head is not None:
             self._control.heard(self.parser.head)
         keep = self._control.keep

@@ -157,10 +157,12 @@ class Units:
         clock: Clock,
         *,
         is_head_alone: bool = False,
+        is_framed: bool = True,
     ) -> None:
         self._pieces = pieces
         self._is_head_alone = is_head_alone  # the body waits for the server, or for the throttle
-        self._is_chunked = framing.is_chunked
+        self._is_chunked = framing.is_chunked and is_framed  # HTTP/2 frames the body otherwise
+        self._is_of_any_length = framing.is_chunked
         self._length = framing.length or 0
         self._clock = clock
         self._before = [head]  # head or framing, to be sent before the next content
@@ -186,7 +188,7 @@ class Units:
                 yield from self._flow(cast("Flow", piece))
             if self._size > SMALL:
                 yield self._flush()
-        if not self._is_chunked and self._content != self._length:
+        if not self._is_of_any_length and self._content != self._length:
             raise httpx.LocalProtocolError(
                 f"The body has {self._content} bytes, and {self._length} were declared"
             )
@@ -202,7 +204,7 @@ class Units:
 
     def _count(self, size: int) -> None:
         self._content += size
-        if not self._is_chunked and self._content > self._length:
+        if not self._is_of_any_length and self._content > self._length:
             raise httpx.LocalProtocolError(
                 f"The body has more than the {self._length} bytes that were declared"
             )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+import httpx
+
 from rxupload._wait import Clock
 
 from .control import Control
@@ -48,10 +50,6 @@ def give_back(exchange: Exchange, pool: Pool) -> None:
         pool.drop(exchange.connection, reset=exchange.ends_with_reset)
 
 
-class Multiplexed(Exception):  # noqa: N818 - an event between two modules
-    """The server speaks HTTP/2."""
-
-
 def send(
     origin: Origin,
     method: bytes,
@@ -82,7 +80,6 @@ def send(
         sni_hostname: The name to check the server's certificate for, if not the host.
 
     Raises:
-        Multiplexed: The server chose HTTP/2, before anything was sent.
         httpx.TransportError: See `Exchange.send`, `Exchange.receive_head` and `Route.dial`.
     """
     framing = Framing.of(headers)
@@ -98,7 +95,16 @@ def send(
         )
         try:
             if connection.speaks_http2:
-                raise Multiplexed  # noqa: TRY301
+                from .http2 import Http2Exchange, headers_of  # noqa: PLC0415 - an optional extra
+
+                return Http2Exchange(
+                    connection,
+                    method.decode(),
+                    headers_of(origin.scheme, method, target, headers),
+                    control=control,
+                    clock=clock,
+                    timeouts=timeouts,
+                )
             return Exchange(
                 connection,
                 method.decode(),
@@ -113,8 +119,9 @@ def send(
 
     exchange = acquire(is_new=False)
     try:
-        is_head_alone = control.asks_first or control.is_held_back
-        units = iter(Units(head, pieces(), framing, clock, is_head_alone=is_head_alone))
+        is_framed = not exchange.connection.speaks_http2
+        is_head_alone = control.asks_first or control.is_held_back or not is_framed
+        units = iter(Units(head, pieces(), framing, clock, is_head_alone=is_head_alone, is_framed=is_framed))
         first = next(units)
         while True:
             try:
@@ -123,6 +130,10 @@ def send(
             except Stale:
                 give_back(exchange, pool)
                 exchange = acquire(is_new=True)
+                if exchange.connection.speaks_http2 is is_framed:
+                    raise httpx.RemoteProtocolError(
+                        "The server speaks another version of HTTP than before"
+                    ) from None
         return Response(exchange.receive_head(), exchange, pool)
     except BaseException:
         give_back(exchange, pool)

@@ -71,6 +71,9 @@ class ResponseParser:
         has_begun: Whether any byte of a head has come, final or informational.
         has_ended: Whether `feed_eof` was called.
         kept: How many bytes `take` would return.
+        informational: How many bytes have come that are neither the final head nor the body: informational heads, with
+            the empty lines before them.
+        is_refused: Whether the server said that it wants no more of the request. Only HTTP/2 can say that.
         after: Bytes that came after the head of an upgrade (101, or 2xx to CONNECT).
     """
 
@@ -88,6 +91,8 @@ class ResponseParser:
         self.has_begun = False
         self.has_ended = False
         self.kept = 0
+        self.informational = 0
+        self.is_refused = False
         self.after = bytearray()
         self._method = method
         self._on_informational = on_informational
@@ -104,6 +109,11 @@ class ResponseParser:
         self._chunked: httptools.HttpResponseParser | None = None
         self._chunks = _Chunks()
         self._overhead = 0  # bytes of a chunked body since its last content
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether more may come."""
+        return not (self.is_complete or self.has_ended)
 
     @property
     def is_reusable(self) -> bool:
@@ -207,6 +217,8 @@ class ResponseParser:
         if _is_final(head.status):
             self._frame(head)
             self.head = head
+        else:
+            self.informational += self._skipped + size
         del self._buffer[:size]
         self._searched = self._skipped = 0
         if self.head is None and self._on_informational is not None:

@@ -126,7 +126,7 @@ class Route:
         except BaseException:
             sock.close()
             raise
-        return Connection(sock)
+        return Connection(sock, is_http2=self._alpn == ["h2"] and not self.is_forwarded(origin))
 
     def _first_socket(self, origin: Origin, control: Control, timeout: float | None) -> Socket:
         if self._uds is not None:

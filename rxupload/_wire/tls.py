@@ -29,6 +29,8 @@ Socket: TypeAlias = "socket.socket | TLS"
 # size on, glibc asks the system for memory each time: 1 GiB then takes 0.59 s of system time instead of 0.33 s.
 SLICE = 7 * 16 * 1024
 
+_READS = 8  # how often to read from the socket for one action, before the caller looks at the time and for an abort
+
 WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -141,10 +143,17 @@ class TLS:
         return b""
 
     def _with_input(self, action: Callable[[], T], *, flush: bool = True) -> T:
+        """Do something that needs input. OpenSSL skips some records, so a server could send them without end."""
+        reads = 0
         while True:
             try:
                 return action()
             except ssl.SSLWantReadError as want:
+                # The system does not report what is in memory as readable. So use it up.
+                is_used_up = not (isinstance(self._beneath, TLS) and self._beneath.has_input)
+                if reads >= _READS and is_used_up:
+                    raise
+                reads += 1
                 if flush:  # the protocol's own messages
                     with suppress(OSError):
                         self._flush()

@@ -16,6 +16,7 @@ from reactivex import abc
 from rxupload._addresses import HINT, readable_url
 from rxupload._arguments import check_client, check_content_type, check_headers, check_name, wrong_type
 from rxupload._client import HTTPClient, default_client
+from rxupload._sources import Inside
 from rxupload._task import UploadResult
 from rxupload._upload import Upload, upload
 
@@ -130,7 +131,7 @@ def _check_url(given: Mapping[Any, object]) -> str:
     return url
 
 
-def _check_path(given: Mapping[Any, object]) -> tuple[str, str | None]:
+def _check_path(given: Mapping[Any, object]) -> tuple[str | Inside, str | None]:
     """Return the path, and for an `internal://` path also the file's own name."""
     path = check_name("filePath", _required(given, "filePath"))
     if "\0" in path:
@@ -146,11 +147,11 @@ def _check_path(given: Mapping[Any, object]) -> tuple[str, str | None]:
             f"filePath: {path} has no root: set one with uploadtask.configure(internal_root=...) or with the "
             "environment variable RXUPLOAD_INTERNAL_ROOT"
         )
-    base = os.path.realpath(Path(root, folder))
-    resolved = os.path.realpath(Path(base, rest))
-    if not Path(resolved).is_relative_to(base):
-        raise ValueError(f"filePath: {path} leads out of internal://{folder}")
-    return resolved, Path(rest).name or None
+    try:
+        inside = Inside(Path(root, folder), rest)
+    except ValueError:
+        raise ValueError(f"filePath: {path} leads out of internal://{folder}") from None
+    return inside, Path(rest).name or None
 
 
 def _check_header(header: object) -> list[tuple[bytes, bytes]]:

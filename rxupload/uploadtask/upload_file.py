@@ -94,7 +94,8 @@ def configure(
     Args:
         max_concurrent: The most uploads that run at once; 5 by default. The others wait, first in, first out.
         internal_root: The folder that contains those of `internal://{cache,files,mass,tmp}/path`. It replaces the
-            environment variable `RXUPLOAD_INTERNAL_ROOT`.
+            environment variable `RXUPLOAD_INTERNAL_ROOT`. A symbolic link that leads out of these folders is not
+            followed, not even one that is put there between the check and the opening of the file.
 
     Raises:
         TypeError: A setting has the wrong type.

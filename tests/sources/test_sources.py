@@ -472,8 +472,8 @@ def descriptors(monkeypatch):
     """The descriptors that paths were opened with, in order."""
     opened = []
 
-    def spy(path):
-        opened.append(open_path(path))
+    def spy(path, inside):
+        opened.append(open_path(path, inside))
         return opened[-1]
 
     open_path = path_module._open

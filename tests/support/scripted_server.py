@@ -46,11 +46,11 @@ class Connection:
         self._buffered = b""
         self.received = 0  # bytes read of the current request's body
 
-    def start_tls(self) -> None:
-        """Continue in TLS."""
+    def start_tls(self, context: ssl.SSLContext | None = None) -> None:
+        """Continue in TLS, with a context of the server's own or the usual one."""
         # If the socket was reset before, CPython 3.11 makes an SSLSocket that is never closed.
         self.sock.recv(1, socket.MSG_PEEK)
-        self.sock = server_context().wrap_socket(self.sock, server_side=True)
+        self.sock = (context or server_context()).wrap_socket(self.sock, server_side=True)
 
     def recv(self, count: int = 65536) -> bytes:
         """Receive some bytes; b"" at the end."""
@@ -164,7 +164,9 @@ Script = Callable[[Connection], object]
 class Server:
     """Runs a script for each connection, each on its own thread."""
 
-    def __init__(self, script: Script, *, tls: bool = False, receive_buffer: int | None = None) -> None:
+    def __init__(
+        self, script: Script, *, tls: bool | ssl.SSLContext = False, receive_buffer: int | None = None
+    ) -> None:
         self._script = script
         self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -201,7 +203,7 @@ class Server:
         connection = Connection(sock)
         try:
             if self._tls:
-                connection.start_tls()
+                connection.start_tls(None if isinstance(self._tls, bool) else self._tls)
             with self._lock:
                 self._open.add(connection.sock)
             self._script(connection)

@@ -315,13 +315,29 @@ class TestLimits:
         assert time.monotonic() - began > 3 * SHORT
 
     @both
-    def test_a_flood_of_informational_answers_does_not_stop_the_limits(self, client, tls):
-        """The limits hold against a server that sends 1xx for ever and reads nothing."""
+    def test_a_flood_of_informational_answers_ends_the_upload(self, client, tls):
+        """A server that sends 1xx for ever and reads nothing is no HTTP server."""
 
         def script(connection: Connection) -> None:
             connection.read_head()
             while True:
                 connection.send(1000 * b"HTTP/1.1 102 Processing\r\n\r\n")
+
+        with Server(script, tls=tls, receive_buffer=BUFFER) as server:
+            running = start(upload(server.url, LARGE, client=client))
+            running.join()
+            assert isinstance(running.observed.error, httpx.RemoteProtocolError)
+            server.errors.clear()  # the reset
+
+    @both
+    def test_slow_informational_answers_do_not_stop_the_limits(self, client, tls):
+        """The limits hold against a server that sends a 1xx now and then, and reads nothing."""
+        is_over = threading.Event()
+
+        def script(connection: Connection) -> None:
+            connection.read_head()
+            while not is_over.wait(SHORT / 10):
+                connection.send(b"HTTP/1.1 102 Processing\r\n\r\n")
 
         with Server(script, tls=tls, receive_buffer=BUFFER) as server:
             running = start(upload(server.url, LARGE, client=client, timeout=SHORT))
@@ -331,6 +347,7 @@ class TestLimits:
             running = start(upload(server.url, LARGE, client=client))
             running.join()
             assert isinstance(running.observed.error, httpx.WriteTimeout)
+            is_over.set()
             server.errors.clear()  # the resets
 
     def test_a_wait_is_never_negative(self, monkeypatch):

@@ -32,7 +32,7 @@ from support.fake_wire import (
 
 from rxupload._errors import SourceChanged
 from rxupload._wire.pool import Limits, Pool
-from rxupload._wire.requests import Multiplexed, Response, send
+from rxupload._wire.requests import Response, send
 from rxupload._wire.route import Origin
 
 ORIGIN = Origin("http", "x", 80)
@@ -201,17 +201,6 @@ class TestConnections:
             client.post(BODY, length=length)
         assert len(connection.sent) < len(head(length)) + length
         assert connection.is_closed
-
-    def test_http2_sends_nothing(self, clock):
-        """If the server chooses HTTP/2, nothing is sent and the body is not started."""
-        connection = FakeConnection(clock)
-        connection.speaks_http2 = True
-        client = Client(clock, connection)
-        with pytest.raises(Multiplexed):
-            client.post(BODY)
-        assert not connection.sent
-        assert connection.is_closed
-        assert client.passes == 0
 
     def test_closing_the_pool_ends_its_requests(self, clock):
         """Closing the pool ends the requests that are running."""

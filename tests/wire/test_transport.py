@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import ssl
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ import pytest
 from reactivex.disposable import SerialDisposable
 from reactivex.scheduler import NewThreadScheduler
 from reactivex.scheduler.eventloop import AsyncIOScheduler
-from support.abort_phases import CASES, LARGE, Running, abort, joinable, start
+from support.abort_phases import CASES, LARGE, abort, joinable, start
 from support.recording_observer import RecordingObserver, check_grammar, observe
 from support.scripted_proxies import http_proxy, socks_proxy, tls_http_proxy
 from support.scripted_server import PATIENCE, Connection, Server, client_context, header, unanswered_port
@@ -792,110 +791,3 @@ class TestOtherClients:
             with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
                 upload(server.url, b"data", client=client).run()
             server.errors.clear()
-
-
-class Http2Server:
-    """An HTTP/2 server over TLS, by h2: reads every upload and answers with its number of bytes."""
-
-    def __init__(self) -> None:
-        from support.scripted_server import authority
-
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority().issue_cert("localhost").configure_cert(self.context)
-        self.context.set_alpn_protocols(["h2"])
-
-    def __call__(self, connection: Connection) -> None:
-        import h2.config
-        import h2.connection
-        import h2.events
-        import h2.settings
-
-        sock = self.context.wrap_socket(connection.sock, server_side=True)
-        connection.sock = sock
-        state = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
-        # Credit for all that the tests send. If two threads wait for credit at the same time, one may wait for
-        # ever in httpcore, with httpx's own transport too: github.com/pydantic/httpx2/issues/1133.
-        state.initiate_connection()
-        state.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 64 * MIB})
-        state.increment_flow_control_window(1 << 30)
-        received: dict[int, int] = {}
-        while True:
-            sock.sendall(state.data_to_send())
-            data = sock.recv(65536)
-            if not data:
-                return
-            for event in state.receive_data(data):
-                if isinstance(event, h2.events.DataReceived):
-                    received[event.stream_id] = received.get(event.stream_id, 0) + len(event.data)
-                    state.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-                elif isinstance(event, h2.events.StreamEnded):
-                    state.send_headers(event.stream_id, [(":status", "200")])
-                    state.send_data(event.stream_id, str(received[event.stream_id]).encode(), end_stream=True)
-
-
-class TestHttp2:
-    def client(self) -> httpx.Client:
-        context = ssl.create_default_context()
-        from support.scripted_server import authority
-
-        authority().configure_trust(context)
-        return httpx.Client(transport=UploadTransport(http2=True, verify=context))
-
-    def test_uploads_share_a_connection(self):
-        """With http2=True, simultaneous uploads use one connection, and each is complete."""
-        with Server(Http2Server()) as server, self.client() as client:
-            url = f"https://localhost:{server.port}/"
-            first, go_on = self.held_upload(url, client)
-            running = [start(upload(url, LARGE[: 4 * MIB], client=client)) for _ in range(3)]
-            for each in running:
-                response = each.observed.wait().response
-                assert (
-                    int(response.text) == each.observed.progress[-1].sent == each.observed.progress[-1].total
-                )
-                check_grammar(each.observed.items, completed=True)
-                each.join()
-            go_on.set()
-            assert first.observed.wait().response.http_version == "HTTP/2"
-            first.join()
-            assert server.connections == 2  # HTTP/2 was agreed on the first
-
-    def test_an_abort_leaves_siblings_unharmed(self):
-        """An abort takes effect at the next piece, and the other uploads of the connection continue."""
-        with Server(Http2Server()) as server, self.client() as client:
-            url = f"https://localhost:{server.port}/"
-            aborted, go_on = self.held_upload(url, client)
-            sibling = start(upload(url, LARGE[: 4 * MIB], client=client))
-            aborted.subscription.dispose()
-            go_on.set()
-            assert sibling.observed.wait().response.status_code == 200
-            aborted.join()
-            sibling.join()
-            assert not aborted.observed.ended
-            assert server.connections == 2  # HTTP/2 was agreed on the first
-
-    def test_the_end_of_one_upload_does_not_restart_another(self):
-        """An upload that ends on a shared connection does not restart another that is sending."""
-        with Server(Http2Server()) as server, self.client() as client:
-            url = f"https://localhost:{server.port}/"
-            large, go_on = self.held_upload(url, client)
-            for _ in range(5):
-                assert upload(url, b"small", client=client).run().status_code == 200
-            go_on.set()
-            assert large.observed.wait().response.status_code == 200
-            assert {item.attempt for item in large.observed.progress} == {1}
-            large.join()
-            assert server.connections == 2  # HTTP/2 was agreed on the first
-
-    def held_upload(self, url: str, client: httpx.Client) -> tuple[Running, threading.Event]:
-        """An upload that keeps its connection busy (httpcore drops an idle one that has frames to read)."""
-        go_on, begun = threading.Event(), threading.Event()
-
-        def pieces() -> Any:
-            yield bytes(MIB)
-            begun.set()
-            assert go_on.wait(PATIENCE)
-            yield bytes(MIB)
-
-        running = start(upload(url, pieces, client=client))
-        assert begun.wait(PATIENCE)
-        return running, go_on
