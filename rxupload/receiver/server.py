@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 from .files import remove_leftovers
 from .form import Form, parameters
+from .origins import Origins, is_loopback
 
 _LINGER = 2.0  # how many seconds to read on after an early response
 
@@ -44,7 +45,12 @@ _PAGE = """<!doctype html>
 
 
 @contextlib.contextmanager
-def running(directory: str | os.PathLike[str] | None = None, *, max_size: int | None = None) -> Iterator[str]:
+def running(
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    max_size: int | None = None,
+    allow_hosts: Iterable[str] = (),
+) -> Iterator[str]:
     """Run a multipart receiver on a free loopback port during the `with` block.
 
     It has its own thread and event loop. So it works in a script, on a worker thread, inside a running event loop, and
@@ -59,6 +65,9 @@ def running(directory: str | os.PathLike[str] | None = None, *, max_size: int | 
       one. size is in bytes. `filename*` (RFC 8187) takes precedence over `filename`. A part with an empty filename and
       no content is neither a file nor a field: browsers send it if no file was chosen.
     - 400 `{"error": "..."}`: the body is malformed, or has more than 1000 parts or 1 MiB of fields.
+    - 403 `{"error": "..."}`: a page of another origin may have made the request. Origin (RFC 6454, section 7) has
+      another host or port than Host, or Sec-Fetch-Site is cross-site and nobody followed a link, or Host is neither
+      localhost nor an address of loopback. `allow_hosts` lets such requests in.
     - 413 `{"error": "..."}`: the body is longer than `max_size`. It is sent as soon as that is known.
 
     It stores files in the directory, under a safe form of their filenames, and never replaces one: `beach.jpg`, then
@@ -68,17 +77,21 @@ def running(directory: str | os.PathLike[str] | None = None, *, max_size: int | 
     Args:
         directory: Where to store files; created if missing. None: a temporary directory, removed at the end.
         max_size: The longest request body to accept, in bytes; None for no limit.
+        allow_hosts: Names of further hosts, without scheme and port, that may stand in Host and in Origin. "null" is
+            the Origin of local HTML files and of sandboxed frames.
 
     Yields:
         The URL, such as `http://127.0.0.1:54321/`.
 
     Raises:
         OSError: The directory cannot be created.
+        TypeError: `allow_hosts` is a str.
+        ValueError: A name in `allow_hosts` has a scheme, a port or a path.
     """
     with contextlib.ExitStack() as stack:
         if directory is None:
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="rxupload-"))
-        receiver = _Receiver(directory, max_size)
+        receiver = _Receiver(directory, max_size, allow_hosts)
         portal = stack.enter_context(start_blocking_portal())
         yield stack.enter_context(portal.wrap_async_context_manager(_serving(receiver, "127.0.0.1", 0)))
 
@@ -86,8 +99,9 @@ def running(directory: str | os.PathLike[str] | None = None, *, max_size: int | 
 def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
-    directory: str | os.PathLike[str] = ".",
+    directory: str | os.PathLike[str] = "uploads",
     max_size: int | None = None,
+    allow_hosts: Iterable[str] = (),
 ) -> None:
     """Run the receiver of `running` in the foreground, until Ctrl-C or SIGTERM. Only the main thread may call this.
 
@@ -98,12 +112,15 @@ def serve(
         port: The TCP port; 0 picks a free one.
         directory: Where to store files; created if missing.
         max_size: The longest request body to accept, in bytes; None for no limit.
+        allow_hosts: As in `running`. Host may be any name if `host` is no address of loopback.
 
     Raises:
         OSError: The address is in use or not this machine's, or the directory cannot be created.
-        ValueError: Another thread than the main one called it.
+        TypeError: `allow_hosts` is a str.
+        ValueError: Another thread than the main one called it, or a name in `allow_hosts` has a scheme, a port or a
+            path.
     """
-    receiver = _Receiver(directory, max_size, _say)
+    receiver = _Receiver(directory, max_size, allow_hosts, _say)
 
     async def until_stopped() -> None:
         loop, stopped = asyncio.get_running_loop(), asyncio.Event()
@@ -158,6 +175,7 @@ async def _serving(receiver: _Receiver, host: str, port: int) -> AsyncIterator[s
         lambda: protocol(config=config, server_state=state, app_state={}), host, port
     )
     addresses = [listener.getsockname() for listener in server.sockets]
+    receiver.origins.on_loopback = all(is_loopback(address[0]) for address in addresses)
     host, port = addresses[0][:2]
     try:
         yield f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
@@ -183,8 +201,10 @@ class _Receiver:
         self,
         directory: str | os.PathLike[str],
         max_size: int | None,
+        allow_hosts: Iterable[str],
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self.origins = Origins(allow_hosts)
         self.directory = _created(directory)
         self._max_size = max_size
         self._report = report
@@ -204,6 +224,8 @@ class _Receiver:
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
+        if refusal := self.origins.refusal(request):
+            raise HTTPException(403, refusal)
         if request.method in {"GET", "HEAD"}:
             return HTMLResponse(_PAGE)
         if request.method not in {"POST", "PUT"}:
