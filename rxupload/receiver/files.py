@@ -73,7 +73,8 @@ class ReceivedFiles:
             for file in others:
                 file.keep(self._directory)
             if sys.platform == "win32":
-                self._release()  # Windows renames no file that is open
+                # Windows renames no file that is open. A receiver that starts in between fails this upload with a 500.
+                self._release()
             first.keep(self._directory)
             self._release()
 
@@ -119,9 +120,10 @@ def _first_path(directory: Path, token: str) -> Path:
 def remove_leftovers(directory: Path) -> None:
     """Remove the hidden files of uploads whose process was killed. Those of running uploads stay."""
     hidden: dict[str, list[Path]] = {}
-    for path in directory.iterdir():
-        if (match := _HIDDEN.fullmatch(path.name)) and path.is_file() and not path.is_symlink():
-            hidden.setdefault(match[1], []).append(path)
+    with contextlib.suppress(PermissionError):  # a directory to write in, but not to list
+        for path in directory.iterdir():
+            if (match := _HIDDEN.fullmatch(path.name)) and path.is_file() and not path.is_symlink():
+                hidden.setdefault(match[1], []).append(path)
     for token, paths in hidden.items():
         with contextlib.suppress(OSError):  # locked, or another user's
             _remove_unlocked(_first_path(directory, token))

@@ -17,6 +17,11 @@ from support.forms import CLOSING, FORM, PATIENCE, answer, connected, file_part,
 from rxupload import receiver
 from rxupload.receiver import files
 
+locked_to_the_end = pytest.mark.skipif(
+    sys.platform == "win32",
+    reason="Windows renames no open file, so the lock ends just before the last rename",
+)
+
 TOKEN = "0123456789abcdef" * 2
 TWO_FILES = file_part("first", b"1") + file_part("second", b"2")
 
@@ -108,6 +113,7 @@ def test_an_upload_to_this_process_goes_on(url, inbox, has_begun):
     assert stored(inbox) == {"beach.jpg": b"content"}
 
 
+@locked_to_the_end
 def test_every_moment_of_an_upload_is_safe(client, url, inbox, monkeypatch):
     """Whenever another receiver starts while files are created, stored and renamed, nothing is lost."""
     starts = 0
@@ -226,6 +232,7 @@ def test_links_and_pipes_stay(inbox):
         assert {path.name for path in inbox.iterdir()} == names
 
 
+@locked_to_the_end
 def test_many_starts_and_uploads_at_once_lose_nothing(inbox):
     """Receivers that start and stop in one directory never remove a file of an upload to another."""
     done = threading.Event()
