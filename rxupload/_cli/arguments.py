@@ -157,12 +157,19 @@ def _receive_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on (%(default)s: only this machine)")
     add("--port", type=_whole(0, 65535), default=8000, help="port to listen on (%(default)s)")
-    add("--directory", default=".", metavar="DIR", help="where to store the files (the current directory)")
+    add("--directory", default="uploads", metavar="DIR", help="where to store the files (./%(default)s)")
     add(
         "--max-size",
         type=_size,
         metavar="SIZE",
         help="largest request body to accept: 10MB, 1GiB ... (no limit)",
+    )
+    add(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="let pages of this host upload, and requests that name it as their host; may be repeated",
     )
     parser.set_defaults(run=receive, parser=parser)
 

@@ -1,24 +1,23 @@
-"""Receives a multipart/form-data body: keeps fields in memory, and stores files under safe names in a directory."""
+"""Receives a multipart/form-data body: keeps fields in memory, and its files in a directory."""
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import logging
 import re
-import secrets
+import urllib.parse
 from pathlib import Path
 from typing import Any, Self
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
+from .files import ReceivedFile, ReceivedFiles
+
 logging.getLogger("python_multipart").addHandler(logging.NullHandler())  # its log repeats the text of the 400
 
 
 _MAX_PARTS = 1000
 _MAX_FIELD_BYTES = 2**20  # for all field values of one body together, since they are kept in memory
-_MAX_NAME_BYTES = 200  # file systems allow 255: this leaves room for a number
 
 
 class Form:
@@ -29,13 +28,13 @@ class Form:
 
     def __init__(self, boundary: bytes, directory: Path) -> None:
         self.fields: dict[str, list[str]] = {}
-        self.files: list[ReceivedFile] = []
-        self._directory = directory
+        self._files = ReceivedFiles(directory)
         self._file: ReceivedFile | None = None  # the current part, if it is a file
-        self._name = ""  # of the current part, if it is a field
+        self._is_unnamed_file = False  # whether the current part is a file if it has any content
+        self._name = ""  # of the current part
         self._value = bytearray()
         self._headers: dict[str, str] = {}
-        self._header_name = self._header_value = b""
+        self._header_name, self._header_value = bytearray(), bytearray()
         self._parts = self._field_bytes = 0
         self._closed = self._finished = False
         self._parser = MultipartParser(
@@ -57,8 +56,7 @@ class Form:
 
     def __exit__(self, *_: object) -> None:
         if not self._finished:
-            for file in self.files:
-                file.discard()
+            self._files.discard()
 
     def write(self, data: bytes) -> None:
         """Parse the next piece of the body."""
@@ -68,9 +66,13 @@ class Form:
         """Check that the body is whole, and give the files their names."""
         if not self._closed:
             raise FormParserError("The body ends before its closing boundary.")
-        for file in self.files:
-            file.keep(self._directory)
+        self._files.keep()
         self._finished = True
+
+    @property
+    def files(self) -> list[ReceivedFile]:
+        """The files, in the order in which they came."""
+        return self._files.list
 
     def as_json(self) -> dict[str, Any]:
         """Return what arrived, for the response."""
@@ -91,20 +93,24 @@ class Form:
 
     def _end_header(self) -> None:
         self._headers[self._header_name.decode().lower()] = self._header_value.decode(errors="replace")
-        self._header_name = self._header_value = b""
+        self._header_name, self._header_value = bytearray(), bytearray()
 
     def _end_headers(self) -> None:
-        parameters = _parameters(self._headers.get("content-disposition", ""))
-        name, filename = parameters.get("name"), parameters.get("filename")
+        name, filename = names_of(parameters(self._headers.get("content-disposition", "")))
         if name is None:
             raise FormParserError("A part has no name in its Content-Disposition.")
         self._file, self._name, self._value = None, name, bytearray()
-        if filename is not None:
-            self._file = ReceivedFile(name, filename, self._headers.get("content-type"), self._directory)
-            self.files.append(self._file)
+        self._is_unnamed_file = filename == ""
+        if filename:
+            self._create_file(filename)
+
+    def _create_file(self, filename: str) -> None:
+        self._file = self._files.create(self._name, filename, self._headers.get("content-type"))
 
     def _add_data(self, data: bytes, start: int, end: int) -> None:
         piece = memoryview(data)[start:end]
+        if self._is_unnamed_file and self._file is None and piece:
+            self._create_file("")
         if self._file is not None:
             self._file.write(piece)
             return
@@ -116,99 +122,61 @@ class Form:
     def _end_part(self) -> None:
         if self._file is not None:
             self._file.close()
-        else:
+        elif not self._is_unnamed_file:  # else a form in which no file was chosen
             self.fields.setdefault(self._name, []).append(self._value.decode(errors="replace"))
 
     def _close(self) -> None:
         self._closed = True
 
 
-_PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*(?:"(.*?)"|([^\s;"]*))\s*(?=;|$)', re.DOTALL)
+# A quoted value ends at the first quotation mark that a semicolon or the end follows. One without an end takes the rest
+# of the header. So the expression looks at each character a fixed number of times. Its possessive quantifiers (*+, ++)
+# never go back.
+_PARAMETER = re.compile(
+    r';\s*+([^\s=;"]++)\s*+=\s*+(?:"((?:[^"]++|"(?!\s*+(?:;|\Z)))*+)("?)|([^\s;"]*+)(?=\s*+(?:;|\Z)))'
+)
 
 
-def _parameters(disposition: str) -> dict[str, str]:
-    """Return the parameters of a Content-Disposition, decoded as browsers encode them.
+def parameters(header: str) -> dict[str, str]:
+    """Return the parameters of a Content-Type or a Content-Disposition, by lower-case name, in linear time.
 
-    Browsers send a backslash unchanged, and never a quotation mark within the quotes (WHATWG HTML, multipart/form-data
-    encoding algorithm). python-multipart's own `parse_options_header` reads a backslash as an escape.
+    A backslash is no escape: browsers send it unchanged, and never a quotation mark within the quotes (WHATWG HTML,
+    multipart/form-data encoding algorithm). A quoted value without an end is left out.
     """
     return {
-        key.lower(): (quoted or token).replace("%22", '"').replace("%0D", "\r").replace("%0A", "\n")
-        for key, quoted, token in _PARAMETER.findall(disposition)
+        match[1].lower(): match[4] if match[2] is None else match[2]
+        for match in _PARAMETER.finditer(header)
+        if match[2] is None or match[3]
     }
 
 
-class ReceivedFile:
-    """One file of a body. It has a hidden temporary name until `keep`."""
-
-    def __init__(self, name: str, filename: str, content_type: str | None, directory: Path) -> None:
-        self.name = name
-        self.filename = filename
-        self.content_type = content_type
-        self.size = 0
-        self.path = directory / f".{secrets.token_hex(16)}.part"
-        self._sha256 = hashlib.sha256()
-        self._stream = self.path.open("xb", buffering=0)
-
-    def write(self, data: memoryview) -> None:
-        """Write the next piece."""
-        self.size += len(data)
-        self._sha256.update(data)
-        while data:
-            data = data[self._stream.write(data) :]
-
-    def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
-
-    def keep(self, directory: Path) -> None:
-        """Rename the file to the first free name in the directory."""
-        path = _claim(directory, _harmless(self.filename))
-        try:
-            self.path.replace(path)
-        except OSError:
-            path.unlink()
-            raise
-        self.path = path
-
-    def discard(self) -> None:
-        """Close and remove the file."""
-        self.close()
-        self.path.unlink(missing_ok=True)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the file's facts, for the response."""
-        return {
-            "name": self.name,
-            "filename": self.filename,
-            "content_type": self.content_type,
-            "size": self.size,
-            "sha256": self._sha256.hexdigest(),
-        }
+def names_of(disposition: dict[str, str]) -> tuple[str | None, str | None]:
+    """Return the name and the filename of a part, decoded."""
+    name, filename = (
+        _extended(disposition.get(f"{key}*")) or _unescaped(disposition.get(key))
+        for key in ("name", "filename")
+    )
+    if filename is None and "filename*" in disposition:
+        filename = ""  # a file, but its name cannot be decoded
+    return name, filename
 
 
-def _claim(directory: Path, name: str) -> Path:
-    """Create an empty file with the first free name. Exclusive creation works even without hard links."""
-    stem, suffix = Path(name).stem, Path(name).suffix
-    path = directory / name
-    for number in itertools.count(1):
-        try:
-            path.open("xb").close()
-            break
-        except FileExistsError:
-            path = directory / f"{stem} ({number}){suffix}"
-    return path
+def _unescaped(value: str | None) -> str | None:
+    """Decode a value as browsers encode it."""
+    return value and value.replace("%22", '"').replace("%0D", "\r").replace("%0A", "\n")
 
 
-_RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\.|$)", re.IGNORECASE)
+def _extended(value: str | None) -> str | None:
+    """Decode an extended value, such as UTF-8''%e2%82%ac.txt (RFC 8187, section 3.2); None if it is not one.
 
-
-def _harmless(filename: str) -> str:
-    """Return a name that every file system accepts and treats as an ordinary file."""
-    base = re.split(r"[/\\]", filename)[-1]
-    name = "".join("_" if char in '<>:"|?*' or not char.isprintable() else char for char in base).strip(". ")
-    if len(name.encode()) > _MAX_NAME_BYTES:
-        suffix = Path(name).suffix.encode()[:20]
-        stem = name.encode()[: _MAX_NAME_BYTES - len(suffix)]
-        name = (stem + suffix).decode(errors="ignore").rstrip(". ")
-    return f"_{name}" if _RESERVED.match(name) else name or "upload"
+    Clients must not send it in multipart/form-data (RFC 7578, section 4.2), but some do, with a makeshift as the plain
+    value.
+    """
+    charset, _, rest = (value or "").partition("'")
+    _, found, encoded = rest.partition("'")
+    if not found or charset.lower() not in {"utf-8", "iso-8859-1"}:
+        return None
+    try:
+        return urllib.parse.unquote_to_bytes(encoded).decode(charset)
+    except UnicodeDecodeError:
+        return None

@@ -10,23 +10,24 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from anyio.from_thread import start_blocking_portal
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import parse_options_header
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from uvicorn.server import ServerState
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import Receive, Scope, Send
 
-from .form import Form
+from .files import remove_leftovers
+from .form import Form, parameters
+from .origins import Origins, is_loopback
 
 _LINGER = 2.0  # how many seconds to read on after an early response
 
@@ -44,7 +45,12 @@ _PAGE = """<!doctype html>
 
 
 @contextlib.contextmanager
-def running(directory: str | os.PathLike[str] | None = None, *, max_size: int | None = None) -> Iterator[str]:
+def running(
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    max_size: int | None = None,
+    allow_hosts: Iterable[str] = (),
+) -> Iterator[str]:
     """Run a multipart receiver on a free loopback port during the `with` block.
 
     It has its own thread and event loop. So it works in a script, on a worker thread, inside a running event loop, and
@@ -56,36 +62,46 @@ def running(directory: str | os.PathLike[str] | None = None, *, max_size: int | 
     - 200 `{"fields": {...}, "files": [{"name", "filename", "content_type", "size", "sha256"}, ...]}`. A field is a str,
       or a list of str if its name was repeated. Browsers send `"`, CR and LF in names and filenames as `%22`, `%0D` and
       `%0A`; the receiver decodes these. Bytes that are not UTF-8 become U+FFFD. content_type is null for a part without
-      one. size is in bytes.
+      one. size is in bytes. `filename*` (RFC 8187) takes precedence over `filename`. A part with an empty filename and
+      no content is neither a file nor a field: browsers send it if no file was chosen.
     - 400 `{"error": "..."}`: the body is malformed, or has more than 1000 parts or 1 MiB of fields.
+    - 403 `{"error": "..."}`: a page of another origin may have made the request. Origin (RFC 6454, section 7) has
+      another host or port than Host, or Sec-Fetch-Site is cross-site and nobody followed a link, or Host is neither
+      localhost nor an address of loopback. `allow_hosts` lets such requests in.
     - 413 `{"error": "..."}`: the body is longer than `max_size`. It is sent as soon as that is known.
 
     It stores files in the directory, under a safe form of their filenames, and never replaces one: `beach.jpg`, then
-    `beach (1).jpg`. It removes the files of an incomplete upload.
+    `beach (1).jpg`. It removes the files of an incomplete upload. At its start it removes those that a killed process
+    has left (`.*.part`). It knows those of a receiver that is still running by a lock.
 
     Args:
         directory: Where to store files; created if missing. None: a temporary directory, removed at the end.
         max_size: The longest request body to accept, in bytes; None for no limit.
+        allow_hosts: Names of further hosts, without scheme and port, that may stand in Host and in Origin. "null" is
+            the Origin of local HTML files and of sandboxed frames.
 
     Yields:
         The URL, such as `http://127.0.0.1:54321/`.
 
     Raises:
         OSError: The directory cannot be created.
+        TypeError: `allow_hosts` is a str.
+        ValueError: A name in `allow_hosts` has a scheme, a port or a path.
     """
     with contextlib.ExitStack() as stack:
         if directory is None:
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="rxupload-"))
-        app = _app(_created(directory), max_size)
+        receiver = _Receiver(directory, max_size, allow_hosts)
         portal = stack.enter_context(start_blocking_portal())
-        yield stack.enter_context(portal.wrap_async_context_manager(_serving(app, "127.0.0.1", 0)))
+        yield stack.enter_context(portal.wrap_async_context_manager(_serving(receiver, "127.0.0.1", 0)))
 
 
 def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
-    directory: str | os.PathLike[str] = ".",
+    directory: str | os.PathLike[str] = "uploads",
     max_size: int | None = None,
+    allow_hosts: Iterable[str] = (),
 ) -> None:
     """Run the receiver of `running` in the foreground, until Ctrl-C or SIGTERM. Only the main thread may call this.
 
@@ -96,20 +112,22 @@ def serve(
         port: The TCP port; 0 picks a free one.
         directory: Where to store files; created if missing.
         max_size: The longest request body to accept, in bytes; None for no limit.
+        allow_hosts: As in `running`. Host may be any name if `host` is no address of loopback.
 
     Raises:
         OSError: The address is in use or not this machine's, or the directory cannot be created.
-        ValueError: Another thread than the main one called it.
+        TypeError: `allow_hosts` is a str.
+        ValueError: Another thread than the main one called it, or a name in `allow_hosts` has a scheme, a port or a
+            path.
     """
-    directory = _created(directory)
-    app = _app(directory, max_size, _say)
+    receiver = _Receiver(directory, max_size, allow_hosts, _say)
 
     async def until_stopped() -> None:
         loop, stopped = asyncio.get_running_loop(), asyncio.Event()
         on_terminate = signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(stopped.set))
         try:
-            async with _serving(app, host, port) as url:
-                _say(f"Receiving uploads at {url} into {directory} (Ctrl-C stops)")
+            async with _serving(receiver, host, port) as url:
+                _say(f"Receiving uploads at {url} into {receiver.directory} (Ctrl-C stops)")
                 await stopped.wait()
         finally:
             signal.signal(signal.SIGTERM, on_terminate)
@@ -133,7 +151,7 @@ def _say(line: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _serving(app: ASGIApp, host: str, port: int) -> AsyncIterator[str]:
+async def _serving(receiver: _Receiver, host: str, port: int) -> AsyncIterator[str]:
     """Accept connections at the URL that it yields. At the end, cut them off, and wait for their clean-up.
 
     It does not use `uvicorn.Server`. That takes over the signals, checks only every 100 ms whether to stop, and then
@@ -141,7 +159,13 @@ async def _serving(app: ASGIApp, host: str, port: int) -> AsyncIterator[str]:
     """
     # log_config=None: uvicorn's default would configure the logging of the whole process.
     config = uvicorn.Config(
-        app, http="h11", ws="none", lifespan="off", interface="asgi3", proxy_headers=False, log_config=None
+        receiver,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        proxy_headers=False,
+        log_config=None,
     )
     config.load()
     protocol: Any = config.http_protocol_class
@@ -150,7 +174,9 @@ async def _serving(app: ASGIApp, host: str, port: int) -> AsyncIterator[str]:
     server = await loop.create_server(
         lambda: protocol(config=config, server_state=state, app_state={}), host, port
     )
-    host, port = server.sockets[0].getsockname()[:2]
+    addresses = [listener.getsockname() for listener in server.sockets]
+    receiver.origins.on_loopback = all(is_loopback(address[0]) for address in addresses)
+    host, port = addresses[0][:2]
     try:
         yield f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
     finally:
@@ -168,61 +194,73 @@ async def _serving(app: ASGIApp, host: str, port: int) -> AsyncIterator[str]:
             await asyncio.wait(state.tasks)
 
 
-def _app(directory: Path, max_size: int | None, report: Callable[[str], None] = lambda _: None) -> ASGIApp:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+class _Receiver:
+    """The receiver as an ASGI application."""
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        max_size: int | None,
+        allow_hosts: Iterable[str],
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.origins = Origins(allow_hosts)
+        self.directory = _created(directory)
+        self._max_size = max_size
+        self._report = report
+        remove_leftovers(self.directory)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
-            response = await _respond(request, directory, max_size, report)
+            response = await self._respond(request)
         except HTTPException as refusal:
-            report(f"Refused: {refusal.status_code} {refusal.detail}")
+            self._report(f"Refused: {refusal.status_code} {refusal.detail}")
             response = _Refusal({"error": refusal.detail}, refusal.status_code, refusal.headers)
         except ClientDisconnect:
-            report("An upload broke off.")
+            self._report("An upload broke off.")
             return
         response.headers["Date"] = email.utils.formatdate(usegmt=True)
         await response(scope, receive, send)
 
-    return app
+    async def _respond(self, request: Request) -> Response:
+        if refusal := self.origins.refusal(request):
+            raise HTTPException(403, refusal)
+        if request.method in {"GET", "HEAD"}:
+            return HTMLResponse(_PAGE)
+        if request.method not in {"POST", "PUT"}:
+            raise HTTPException(405, "Upload with POST or PUT.", {"Allow": "GET, HEAD, POST, PUT"})
+        try:
+            form = await self._receive(request)
+        except FormParserError as error:
+            raise HTTPException(400, str(error)) from error
+        except OSError as error:
+            raise HTTPException(500, f"Cannot store the upload: {error.strerror}") from error
+        files = ", ".join(f"{file.path.name} ({file.size} bytes)" for file in form.files)
+        self._report(f"Received {files or 'no files'}")
+        return JSONResponse(form.as_json())
 
-
-async def _respond(
-    request: Request, directory: Path, max_size: int | None, report: Callable[[str], None]
-) -> Response:
-    if request.method in {"GET", "HEAD"}:
-        return HTMLResponse(_PAGE)
-    if request.method not in {"POST", "PUT"}:
-        raise HTTPException(405, "Upload with POST or PUT.", {"Allow": "GET, HEAD, POST, PUT"})
-    try:
-        form = await _receive(request, directory, max_size)
-    except FormParserError as error:
-        raise HTTPException(400, str(error)) from error
-    except OSError as error:
-        raise HTTPException(500, f"Cannot store the upload: {error.strerror}") from error
-    files = ", ".join(f"{file.path.name} ({file.size} bytes)" for file in form.files)
-    report(f"Received {files or 'no files'}")
-    return JSONResponse(form.as_json())
-
-
-async def _receive(request: Request, directory: Path, max_size: int | None) -> Form:
-    limit = float("inf") if max_size is None else max_size
-    too_large = HTTPException(413, f"The body is longer than {max_size} bytes.")
-    if int(request.headers.get("content-length", 0)) > limit:
-        raise too_large
-    media_type, options = parse_options_header(request.headers.get("content-type"))
-    if media_type != b"multipart/form-data" or not options.get(b"boundary"):
-        raise FormParserError("The Content-Type is not multipart/form-data with a boundary.")
-    received = 0
-    with Form(options[b"boundary"], directory) as form:
-        async for data in request.stream():
-            received += len(data)
-            if received > limit:
-                raise too_large
-            # Work on the loop: one read gives 256 KiB. Parsing, hashing and writing them takes less than a millisecond.
-            # A thread would cost a third of the throughput.
-            form.write(data)
-        # Use a thread: when a file replaces another, ext4 first allocates all its blocks, which takes 0.4 s for 1 GiB.
-        await asyncio.to_thread(form.finish)
-    return form
+    async def _receive(self, request: Request) -> Form:
+        limit = float("inf") if self._max_size is None else self._max_size
+        too_large = HTTPException(413, f"The body is longer than {self._max_size} bytes.")
+        if int(request.headers.get("content-length", 0)) > limit:
+            raise too_large
+        content_type = request.headers.get("content-type", "")
+        boundary = parameters(content_type).get("boundary")
+        if content_type.partition(";")[0].strip().lower() != "multipart/form-data" or not boundary:
+            raise FormParserError("The Content-Type is not multipart/form-data with a boundary.")
+        received = 0
+        with Form(boundary.encode("latin-1"), self.directory) as form:
+            async for data in request.stream():
+                received += len(data)
+                if received > limit:
+                    raise too_large
+                # Work on the loop: one read gives 256 KiB. Parsing, hashing and writing them takes less than a
+                # millisecond. A thread would cost a third of the throughput.
+                form.write(data)
+            # Use a thread: when a file replaces another, ext4 first allocates all its blocks: 0.4 s for 1 GiB.
+            await asyncio.to_thread(form.finish)
+        return form
 
 
 class _Refusal(JSONResponse):

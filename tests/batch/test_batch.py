@@ -680,16 +680,17 @@ class TestSchedulers:
         """A loop that closes aborts the batch quietly, and no thread of it is left."""
         client = HandCrankedClient()
 
-        async def main() -> Exchange:
+        async def main() -> list[Exchange]:
             loop = asyncio.get_running_loop()
             observe(upload_all([upload(URL, b"data", client=client)] * 9), scheduler=AsyncIOScheduler(loop))
-            return await asyncio.to_thread(client.next_request)
+            return [await asyncio.to_thread(client.next_request) for _ in range(4)]
 
         with no_thread_left():
-            exchange = asyncio.run(main())
-            with pytest.raises(Disposed):
-                exchange.take_all()
-                raise exchange.end()
+            for exchange in asyncio.run(main()):
+                with pytest.raises(Disposed):  # each finds out when it looks
+                    exchange.take_all()
+                    raise exchange.end()
+        assert client.no_request()
 
     @pytest.mark.parametrize(
         "scheduler", [ImmediateScheduler(), CurrentThreadScheduler()], ids=lambda s: type(s).__name__

@@ -53,7 +53,10 @@ class Connection:
         self.sock = (context or server_context()).wrap_socket(self.sock, server_side=True)
 
     def recv(self, count: int = 65536) -> bytes:
-        """Receive some bytes; b"" at the end."""
+        """Receive some bytes; b"" at the end.
+
+        Ask for little: Python allocates the whole count for each call, and fills it in development mode.
+        """
         if self._buffered:
             data, self._buffered = self._buffered[:count], self._buffered[count:]
             return data
@@ -86,16 +89,16 @@ class Connection:
         length = header(head, b"content-length")
         if length is not None:
             while len(body) < int(length):
-                data = self.recv(int(length) - len(body))
+                data = self.recv(min(int(length) - len(body), 65536))
                 if not data:
                     raise ConnectionError("the body broke off")
                 body += data
                 self.received = len(body)
             return bytes(body)
         while size := int(self._line(), 16):
-            chunk = b""
+            chunk = bytearray()
             while len(chunk) < size + 2:
-                data = self.recv(size + 2 - len(chunk))
+                data = self.recv(min(size + 2 - len(chunk), 65536))
                 if not data:
                     raise ConnectionError("the body broke off")
                 chunk += data

@@ -14,6 +14,7 @@ from rxupload._threads import retire_idle
 @contextlib.contextmanager
 def no_thread_left() -> Iterator[None]:
     """Check that the threads of a block end, except those that wait for the next upload."""
+    retire_idle()  # so that the block starts threads of its own, and does not use those of earlier tests again
     before = set(threading.enumerate())
     yield
     retire_idle()

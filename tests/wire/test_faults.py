@@ -52,6 +52,44 @@ def client():
         yield made
 
 
+class Deaf:
+    """Makes connections hear nothing more after LAST, until the server has broken them and a send has failed."""
+
+    LAST = b"<last>"
+
+    def __init__(self, monkeypatch) -> None:
+        self.has_heard = threading.Event()
+        self.is_broken = threading.Event()
+        self.has_failed = False
+        recv, send = WireConnection.recv, WireConnection.send
+
+        def recv_until_last(connection: WireConnection, max_bytes: int) -> bytes:
+            if self.has_heard.is_set() and not self.has_failed:
+                assert self.is_broken.wait(PATIENCE)
+                raise BlockingIOError
+            data = recv(connection, max_bytes)
+            if data.endswith(self.LAST):
+                self.has_heard.set()
+            return data
+
+        def send_and_tell(connection: WireConnection, data: bytes | memoryview) -> int:
+            try:
+                return send(connection, data)
+            except BlockingIOError:
+                raise
+            except OSError:
+                self.has_failed = True
+                raise
+
+        monkeypatch.setattr(WireConnection, "recv", recv_until_last)
+        monkeypatch.setattr(WireConnection, "send", send_and_tell)
+
+
+@pytest.fixture
+def deaf(monkeypatch):
+    return Deaf(monkeypatch)
+
+
 @pytest.mark.parametrize(("says", "then"), BEHAVIOURS)
 class TestAnyServer:
     @settings(max_examples=8, deadline=None)
@@ -157,34 +195,37 @@ class TestBroken:
         ):
             upload(server.url, b"x", client=client).run()
 
-    def test_a_reset_noticed_by_a_send_is_a_read_error(self, client):
+    def test_a_reset_noticed_by_a_send_is_a_read_error(self, client, deaf):
         """A reset does not complete a body of unknown length, even if a send noticed the reset first."""
 
         def script(connection: Connection) -> None:
             connection.read_head()
             connection.read(1)
-            connection.send(b"HTTP/1.1 200 Status\r\n\r\nhalf")
-            time.sleep(0.05)  # the client is in the middle of a send
+            connection.send(b"HTTP/1.1 200 Status\r\n\r\nhalf" + deaf.LAST)
+            assert deaf.has_heard.wait(PATIENCE)
             connection.reset()
+            deaf.is_broken.set()
 
         with Server(script) as server, pytest.raises(httpx.ReadError, match="The response was cut off"):
             upload(server.url, bytes(8 << 20), client=client).run()
+        assert deaf.has_failed
 
-    def test_a_close_noticed_by_a_send_completes_the_response(self, client):
+    def test_a_close_noticed_by_a_send_completes_the_response(self, client, deaf):
         """A proper close completes the body, even if the rest of the upload is then refused."""
 
         def script(connection: Connection) -> None:
             connection.read_head()
             connection.read(1)
-            connection.send(b"HTTP/1.1 200 Status\r\n\r\nall of it")
+            connection.send(b"HTTP/1.1 200 Status\r\n\r\nall of it" + deaf.LAST)
             connection.sock.shutdown(socket.SHUT_WR)
-            time.sleep(0.05)
-            connection.read(1 << 20)
+            assert deaf.has_heard.wait(PATIENCE)
             connection.reset()
+            deaf.is_broken.set()
 
         with Server(script) as server:
             response = upload(server.url, bytes(8 << 20), client=client).run()
-        assert response.content == b"all of it"
+        assert response.content == b"all of it" + deaf.LAST
+        assert deaf.has_failed
 
     @pytest.mark.parametrize("file", [b"x", LARGE], ids=["small", "large"])
     @pytest.mark.parametrize("garbage", GARBAGE)
