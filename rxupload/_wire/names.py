@@ -119,14 +119,15 @@ class Names:
         self._queue: deque[Lookup] = deque()
         self._threads = 0
 
-    def join(self, name: bytes, wake: Wake) -> Lookup:
-        """Start a lookup, or join a running one. `wake` is set when it is done.
+    def join(self, name: bytes, wake: Wake) -> tuple[Lookup, bool]:
+        """Start a lookup, or join a running one. Return whether it is a new one. `wake` is set when it is done.
 
         Raises:
             RuntimeError: No thread can be started.
         """
         with self._lock:
             lookup = self._lookups.get(name)
+            is_new = lookup is None
             if lookup is None:
                 lookup = Lookup(name)
                 if self._threads < LOOKUPS:
@@ -138,7 +139,7 @@ class Names:
                     self._queue.append(lookup)
                 self._lookups[name] = lookup
             lookup.wakes.add(wake)
-            return lookup
+            return lookup, is_new
 
     def leave(self, lookup: Lookup, wake: Wake) -> None:
         """Stop waiting for a lookup, and drop it if it has not started and nobody else waits."""
@@ -218,22 +219,28 @@ def _literal(name: bytes) -> Sequence[Any] | None:
 def _look_up(
     name: bytes, where: str, names: Names, clock: Clock, control: Control, until: float
 ) -> Sequence[Any]:
+    is_fresh = False
     with closing(Wake()) as wake:
-        try:
-            wake.fileno()  # fails if no descriptor is free, so do it before starting a thread
-            lookup = names.join(name, wake)
-        except (OSError, RuntimeError) as error:
-            raise httpx.ConnectError(f"{where}: {error}") from error
-        try:
-            while not lookup.is_done:
-                if clock.now() >= until:
-                    raise httpx.ConnectTimeout(f"{where}: the name was not found in time")
-                pause(clock, control, until, [(wake, READ)])
-        finally:
-            names.leave(lookup, wake)
-    if lookup.failure is not None:
-        raise httpx.ConnectError(f"{where}: {lookup.failure}") from lookup.failure
-    return lookup.addresses
+        while True:
+            try:
+                wake.fileno()  # fails if no descriptor is free, so do it before starting a thread
+                lookup, is_new = names.join(name, wake)
+            except (OSError, RuntimeError) as error:
+                raise httpx.ConnectError(f"{where}: {error}") from error
+            try:
+                while not lookup.is_done:
+                    if clock.now() >= until:
+                        raise httpx.ConnectTimeout(f"{where}: the name was not found in time")
+                    pause(clock, control, until, [(wake, READ)])
+            finally:
+                names.leave(lookup, wake)
+            if lookup.failure is None:
+                return lookup.addresses
+            if is_new or is_fresh:
+                raise httpx.ConnectError(f"{where}: {lookup.failure}") from lookup.failure
+            # That one began before this caller came, and what made it fail may be over. The next one begins after that.
+            is_fresh = True
+            wake.clear()
 
 
 def _with_port(sockaddr: Any, port: int) -> Any:

@@ -466,12 +466,15 @@ class HangingResolver:
         self.called = threading.Semaphore(0)
         self.go = threading.Event()
         self.threads = []
+        self.answers: list[Exception] = []  # of the first calls
 
     def __call__(self, name, port, *, type):  # noqa: A002 (as socket.getaddrinfo)
         self.calls.append(name)
         self.threads.append(threading.current_thread())
         self.called.release()
         assert self.go.wait(PATIENCE)
+        if self.answers:
+            raise self.answers.pop(0)
         if name == b"nosuch.example":
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return [(V4, type, 6, "", ("127.0.0.1", 0)), (V4, type, 6, "", ("127.0.0.1", 0))]
@@ -529,6 +532,21 @@ def test_two_callers_of_one_name_share_a_lookup(hanging):
     assert hanging.calls == [b"example.com"]
     control.wake.close()
     assert descriptors() == before
+
+
+def test_a_caller_that_joins_a_lookup_does_not_take_its_failure(hanging):
+    """What made a running lookup fail may be over, so a caller that has joined it has another one done."""
+    hanging.answers = [OSError(24, "Too many open files")]
+    first = Caller(lambda: hanging.resolve("example.com", 80))
+    assert hanging.called.acquire(timeout=PATIENCE)
+    control = StoppableControl()
+    second = Caller(lambda: hanging.resolve("example.com", 443, control))
+    assert control.checked.wait(PATIENCE)
+    hanging.go.set()
+    assert "Too many open files" in str(first.end())
+    assert second.end() == [v4("127.0.0.1", 443)]
+    assert hanging.calls == [b"example.com", b"example.com"]
+    control.wake.close()
 
 
 def test_an_unknown_name_is_a_connect_error(hanging):
