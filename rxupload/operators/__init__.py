@@ -11,6 +11,7 @@ they also work with httpx2, and with a client of your own.
 from .of_type import of_type
 from .progress_bar import progress_bar
 from .raise_for_status import raise_for_status
+from .record import record
 from .retry_backoff import Retry, retry_backoff
 from .throughput import Throughput, throughput
 
@@ -20,6 +21,7 @@ __all__ = [
     "of_type",
     "progress_bar",
     "raise_for_status",
+    "record",
     "retry_backoff",
     "throughput",
 ]

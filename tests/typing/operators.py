@@ -27,6 +27,7 @@ from rxupload.operators import (
     of_type,
     progress_bar,
     raise_for_status,
+    record,
     retry_backoff,
     throughput,
 )
@@ -38,6 +39,8 @@ assert_type(up.pipe(of_type(httpx.Response)), Observable[httpx.Response])
 assert_type(up.pipe(raise_for_status()), Observable[Progress | httpx.Response])
 assert_type(up.pipe(retry_backoff()), Observable[Progress | httpx.Response])
 assert_type(up.pipe(progress_bar(desc="beach.jpg")), Observable[Progress | httpx.Response])
+rows: list[dict[str, Any]] = []
+assert_type(up.pipe(record(rows)), Observable[Progress | httpx.Response])
 assert_type(up.pipe(retry_backoff(), raise_for_status(), of_type(Progress)), Observable[Progress])
 assert_type(rxupload.run(up.pipe(retry_backoff(), of_type(httpx.Response))), httpx.Response)
 
