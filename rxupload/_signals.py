@@ -69,6 +69,8 @@ def delaying_ctrl_c(act: Callable[[], object] = noop) -> Iterator[None]:
 def at_the_end(wait: Callable[[], None], abort: Callable[[], None]) -> None:
     """Call these when the script has ended: `wait` alone, or `abort` and `wait` after Ctrl-C.
 
+    A Jupyter kernel that shuts down aborts, and waits for nothing.
+
     They are called twice: before the interpreter waits for the other threads, and after that, because such a thread may
     have started something. The second time, Python 3.12 and later start no threads.
     """
@@ -91,13 +93,19 @@ def at_the_end(wait: Callable[[], None], abort: Callable[[], None]) -> None:
     atexit.register(end_threads)
 
 
+def is_kernel() -> bool:
+    """Whether this process is a Jupyter kernel, whose shutdown and restart must not wait."""
+    return "ipykernel.kernelapp" in sys.modules
+
+
 def _wait_or_die(
     wait: Callable[[], None], abort: Callable[[], None], before_death: Callable[[], None]
 ) -> None:
     try:
-        if died_of_ctrl_c():
+        if died_of_ctrl_c() or is_kernel():
             abort()
-        wait()
+        if not is_kernel():
+            wait()
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends the process at once
         abort()
