@@ -1,7 +1,7 @@
 """Knows reactivex's schedulers: which of them may block, which have a loop, and how to call a function on it.
 
-Only this module and `_signals` use underscore names of other libraries and of Python. `tests/test_schedulers.py` pins
-those that it cannot avoid:
+Only this module, `_signals` and `_sources.described` use underscore names of other libraries and of Python.
+`tests/test_schedulers.py` pins those that this one cannot avoid:
 
 | name                            | library        | meaning                                |
 |---------------------------------|----------------|----------------------------------------|

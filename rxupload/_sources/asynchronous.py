@@ -182,7 +182,7 @@ async def items_of(content: Any, label: str, *, is_ours: bool = True) -> AsyncGe
             if hasattr(content, "close"):
                 opened.push_async_callback(_close, content)
             check_binary(content, label)
-            items: AsyncIterator[object] = read_on(content)
+            items: Any = read_on(content)
         elif isinstance(content, AsyncIterable):
             _check_unread(content, label)
             items = aiter(content)

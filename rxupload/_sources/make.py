@@ -61,7 +61,7 @@ def make_source(  # noqa: C901, PLR0911 - one for each kind
     if isinstance(file, Iterator) and iter(file) is file:
         return OnceSource("the iterator", size, file)
     if isinstance(file, tuple) and any(isinstance(each, str) for each in file):
-        raise requests_tuple(file, argument)
+        raise requests_tuple(file, argument, is_in_list=True)
     if isinstance(file, Iterable) and not isinstance(file, Mapping):
         return FreshSource("the iterable", size, lambda _: file)
     if isinstance(file, AsyncIterable):
@@ -78,23 +78,31 @@ def is_requests_tuple(files: object) -> bool:
 
     A tuple of several files may have a path and a file object, too. So it must have a type, or the same name twice.
     """
-    if not isinstance(files, tuple) or not 2 <= len(files) <= 4 or not isinstance(files[0], str | None):  # noqa: PLR2004
-        return False
-    file = files[1]
-    if not hasattr(file, "read") and not is_buffer(file):
-        return False
-    if len(files) > 2:  # noqa: PLR2004
-        return files[2] is None or (isinstance(files[2], str) and bool(_MEDIA_TYPE.fullmatch(files[2])))
-    return files[0] is None or filename_of(file) == base_name(files[0])
+    match files:
+        case (str() | None as filename, file):
+            return _is_content(file) and (filename is None or filename_of(file) == base_name(filename))
+        case (str() | None, file, str() as content_type, *_):
+            return _is_content(file) and _MEDIA_TYPE.fullmatch(content_type) is not None
+        case (str() | None, file, None, _):
+            return _is_content(file)
+    return False
 
 
-def requests_tuple(file: tuple[object, ...], argument: str) -> TypeError:
-    """The error for requests' tuple. It quotes no contents."""
-    values = zip(("filename", "content_type", "headers"), (file[0], *file[2:]), strict=False)
-    keywords = "".join(f", {name}={value!r}" for name, value in values if isinstance(value, str))
+def requests_tuple(file: tuple[Any, ...], argument: str, *, is_in_list: bool = False) -> TypeError:
+    """Return the error for requests' tuple. In a list it may be (name, file) or (name, (filename, file, type))."""
+    values: dict[str, object] = {}
+    if is_in_list and len(file) == 2:  # noqa: PLR2004
+        values["name"], inner = file
+        file = inner if isinstance(inner, tuple) else ()
+    values |= zip(("filename", "content_type"), (*file[:1], *file[2:]), strict=False)
+    keywords = "".join(f", {name}={value!r}" for name, value in values.items() if isinstance(value, str))
     return TypeError(
         f"{argument}: a tuple means several files; for a name and a type give File(source{keywords})"
     )
+
+
+def _is_content(file: object) -> bool:
+    return hasattr(file, "read") or is_buffer(file)
 
 
 def _is_asynchronous(function: Any) -> bool:

@@ -17,7 +17,8 @@ from .base import is_buffer, type_name
 def check_binary(file: Any, argument: str) -> None:
     if isinstance(file, io.TextIOBase) or isinstance(getattr(file, "encoding", None), str):
         raise TypeError(f'{argument} is a file object in text mode; open it in binary mode: open(path, "rb")')
-    if getattr(file, "closed", getattr(getattr(file, "file", None), "closed", False)):  # Starlette's has a `file`
+    within = getattr(file, "file", None)  # Starlette's UploadFile says nothing, but its file does
+    if getattr(file, "closed", getattr(within, "closed", False)):
         raise ValueError(f"{argument} is a closed file object")
     readable = getattr(file, "readable", _always)
     if not inspect.iscoroutinefunction(readable) and not readable():

@@ -133,11 +133,28 @@ def test_the_tuple_of_requests_is_refused(given, shown):
     message = re.escape(f": a tuple means several files; for a name and a type give File(source{shown})")
     with pytest.raises(TypeError, match="file" + message):
         upload(URL, given)
-    if isinstance(given[0], str):
-        with pytest.raises(TypeError, match=re.escape("file[0]") + message):
-            upload(URL, [given])
-        with pytest.raises(TypeError, match=re.escape("file[1]") + message):
-            upload(URL, [b"a", File(given)])
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (("a.jpg", io.BytesIO(b"a"), "image/jpeg"), "filename='a.jpg', content_type='image/jpeg'"),
+        (("a.jpg", b"a", "image/jpeg", {"X": "y"}), "filename='a.jpg', content_type='image/jpeg'"),
+        (("photo", b"a"), "name='photo'"),
+        (("photo", ("a.jpg", b"a")), "name='photo', filename='a.jpg'"),
+        (
+            ("photo", ("a.jpg", b"a", "image/jpeg")),
+            "name='photo', filename='a.jpg', content_type='image/jpeg'",
+        ),
+    ],
+)
+def test_a_tuple_of_requests_in_a_list_is_refused(given, shown):
+    """In a list, requests' tuple may begin with the name of the form field."""
+    message = re.escape(f": a tuple means several files; for a name and a type give File(source, {shown})")
+    with pytest.raises(TypeError, match=re.escape("file[0]") + message):
+        upload(URL, [given])
+    with pytest.raises(TypeError, match=re.escape("file[1]") + message):
+        upload(URL, [b"a", File(given)])
 
 
 def test_the_short_tuple_of_requests(tmp_path):
