@@ -114,7 +114,7 @@ class _Shared:
 
     Attributes:
         turn: Held by the upload that moves it.
-        start: Its position before the first of the uploads that are running; None if it cannot seek.
+        start: Its position before the first of the uploads that are running; None if unknown, or if it cannot seek.
     """
 
     def __init__(self) -> None:
@@ -125,13 +125,13 @@ class _Shared:
 
     def begin(self) -> None:
         with self._lock:
+            if not self._uploads:
+                self.start = None
             self._uploads += 1
 
     def end(self) -> None:
         with self._lock:
             self._uploads -= 1
-            if not self._uploads:
-                self.start = None
 
 
 _shared: WeakKeyDictionary[object, _Shared] = WeakKeyDictionary()
@@ -152,10 +152,6 @@ def _wait_for(owner: Owner, loop: AbstractEventLoop, coroutine: Coroutine[Any, A
         coroutine.close()
         raise
     future.add_done_callback(lambda _: owner.wake.set())
-    try:
-        while not future.done():
-            owner.wait()
-    except BaseException:
-        future.cancel()
-        raise
+    while not future.done():  # if the upload is to stop, the coroutine still ends by itself
+        owner.wait()
     return future.result()

@@ -28,6 +28,7 @@ from functools import partial
 from typing import Any, TypeGuard, TypeVar
 
 from reactivex import abc
+from reactivex.internal import noop
 
 from .base import Once, Owner, Reader, Source, needed_loop, type_name, used_up
 from .buffered import Buffered
@@ -89,10 +90,13 @@ class AsyncFlow(Buffered):
         owner: Owner,
         loop: AbstractEventLoop,
         items: Callable[[], AsyncGenerator[object]],
+        discard: Callable[[], object] = noop,
     ) -> None:
+        """Begin to read. `discard` is called on the loop in the end, since the task may end before its first step."""
         super().__init__(label, owner)
         self._loop = loop
         self._produce = items
+        self._discard = discard
         self._room = asyncio.Event()
         self._is_waiting = False  # the task waits for room
         self._task: asyncio.Task[None] | None = None
@@ -125,8 +129,11 @@ class AsyncFlow(Buffered):
     # The loop's side
 
     def _start(self) -> None:
-        if not self._has_ended:
+        if self._has_ended:
+            self._discard()
+        else:
             self._task = task_of(self._run())
+            self._task.add_done_callback(lambda _: self._discard())
 
     def _cancel(self) -> None:
         if self._task is not None:
@@ -142,9 +149,8 @@ class AsyncFlow(Buffered):
                         await asyncio.sleep(0)
                         since = self._loop.time()
         except asyncio.CancelledError:
-            self._fail(
-                RuntimeError(f"{self._label} was cancelled on its event loop")
-            )  # no effect after `close`
+            # After `close` this has no effect.
+            self._fail(RuntimeError(f"{self._label} was cancelled on its event loop"))
             raise
         except BaseException as error:
             # After `close` nobody waits for the error of a generator's end. Then asyncio reports it.
@@ -195,6 +201,12 @@ async def items_of(content: Any, label: str, *, is_ours: bool = True) -> AsyncGe
             opened.push_async_callback(items.aclose)
         async for item in items:
             yield item
+
+
+def discard(content: object) -> None:
+    """Close a coroutine that was not awaited. Python would warn of it."""
+    if inspect.iscoroutine(content) and inspect.getcoroutinestate(content) == inspect.CORO_CREATED:
+        content.close()
 
 
 async def read_on(file: Any) -> AsyncGenerator[bytes]:

@@ -77,6 +77,7 @@ class File:
     - A task on that loop reads it. At most 1 MiB, or one longer item, waits to be sent; then the task waits, too.
     - Each pass over the body reads a file object that can seek again, from its position at the start of the first
       upload. It calls a function again. It can read an asynchronous generator only once.
+    - The first item of what a function returns is awaited before anything is sent, so that an error comes before that.
     - Its error ends the upload at once.
     - The end of a pass, and so an abort, closes a generator, on its loop. The upload does not wait for that.
 

@@ -12,8 +12,8 @@ from threading import Lock
 from types import GeneratorType
 from typing import Any
 
-from .asynchronous import AsyncFlow, is_asynchronous, items_of
-from .base import Buffer, Once, Owner, Reader, Source, is_buffer, needed_loop, type_name, used_up
+from .asynchronous import AsyncFlow, discard, is_asynchronous, items_of
+from .base import Buffer, Once, Owner, Reader, Source, is_buffer, type_name, used_up, without_loop
 from .hidden import may_lie, rest_of
 from .pieces import Flow, Piece
 from .reading import (
@@ -86,8 +86,11 @@ class FreshSource(Source):
         with ExitStack() as opened:
             content = self._fresh(opened)
             if is_asynchronous(content):
-                loop = needed_loop(owner, self._label)
-                flow = AsyncFlow(self._label, owner, loop, partial(items_of, content, self._label))
+                if owner.loop is None:
+                    discard(content)
+                    raise without_loop(self._label)
+                items = partial(items_of, content, self._label)
+                flow = AsyncFlow(self._label, owner, owner.loop, items, partial(discard, content))
                 opened.callback(flow.close)
                 flow.wait_for_begin()
                 return _Begun(None, flow, opened.pop_all().close)

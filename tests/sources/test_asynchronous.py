@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import io
 import re
 import threading
@@ -13,10 +14,13 @@ import pytest
 from reactivex import operators as ops
 from reactivex.scheduler import EventLoopScheduler, NewThreadScheduler
 from reactivex.scheduler.eventloop import AsyncIOScheduler
+from support.owner import FakeOwner
+from support.pieces import read_all
 from support.recording_observer import PATIENCE, check_grammar, observe
 from support.scripted_server import Server, header
 
 from rxupload import Client, File, SourceChanged, UploadTimeout, run, upload, upload_all
+from rxupload._sources import make_source
 from rxupload._sources.asynchronous import AsyncFlow
 from rxupload._sources.buffered import LIMIT
 from rxupload.operators import retry_backoff
@@ -253,8 +257,13 @@ def raise_it(error):
 def test_a_function_that_returns_one_is_the_same_error(taken):
     """What a function returns is known only once it is called; the error is the same, and nothing is sent."""
     recorded = Recorded()
-    with pytest.raises(TypeError, match=r"what the function returned is asynchronous, .* `await` the upload"):
-        put(taken, lambda *_: recorded()).run()
+
+    async def opens():
+        return AsyncFile(b"")
+
+    for function in (lambda *_: recorded(), lambda: opens(), lambda: AsyncFile(b"")):  # noqa: PLW0108
+        with pytest.raises(TypeError, match=r"what the function returned is asynchronous, .* `await` the up"):
+            put(taken, function).run()
     assert not taken.heads
 
 
@@ -502,6 +511,45 @@ def test_a_coroutine_function_must_return_asynchronous_content(returned, taken):
     with pytest.raises(TypeError, match="must be an asynchronous iterable of bytes, or a file object"):
         asyncio.run(awaited(put(taken, function)))
     assert not taken.heads
+
+
+def test_an_upload_that_stops_first_leaves_no_coroutine_unawaited():
+    """If the upload stops before the loop has a turn, the function's coroutine is closed on the loop."""
+    made = []
+
+    async def opens():
+        return AsyncFile(b"")
+
+    def function():
+        made.append(opens())
+        return made[-1]
+
+    owner = FakeOwner()
+    owner.loop = asyncio.new_event_loop()
+    owner.stop(KeyError("mine"))
+    with contextlib.closing(owner), contextlib.closing(owner.loop):
+        with pytest.raises(KeyError):
+            make_source(function).open(owner)
+        assert inspect.getcoroutinestate(made[0]) == inspect.CORO_CREATED
+        owner.loop.run_until_complete(asyncio.sleep(0))
+        assert inspect.getcoroutinestate(made[0]) == inspect.CORO_CLOSED
+
+
+@pytest.mark.parametrize("source", ["file", "function", "generator"])
+def test_a_closed_loop_is_an_error(source):
+    """On a loop that is closed nothing can be read, and the error says so."""
+
+    async def generator():
+        yield b"a"
+
+    owner = FakeOwner()
+    owner.loop = asyncio.new_event_loop()
+    owner.loop.close()
+    sources = {"file": AsyncFile(b"a"), "function": generator, "generator": generator()}
+    with contextlib.ExitStack() as stack:
+        stack.callback(owner.close)
+        stack.enter_context(pytest.raises(RuntimeError, match="loop is closed"))
+        read_all(stack.enter_context(contextlib.closing(make_source(sources[source]).open(owner))))
 
 
 def test_a_coroutine_is_refused_at_the_call():
