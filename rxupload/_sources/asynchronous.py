@@ -17,7 +17,6 @@ from asyncio import AbstractEventLoop
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
-    AsyncIterator,
     Callable,
     Coroutine,
     Generator,
@@ -59,11 +58,11 @@ def is_asynchronous(content: object) -> TypeGuard[Any]:
 
 
 class AsyncOnceSource(Source):
-    """The caller's asynchronous iterator. Only the first pass over it can read it, and closes it."""
+    """The caller's asynchronous iterator or stream. Only the first pass over it can read it. It closes a generator."""
 
     needs_loop = True
 
-    def __init__(self, label: str, declared: int | None, items: AsyncIterator[object]) -> None:
+    def __init__(self, label: str, declared: int | None, items: AsyncIterable[object]) -> None:
         super().__init__(label, declared)
         self._items = items
         self._once = Once(label)

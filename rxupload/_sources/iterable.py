@@ -86,11 +86,7 @@ class FreshSource(Source):
         with ExitStack() as opened:
             content = self._fresh(opened)
             if is_asynchronous(content):
-                if owner.loop is None:
-                    discard(content)
-                    raise without_loop(self._label)
-                items = partial(items_of, content, self._label)
-                flow = AsyncFlow(self._label, owner, owner.loop, items, partial(discard, content))
+                flow = self._read_on_loop(owner, content)
                 opened.callback(flow.close)
                 flow.wait_for_begin()
                 return _Begun(None, flow, opened.pop_all().close)
@@ -108,6 +104,13 @@ class FreshSource(Source):
                 items = _checked(iterator, self._label)
             head = list(islice(items, 1))
             return _Begun(size, Items(chain(head, items)), opened.pop_all().close)
+
+    def _read_on_loop(self, owner: Owner, content: object) -> AsyncFlow:
+        if owner.loop is None:
+            discard(content)
+            raise without_loop(self._label)
+        items = partial(items_of, content, self._label)
+        return AsyncFlow(self._label, owner, owner.loop, items, partial(discard, content))
 
 
 class Items(Flow):

@@ -113,7 +113,8 @@ def _is_asynchronous(function: Any) -> bool:
 
 
 def _async_source(file: AsyncIterable[Buffer], size: int | None) -> Source:
-    if isinstance(file, AsyncIterator) and aiter(file) is file:
+    # What can be closed is a stream: a response of httpx would wait for ever for its second reader.
+    if hasattr(file, "aclose") or (isinstance(file, AsyncIterator) and aiter(file) is file):
         return AsyncOnceSource("the asynchronous iterator", size, file)
     return FreshSource("the asynchronous iterable", size, lambda _: file, needs_loop=True)
 

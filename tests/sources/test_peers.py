@@ -361,7 +361,10 @@ def test_a_response_of_httpx(stream, downloads, taken):
     async def main():
         async with httpx.AsyncClient() as client, client.stream("GET", downloads) as response:
             source = response.stream if stream == "stream" else getattr(response, stream)()
-            await upload(taken.url, File(source, size=int(response.headers["content-length"])), raw=True)
+            up = upload(taken.url, File(source, size=int(response.headers["content-length"])), raw=True)
+            await up
+            with pytest.raises(RuntimeError, match="was read before, and can be read only once"):
+                await up
 
     asyncio.run(main())
     assert taken.bodies == [CONTENT]
