@@ -36,7 +36,9 @@ class PlannedFile:
     def open(self, owner: Owner, stack: ExitStack, *, is_next: bool) -> Part:
         """Open the source. Closing the stack closes it."""
         reader = _open(self.source, owner, stack, is_next=is_next)
-        content_type = self.content_type or guess_content_type(self.filename)
+        content_type = (
+            self.content_type or self.source.default_content_type or guess_content_type(self.filename)
+        )
         return Part(self.name, reader, self.filename, content_type, self.headers)
 
 
@@ -52,9 +54,9 @@ class PlannedForm:
         return [part.filename for part in self.parts if isinstance(part, PlannedFile)]
 
     @property
-    def calls_back(self) -> bool:
-        """Whether reading a file calls the caller's code."""
-        return any(part.source.calls_back for part in self.parts if isinstance(part, PlannedFile))
+    def sources(self) -> list[Source]:
+        """The source of each file."""
+        return [part.source for part in self.parts if isinstance(part, PlannedFile)]
 
     def open(self, owner: Owner, stack: ExitStack) -> Body:
         """Open the files. Closing the stack closes them."""
@@ -82,14 +84,16 @@ class PlannedRaw:
         return [self.source.default_filename]
 
     @property
-    def calls_back(self) -> bool:
-        """Whether reading the file calls the caller's code."""
-        return self.source.calls_back
+    def sources(self) -> list[Source]:
+        """The source of the file."""
+        return [self.source]
 
     def open(self, owner: Owner, stack: ExitStack) -> Body:
         """Open the file. Closing the stack closes it."""
         reader = _open(self.source, owner, stack, is_next=True)
-        return RawBody(reader, self.content_type, guess_content_type(self.source.default_filename))
+        source = self.source
+        guess = source.default_content_type or guess_content_type(source.default_filename)
+        return RawBody(reader, self.content_type, guess)
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # address, headers and fields may contain secrets

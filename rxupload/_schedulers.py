@@ -1,7 +1,7 @@
 """Knows reactivex's schedulers: which of them may block, which have a loop, and how to call a function on it.
 
-Only this module and `_signals` use underscore names of other libraries and of Python. `tests/test_schedulers.py` pins
-those that it cannot avoid:
+Only this module, `_signals` and `_sources.described` use underscore names of other libraries and of Python.
+`tests/test_schedulers.py` pins those that this one cannot avoid:
 
 | name                            | library        | meaning                                |
 |---------------------------------|----------------|----------------------------------------|
@@ -71,8 +71,13 @@ def makes_threads(scheduler: abc.SchedulerBase) -> bool:
 
 
 class HereScheduler(NewThreadScheduler):
-    """Keeps one piece of work, so that `subscribe` returns first. Then the thread that calls `work` does it."""
+    """Keeps one piece of work, so that `subscribe` returns first. Then the thread that calls `work` does it.
 
+    Attributes:
+        loop: The asyncio loop that an asynchronous source is read on, if any.
+    """
+
+    loop: asyncio.AbstractEventLoop | None = None
     work: Callable[[], object] = noop
 
     def schedule(
@@ -108,6 +113,13 @@ def is_loop_of_this_thread(scheduler: abc.SchedulerBase | None) -> bool:
 def is_on_a_loop() -> bool:
     """Whether an asyncio loop is running on this thread."""
     return asyncio._get_running_loop() is not None  # noqa: SLF001 - get_running_loop() raises where none is
+
+
+def loop_of(scheduler: abc.SchedulerBase | None) -> asyncio.AbstractEventLoop | None:
+    """Return the asyncio loop of a scheduler; None if it has none."""
+    if isinstance(scheduler, AsyncIOScheduler):
+        return scheduler._loop  # noqa: SLF001
+    return scheduler.loop if isinstance(scheduler, HereScheduler) else None
 
 
 CallSoon = Callable[[Callable[[], None]], bool]

@@ -12,7 +12,7 @@ from ._arguments import check_scheduler
 from ._delivery import DirectDelivery, LoopDelivery
 from ._events import UploadEvent
 from ._plan import Plan
-from ._schedulers import call_soon, is_closed, is_loop_of_this_thread, makes_threads, may_block
+from ._schedulers import call_soon, is_closed, is_loop_of_this_thread, loop_of, makes_threads, may_block
 from ._threads import run_on_thread
 from ._throttle import Allowance, Throttling, throttles_of
 from ._transfer import Disposed, Transfer
@@ -25,16 +25,20 @@ def begin(
     """Begin an upload, and return the disposable that aborts it.
 
     Raises:
-        TypeError: `scheduler` is not a scheduler.
+        TypeError: `scheduler` is not a scheduler, or a source is asynchronous and the scheduler has no asyncio loop.
     """
     check_scheduler(scheduler)
+    loop = loop_of(scheduler)
+    for source in plan.body.sources:
+        source.check_loop(loop)
     if scheduler is None or may_block(scheduler):
-        transfer = Transfer(plan.timeout)
+        transfer = Transfer(plan.timeout, loop=loop)
     else:
         transfer = Transfer(
             plan.timeout,
             is_abandoned=partial(is_closed, scheduler),
             is_on_loop=partial(is_loop_of_this_thread, scheduler),
+            loop=loop,
         )
     throttling = Throttling(plan.rate_limit, plan.pause, transfer.stop)
     throttles = throttles_of(scheduler)

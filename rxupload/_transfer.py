@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import threading
+from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -57,6 +58,7 @@ class Transfer:
     Attributes:
         wake: Ends the worker's waits that have no connection.
         asks_first: Whether the request says `Expect: 100-continue`.
+        loop: The asyncio loop of the upload's scheduler; None if it has none.
         keep: The most bytes of the response to keep while the body is sent; None for no limit.
         is_reading: Whether the upload itself reads the current response. Otherwise the client does, for its auth.
         request: The current request, for errors that carry one.
@@ -69,10 +71,12 @@ class Transfer:
         *,
         is_abandoned: Callable[[], bool] | None = None,
         is_on_loop: Callable[[], bool] | None = None,
+        loop: AbstractEventLoop | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.clock: Clock = SystemClock() if clock is None else clock
         self.wake = Wake()
+        self.loop = loop
         self._timeout = timeout
         self._deadline = math.inf
         # Reentrant, because a signal handler may dispose while its own thread holds the lock.

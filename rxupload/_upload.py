@@ -28,7 +28,7 @@ from ._body import Field, FormData
 from ._events import Progress, UploadEvent
 from ._plan import Plan, plan_form, plan_raw
 from ._run import run
-from ._sources import File, FileSource
+from ._sources import File, FileSource, is_requests_tuple, requests_tuple
 
 if TYPE_CHECKING:
     from ._client import HTTPClient
@@ -62,14 +62,18 @@ def upload(
     Args:
         url: The address, http or https. It may be relative if the client has a `base_url`.
         file: A path, bytes, a binary file object, an iterable of bytes, a function that returns a fresh iterable
-            or file object, or an Observable of bytes (see `File`). A `File` gives a part its own names. A list or a
-            tuple means several files; requests' tuple `(filename, file, type)` is a `File` here. The upload opens a
-            path when it starts. It reads a file object from its current position, and never closes it. An iterator can
-            be read only once, so it can be uploaded only once. A `Field` with a name among the files is sent in its
-            place, for an API that wants a field after them.
+            or file object, or an Observable of bytes (see `File`). Iterables and file objects may be asynchronous; then
+            the upload needs an asyncio loop (`await`, AsyncIOScheduler). A `File` gives a part its own names. A list or
+            a tuple means several files; requests' tuple `(filename, file, type)` is a `File` here. The upload opens a
+            path when it starts, and each pass opens anything else with `open("rb")` and a name. It reads a file object
+            from its current position, and never closes it. An iterator can be read only once, so it can be uploaded
+            only once. A file in /proc, or another one whose size is a lie, is read to find out. A `Field` with a name
+            among the files is sent in its place, for an API that wants a field after them.
         name: The name of the form field that holds the file.
-        filename: The file's name for the server; the default is the path's base name, or else "upload".
-        content_type: The file's media type; guessed from the filename, or else application/octet-stream.
+        filename: The file's name for the server; the default is the path's base name, the `filename` or `name` of a
+            file object, or else "upload".
+        content_type: The file's media type; else the `content_type` of a file that a web framework has received, the
+            guess from the filename, the same on every machine for common suffixes, or application/octet-stream.
         form_data: Further form fields, sent in their order before the files: a mapping, or a list of pairs (name,
             value). A list as a value repeats its field. A value is a str, bytes, a bool ("true", "false"), an int, a
             float, one of numpy's, a Decimal, a UUID, or a date or datetime (ISO 8601). A `Field` has a type or headers
@@ -191,7 +195,7 @@ class Upload(Observable[UploadEvent]):
         """Whether `run` may upload on the calling thread: nothing of the caller's is called, which could block it."""
         plan = self._plan
         is_set = plan.pause is not None or isinstance(plan.rate_limit, abc.ObservableBase)
-        return plan.client is None and not is_set and not plan.body.calls_back
+        return plan.client is None and not is_set and not any(each.calls_back for each in plan.body.sources)
 
     @property
     def progress(self) -> Observable[Progress]:
@@ -290,6 +294,8 @@ def _check_size(size: Any) -> int | None:
 
 def _check_files(file: Any) -> list[tuple[str, File | Field]]:
     """Return each file, or field among the files, with the name of its argument for an error."""
+    if is_requests_tuple(file):
+        raise requests_tuple(file, "file")
     files = file if isinstance(file, (list, tuple)) else [file]
     if not files:
         raise ValueError("file: the list of files is empty")

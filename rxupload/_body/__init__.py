@@ -3,8 +3,9 @@
 from typing import TypeAlias
 
 from .fields import Field, FieldValue, FormData, encode_fields
-from .multipart import MultipartBody, Part, guess_content_type
+from .multipart import MultipartBody, Part
 from .raw import RawBody
+from .types import guess_content_type
 
 Body: TypeAlias = MultipartBody | RawBody
 

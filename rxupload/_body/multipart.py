@@ -6,7 +6,6 @@ The encoding is the WHATWG's (HTML, "multipart/form-data encoding algorithm", wh
 
 from __future__ import annotations
 
-import mimetypes
 import re
 import secrets
 from collections.abc import Generator, Sequence
@@ -16,15 +15,6 @@ from rxupload._sources import Piece, Reader
 
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 _ESCAPES = str.maketrans({"\n": "%0A", "\r": "%0D", '"': "%22"})
-_ENCODED_TYPES = {
-    "br": "application/x-brotli",
-    "bzip2": "application/x-bzip2",
-    "compress": "application/x-compress",
-    "gzip": "application/gzip",
-    "xz": "application/x-xz",
-    "zstd": "application/zstd",
-}
-_UNKNOWN_TYPE = "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +89,6 @@ class MultipartBody:
                 return None
             length += len(head) + size + len(b"\r\n")
         return length
-
-
-def guess_content_type(filename: str) -> str:
-    """Guess the media type from a filename. For `a.tar.gz` return gzip's type, not the type of the archive inside."""
-    # Make it a path: guess_type() would read "data:,x.png" as a URL, and fail on some other names.
-    guess, encoding = mimetypes.guess_type(f"./{filename}")
-    if encoding is not None:
-        return _ENCODED_TYPES.get(encoding, _UNKNOWN_TYPE)
-    return guess or _UNKNOWN_TYPE
 
 
 def _escaped(text: str) -> str:

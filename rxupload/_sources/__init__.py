@@ -2,7 +2,7 @@
 
 from .base import File, FileSource, Owner, Reader, Source
 from .inside import Inside
-from .make import make_source
+from .make import is_requests_tuple, make_source, requests_tuple
 from .pieces import FileRange, Flow, Piece
 
 __all__ = [
@@ -15,5 +15,7 @@ __all__ = [
     "Piece",
     "Reader",
     "Source",
+    "is_requests_tuple",
     "make_source",
+    "requests_tuple",
 ]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable
+from asyncio import AbstractEventLoop
+from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard
 
 from reactivex import abc
 
@@ -34,7 +35,23 @@ class BinaryFile(Protocol):
     def read(self, size: int, /) -> bytes | None: ...
 
 
+class AsyncBinaryFile(Protocol):
+    """A file object whose `read` is a coroutine that returns bytes."""
+
+    async def read(self, size: int, /) -> bytes: ...
+
+
+class Openable(Protocol):
+    """What can be opened, such as a zipfile.Path, a Traversable of importlib.resources, or an OpenFile of fsspec."""
+
+    @property
+    def open(self) -> Callable[..., Any]:
+        """Return a binary file object."""
+        ...
+
+
 Content: TypeAlias = BinaryFile | Iterable[Buffer]
+AsyncContent: TypeAlias = AsyncBinaryFile | AsyncIterable[Buffer]
 
 
 FileSource: TypeAlias = (
@@ -43,7 +60,9 @@ FileSource: TypeAlias = (
     | os.PathLike[bytes]
     | Buffer
     | Content
-    | Callable[[], Content]
+    | AsyncContent
+    | Openable
+    | Callable[[], Content | AsyncContent | Awaitable[AsyncContent]]
     | abc.ObservableBase[Buffer]
 )
 
@@ -51,6 +70,16 @@ FileSource: TypeAlias = (
 @dataclass(frozen=True, slots=True, repr=False)
 class File:
     """One file part, for when the keywords of `upload()` are not enough.
+
+    If the source is asynchronous:
+
+    - The upload needs an asyncio loop: `await` it, or subscribe with an AsyncIOScheduler. Otherwise it is a TypeError.
+    - A task on that loop reads it. At most 1 MiB, or one longer item, waits to be sent; then the task waits, too.
+    - Each pass over the body reads a file object that can seek again, from its position at the start of the first
+      upload. It calls a function again. It can read an asynchronous generator only once.
+    - The first item of what a function returns is awaited before anything is sent, so that an error comes before that.
+    - Its error ends the upload at once.
+    - The end of a pass, and so an abort, closes a generator, on its loop. The upload does not wait for that.
 
     If the source is an Observable of bytes:
 
@@ -68,12 +97,15 @@ class File:
 
     Attributes:
         source: A path, bytes-like, a binary file object, an iterable of bytes, a callable that returns a
-            fresh iterable or file object for each pass over the body, or an Observable of bytes. The upload opens a
-            path when it starts. It reads a file object from its position at the call of `upload()`, and never
-            closes it.
+            fresh iterable or file object for each pass over the body, or an Observable of bytes. Iterables, and the
+            `read` of a file object, may be asynchronous. The upload opens a path when it starts, and each pass opens
+            anything else with `open("rb")` and a name (zipfile.Path, a Traversable of importlib.resources, an OpenFile
+            of fsspec). It reads a file object from its position at the call of `upload()`, and never closes it.
         name: The name of the form field; None: the `name` given to `upload()`.
-        filename: None: the path's base name, or else `"upload"`. `""` is what a browser sends where no file was chosen.
-        content_type: None: guessed from the filename, or else `application/octet-stream`.
+        filename: None: the path's base name, the `filename` or `name` of a file object, or else `"upload"`. What gzip,
+            bz2 or lzma decompresses loses the suffix. `""` is what a browser sends where no file was chosen.
+        content_type: None: the `content_type` of a file object that a web framework has received, the guess from the
+            filename, or else `application/octet-stream`.
         size: How many bytes the source will give, if the caller knows the length of an iterable or an Observable. The
             body then has a Content-Length, and the progress has a total. If the source gives more or fewer bytes, the
             upload ends with `SourceChanged`.
@@ -114,6 +146,11 @@ class Owner(Protocol):
     def wait(self) -> None:
         """Wait until `wake` is set or it is time to check. Raise the reason to stop. On the worker's thread."""
 
+    @property
+    def loop(self) -> AbstractEventLoop | None:
+        """The asyncio loop of the upload's scheduler, if it has one."""
+        ...
+
     def stop(self, reason: BaseException) -> None:
         """End the upload with this reason."""
 
@@ -126,7 +163,9 @@ class Source(ABC):
     """The source of a file part. All subscriptions of an upload share it, from any thread."""
 
     default_filename = "upload"
+    default_content_type: str | None = None  # None: guessed from the filename
     calls_back = True  # whether reading it calls the caller's code, which may block
+    needs_loop = False  # whether it can be read only on an asyncio loop
 
     def __init__(self, label: str, declared: int | None) -> None:
         self._label = label  # its name in errors
@@ -146,6 +185,15 @@ class Source(ABC):
             RuntimeError: The source can be read only once, and was read before.
             SourceChanged: Its size is not the declared one.
         """
+
+    def check_loop(self, loop: AbstractEventLoop | None) -> None:
+        """Check that there is a loop, if it needs one.
+
+        Raises:
+            TypeError: There is none.
+        """
+        if self.needs_loop and loop is None:
+            raise without_loop(self._label)
 
     def _size(self, measured: int | None) -> int | None:
         if measured is None or self._declared is None:
@@ -207,11 +255,21 @@ class Once:
             self._used = True
 
 
-def asynchronous(label: str) -> TypeError:
-    """The error for an asynchronous iterable, which a thread that uploads could not read."""
+def needed_loop(owner: Owner, label: str) -> AbstractEventLoop:
+    """Return the loop of the upload's scheduler.
+
+    Raises:
+        TypeError: There is none.
+    """
+    if owner.loop is None:
+        raise without_loop(label)
+    return owner.loop
+
+
+def without_loop(label: str) -> TypeError:
     return TypeError(
-        f"{label} is an asynchronous iterable; give a Subject, and feed it, from the first Progress on, from a "
-        "task with `await asyncio.to_thread(subject.on_next, data)`"
+        f"{label} is asynchronous, and can be read only on an asyncio loop: `await` the upload, or give "
+        "`scheduler=AsyncIOScheduler(loop)` to subscribe() or start()"
     )
 
 
@@ -225,7 +283,7 @@ def used_up(label: str, instead: str = "a function that returns a fresh iterable
 def is_buffer(data: object) -> TypeGuard[Buffer]:
     try:
         memoryview(data).release()  # type: ignore[arg-type]
-    except TypeError:
+    except (TypeError, ValueError):  # ValueError: numpy's dates are in a buffer that it does not export
         return False
     return True
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import os
-import stat
 from collections.abc import Generator
 from contextlib import ExitStack
 from functools import partial
@@ -12,27 +10,43 @@ from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from .async_file import AsyncFileSource
+from .asynchronous import has_async_read
 from .base import Owner, Reader, Source
+from .described import content_type_of, filename_of
+from .hidden import flow_of, may_lie, rest_of
 from .iterable import OnceSource
 from .pieces import FileRange, Piece, Read
-from .reading import base_name, bounded, bytes_after, position, read
+from .reading import bounded, bytes_after, check_not_at_its_end, is_plain_file, position, read
 
 _READ = 256 * 1024  # bytes to read at a time from a file object that cannot seek
 
 
-def file_source(file: Any, declared: int | None) -> Source:
-    name = getattr(file, "name", None)
-    if not isinstance(name, str) or name.startswith("<"):  # a descriptor's number, or "<stdin>"
-        name = None
-    label = f"the file object {name!r}" if name else "the file object"
-    start = position(file)
+def file_source(file: Any, declared: int | None, argument: str) -> Source:
+    """Make a source of a file object.
+
+    Raises:
+        ValueError: It stands at its end.
+    """
+    filename = filename_of(file)
+    label = f"the file object {filename!r}" if filename else "the file object"
     source: Source
-    if start is None:
+    if has_async_read(file):
+        source = AsyncFileSource(label, declared, file)
+    elif (start := _checked_position(file, argument)) is None:
         source = OnceSource(label, declared, iter(partial(read, file, _READ), b""))
     else:
         source = SeekableSource(label, declared, file, start)
-    source.default_filename = base_name(name or "")
+    source.default_filename = filename or "upload"
+    source.default_content_type = content_type_of(file)
     return source
+
+
+def _checked_position(file: Any, argument: str) -> int | None:
+    with _lock_of(file):
+        start = position(file)
+        check_not_at_its_end(file, start or 0, argument)
+    return start
 
 
 class SeekableSource(Source):
@@ -47,14 +61,18 @@ class SeekableSource(Source):
     def open(self, owner: Owner, *, is_next: bool = True) -> Reader:  # noqa: ARG002
         with self._lock:
             measured = bytes_after(self._file, self._start)
-        size = self._size(measured)
-        if measured is None or not _is_plain_file(self._file):
-            return Reader(self._label, size, partial(self._pass, measured), ExitStack())
+        if not is_plain_file(self._file):
+            return Reader(self._label, self._size(measured), partial(self._pass, measured), ExitStack())
         with ExitStack() as opened:
             # Use our own descriptor. The caller may close his, and another file may then get its number.
             descriptor = os.dup(self._file.fileno())
             opened.callback(os.close, descriptor)
-            return Reader(self._label, size, partial(self._range, descriptor, measured), opened.pop_all())
+            data = None
+            if measured is None or may_lie(os.fstat(descriptor)):
+                data = rest_of(descriptor, self._start)
+                measured = None if data is None else len(data)
+            one_pass = partial(self._plain, descriptor, measured, data)
+            return Reader(self._label, self._size(measured), one_pass, opened.pop_all())
 
     def _pass(self, measured: int | None) -> Generator[Piece]:
         position = self._start
@@ -69,16 +87,13 @@ class SeekableSource(Source):
 
         yield Read(bounded(read_on, measured))
 
-    def _range(self, descriptor: int, size: int) -> Generator[Piece]:
-        yield FileRange(descriptor, self._start, size, self._label)
-
-
-def _is_plain_file(file: Any) -> bool:
-    """Whether it is an ordinary file from `open(path, "rb")`. Others, like gzip's, read other bytes than are in it."""
-    if not hasattr(os, "pread"):  # without pread, our descriptor and the caller's share a position
-        return False
-    raw = file.raw if type(file) is io.BufferedReader else file
-    return type(raw) is io.FileIO and stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
+    def _plain(self, descriptor: int, size: int | None, data: bytes | None) -> Generator[Piece]:
+        if data is not None:
+            yield data
+        elif size is None:
+            yield flow_of(descriptor, self._start)
+        else:
+            yield FileRange(descriptor, self._start, size, self._label)
 
 
 _locks: WeakKeyDictionary[object, Lock] = WeakKeyDictionary()

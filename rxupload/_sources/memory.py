@@ -25,7 +25,8 @@ class BytesSource(Source):
             return Reader(self._label, self._size(len(data)), partial(self._pass, data), ExitStack())
         with ExitStack() as opened:
             view = opened.enter_context(memoryview(data))
-            flat = opened.enter_context(view.cast("B"))
+            # A view without bytes may have a shape that cannot be cast.
+            flat = opened.enter_context(view.cast("B") if view.nbytes else memoryview(b""))
             size = self._size(flat.nbytes)
             return Reader(self._label, size, partial(self._pass, flat), opened.pop_all())
 

@@ -22,9 +22,8 @@ from rxupload._schedulers import is_on_a_loop
 from rxupload._wait import wait_for
 
 from .base import Buffer, Owner, Reader, Source, used_up
-from .pieces import Flow, Piece
-
-LIMIT = 1024 * 1024  # bytes that may wait to be sent; a longer item waits alone
+from .buffered import Buffered
+from .pieces import Piece
 
 
 class ObservableSource(Source):
@@ -65,7 +64,7 @@ class ObservableSource(Source):
         return stream
 
 
-class ObservableReader(Flow, abc.ObserverBase[Any]):
+class ObservableReader(Buffered, abc.ObserverBase[Any]):
     """One subscription to an Observable of bytes.
 
     The worker makes, reads and closes it. The producer calls the other methods, from any thread.
@@ -79,29 +78,15 @@ class ObservableReader(Flow, abc.ObserverBase[Any]):
         Raises:
             Exception: The Observable's error, if it has already failed, or the upload's reason to stop.
         """
+        super().__init__(label, owner)
         self._source = source
-        self._label = label
-        self._owner = owner
         self._heard = heard
         self._worker = threading.get_ident()
         self._subscription = SingleAssignmentDisposable()
         self._subscriber: int | None = None  # the thread that runs the Observable's subscribe()
 
-        self._changed = threading.Condition()  # guards what follows
-        self._has_begun = False  # subscribe() has returned, or an item has come
-        self._has_ended = False  # further items are dropped
-        self._error: BaseException | None = None  # why it has
-        self._buffer = bytearray()
-        self._items = 0
-
         threading.Thread(target=self._run, name="rxupload-source", daemon=True).start()
-        try:
-            while not self._has_begun:
-                owner.wait()
-            self._raise_error()
-        except BaseException:
-            self.close()
-            raise
+        self.wait_for_begin()
 
     # The worker's side
 
@@ -110,27 +95,10 @@ class ObservableReader(Flow, abc.ObserverBase[Any]):
         """Whether it completed without an item."""
         return self._has_ended and self._error is None and not self._items
 
-    def read(self, count: int) -> bytes | None:  # noqa: ARG002 - LIMIT bounds the buffer
-        """Take the whole buffer.
-
-        Raises:
-            Exception: The Observable's error, as soon as it has come.
-        """
-        with self._changed:
-            self._raise_error()
-            data, self._buffer = self._buffer, bytearray()
-            has_ended = self._has_ended
-            self._changed.notify_all()  # there is room
-        return bytes(data) if data or has_ended else None
-
     def close(self) -> None:
         """End a waiting producer's wait, drop its further items, and dispose the subscription."""
         self._end()  # before the dispose, which may need a lock that the waiting producer holds
         self._subscription.dispose()
-
-    def _raise_error(self) -> None:
-        if self._error is not None:
-            raise self._error
 
     # The producer's side
 
@@ -169,16 +137,9 @@ class ObservableReader(Flow, abc.ObserverBase[Any]):
         """End the source."""
         self._end()
 
-    def _bytes_of(self, value: Any) -> bytes:
-        index, self._items = self._items, self._items + 1
+    def _bytes_of(self, value: object) -> bytes:
         self._heard.set()
-        if isinstance(value, bytes):
-            return value
-        try:
-            return memoryview(value).tobytes()
-        except TypeError:
-            kind = type(value).__name__
-            raise TypeError(f"{self._label} must give bytes, and its item {index} is {kind}") from None
+        return super()._bytes_of(value)
 
     def _put(self, data: bytes) -> None:
         with self._changed:
@@ -188,12 +149,7 @@ class ObservableReader(Flow, abc.ObserverBase[Any]):
                     f"thread that emits {len(data)} more must not wait, for {reason}"
                 )
             wait_for(self._changed, lambda: self._has_room(len(data)))
-            if not self._has_ended:
-                self._buffer += data
-                self._begin()
-
-    def _has_room(self, count: int) -> bool:
-        return self._has_ended or not self._buffer or len(self._buffer) + count <= LIMIT
+            self._add(data)
 
     def _reason_not_to_wait(self) -> str | None:
         if threading.get_ident() == self._worker:
@@ -204,23 +160,7 @@ class ObservableReader(Flow, abc.ObserverBase[Any]):
             return "it is the loop of the upload's scheduler; emit on another"
         return None
 
-    def _begin(self) -> None:
-        with self._changed:
-            self._has_begun = True
-            self._changed.notify_all()
-        self._owner.wake.set()
-
-    def _end(self, error: BaseException | None = None) -> bool:
-        """Take nothing more. Return whether this call ended it."""
-        with self._changed:
-            if self._has_ended:
-                return False
-            self._has_ended = True
-            self._error = error
-            self._begin()
-        return True
-
-    def _fail(self, error: BaseException) -> None:
-        if self._end(error):
-            self._owner.stop(error)  # the worker may be blocked in a send, while the server does not read
+    def _fail(self, error: BaseException) -> bool:
+        if is_first := super()._fail(error):
             self._subscription.dispose()
+        return is_first

@@ -13,6 +13,7 @@ from rxupload._errors import SourceChanged
 from rxupload._wait import READ, Watched, is_ready
 
 from .base import Once, Owner, Reader, Source
+from .hidden import flow_of, may_lie, rest_of
 from .inside import Inside
 from .pieces import FileRange, Flow, Piece
 from .reading import base_name
@@ -44,17 +45,22 @@ class PathSource(Source):
             if not stat.S_ISREG(status.st_mode):
                 size = self._size(None)
                 return Reader(self._label, size, partial(self._once, descriptor), opened.pop_all())
-            size = self._size(status.st_size)
+            found: int | None = status.st_size
+            if may_lie(status):
+                data = rest_of(descriptor, 0)
+                found = None if data is None else len(data)
+                if data is not None and found != status.st_size:
+                    return Reader(self._label, self._size(found), partial(_content, data), ExitStack())
+            size = self._size(found)
             if is_next:
-                one_pass = partial(self._range, status, [descriptor])
+                one_pass = partial(self._file, status, found, [descriptor])
                 return Reader(self._label, size, one_pass, opened.pop_all())
         # Close it until its turn comes: a request may have more files than a process may have open.
-        return Reader(self._label, size, partial(self._range, status, []), ExitStack())
+        return Reader(self._label, size, partial(self._file, status, found, []), ExitStack())
 
-    def _range(self, expected: os.stat_result, begun: list[int]) -> Generator[Piece]:
-        size = expected.st_size
+    def _file(self, expected: os.stat_result, size: int | None, begun: list[int]) -> Generator[Piece]:
         if begun:
-            yield FileRange(begun.pop(), 0, size, self._label)
+            yield self._piece(begun.pop(), size)
             return
         with ExitStack() as opened:
             descriptor = self._open()
@@ -64,11 +70,18 @@ class PathSource(Source):
                 raise SourceChanged(
                     f"{self._label}: it was replaced by another file since the upload started"
                 )
-            yield FileRange(descriptor, 0, size, self._label)
+            yield self._piece(descriptor, size)
+
+    def _piece(self, descriptor: int, size: int | None) -> Piece:
+        return flow_of(descriptor, 0) if size is None else FileRange(descriptor, 0, size, self._label)
 
     def _once(self, descriptor: int) -> Generator[Piece]:
         self._pipe.use()
         yield _Pipe(descriptor)
+
+
+def _content(data: bytes) -> Generator[Piece]:
+    yield data
 
 
 class _Pipe(Flow):

@@ -36,11 +36,7 @@ class FileRange:
             SourceChanged: The file ends at or before the offset.
             OSError: The file cannot be read.
         """
-        if hasattr(os, "pread"):
-            data = os.pread(self._descriptor, count, self.start + offset)
-        else:
-            os.lseek(self._descriptor, self.start + offset, os.SEEK_SET)
-            data = os.read(self._descriptor, count)
+        data = read_at(self._descriptor, self.start + offset, count)
         if not data:
             raise self.ends_at(offset)
         return data
@@ -48,6 +44,14 @@ class FileRange:
     def ends_at(self, offset: int) -> Exception:
         """Return the error for a file that ends at an offset in the range."""
         return ended(self._label, self.size, offset)
+
+
+def read_at(descriptor: int, offset: int, count: int) -> bytes:
+    """Return at most `count` bytes from an offset in a file; empty at its end."""
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, count, offset)
+    os.lseek(descriptor, offset, os.SEEK_SET)
+    return os.read(descriptor, count)
 
 
 class Flow(ABC):

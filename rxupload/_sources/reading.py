@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import io
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ from .base import is_buffer, type_name
 def check_binary(file: Any, argument: str) -> None:
     if isinstance(file, io.TextIOBase) or isinstance(getattr(file, "encoding", None), str):
         raise TypeError(f'{argument} is a file object in text mode; open it in binary mode: open(path, "rb")')
-    if getattr(file, "closed", False):
+    within = getattr(file, "file", None)  # Starlette's UploadFile says nothing, but its file does
+    if getattr(file, "closed", getattr(within, "closed", False)):
         raise ValueError(f"{argument} is a closed file object")
-    if not getattr(file, "readable", _always)():
+    readable = getattr(file, "readable", _always)
+    if not inspect.iscoroutinefunction(readable) and not readable():
         raise ValueError(f'{argument} is a file object that was not opened for reading: open(path, "rb")')
 
 
@@ -33,6 +37,34 @@ def position(file: Any) -> int | None:
         return None
 
 
+def check_not_at_its_end(file: Any, start: int, argument: str) -> None:
+    """Refuse a file object that somebody has read or written to its end: the upload would be empty.
+
+    Read a byte rather than find the end, for which a file object that decompresses would decompress everything.
+    """
+    if start <= 0:
+        return
+    try:
+        if file.read(1) == b"":
+            raise at_its_end(argument)
+    finally:
+        file.seek(start)
+
+
+def at_its_end(argument: str) -> ValueError:
+    return ValueError(
+        f"{argument} is a file object that stands at its end, so that nothing would be sent; seek(0)?"
+    )
+
+
+def is_plain_file(file: Any) -> bool:
+    """Whether it is an ordinary file from `open(path, "rb")`. Others, like gzip's, read other bytes than are in it."""
+    if not hasattr(os, "pread"):  # without pread, our descriptor and the caller's share a position
+        return False
+    raw = file.raw if type(file) is io.BufferedReader else file
+    return type(raw) is io.FileIO and stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
+
+
 def bytes_after(file: Any, start: int) -> int | None:
     try:
         file.seek(0, os.SEEK_END)
@@ -46,7 +78,13 @@ def bytes_after(file: Any, start: int) -> int | None:
 def read(file: Any, count: int) -> bytes:
     # On a buffered pipe, read() waits for all of count, but read1() takes what is there. Its b"" can also mean "nothing
     # yet". Then read() returns None.
-    data = file.read1(count) or file.read(1) if isinstance(file, io.BufferedReader) else file.read(count)
+    return bytes_read(
+        file.read1(count) or file.read(1) if isinstance(file, io.BufferedReader) else file.read(count)
+    )
+
+
+def bytes_read(data: object) -> bytes:
+    """Check what a file object's `read` has returned."""
     if data is None:
         raise BlockingIOError(
             errno.EAGAIN, "the file object is non-blocking and has no data now; make it blocking"

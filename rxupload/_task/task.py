@@ -23,7 +23,7 @@ from reactivex.notification import OnCompleted, OnError, OnNext
 
 from rxupload._errors import UploadAborted
 from rxupload._events import Progress, UploadEvent
-from rxupload._schedulers import HereScheduler, is_on_a_loop
+from rxupload._schedulers import HereScheduler, is_on_a_loop, loop_of
 from rxupload._signals import delaying_ctrl_c
 from rxupload._wait import Latch
 
@@ -78,6 +78,7 @@ class UploadTask:
         self._fail = fail
         self._complete = complete
         self._queue = CallbackQueue(scheduler)
+        self._loop = loop_of(scheduler)
         self._events: Hot[UploadEvent] = Hot(self._queue)
         self._progress = Listeners(self._queue, progress_update)
         self._headers = Listeners(self._queue, headers_update)
@@ -204,6 +205,7 @@ class UploadTask:
             self._state = "uploading"
         source = cast("Observable[UploadEvent]", self._source)
         scheduler = HereScheduler()
+        scheduler.loop = self._loop
         self._subscription.disposable = source.subscribe(
             self._on_next, self._on_error, self._on_completed, scheduler=scheduler
         )

@@ -35,7 +35,8 @@ from support.scripted_server import Server, client_context
 
 from rxupload import File, Progress, SourceChanged, UploadTimeout, UploadTransport, run, upload
 from rxupload._sources import make_source
-from rxupload._sources.observable import LIMIT, ObservableReader
+from rxupload._sources.buffered import LIMIT
+from rxupload._sources.observable import ObservableReader
 from rxupload._transfer import EXTENSION, Disposed
 
 URL = "http://upload.test/"

@@ -306,20 +306,6 @@ def test_an_invalid_source_is_refused(file, error, message):
         make_source(file, argument="it")
 
 
-def test_an_async_iterable_is_refused():
-    """An asynchronous iterable is refused, since a worker thread cannot read it; the error says what to do."""
-
-    async def chunks():
-        yield b""
-
-    with pytest.raises(TypeError, match="file is an asynchronous iterable; give a Subject"):
-        make_source(chunks())
-    with pytest.raises(
-        TypeError, match="what the function returned is an asynchronous iterable; give a Subject"
-    ):
-        open_it(make_source(chunks))
-
-
 def test_file_is_a_plain_value():
     """File has defaults for everything but its source, compares by value and is immutable."""
     file = File("a.txt")
@@ -625,15 +611,6 @@ def test_a_file_object_is_read_from_its_position_at_the_call(path, opened):
         assert not file.closed
 
 
-def test_a_file_object_beyond_its_end_is_empty(opened):
-    """A file object that stands beyond its end is an empty file."""
-    file = io.BytesIO(b"content")
-    file.seek(20)
-    reader = opened(make_source(file))
-    assert reader.size == 0
-    assert read_all(reader) == b""
-
-
 def test_a_file_object_that_shrinks_is_source_changed(opened):
     """A file object that shrinks during the upload is SourceChanged, with both sizes."""
     file = io.BytesIO(b"content")
@@ -846,7 +823,8 @@ def test_a_read_that_returns_no_bytes_is_a_type_error(item, message):
         ("", "upload"),
         (3, "upload"),
         (None, "upload"),
-        (b"/directory/file.txt", "upload"),
+        (b"/directory/file.txt", "file.txt"),
+        (os.fsencode("\udcff.txt"), "\udcff.txt"),
     ],
 )
 def test_the_filename_of_a_file_object(name, expected):

@@ -296,8 +296,9 @@ def source_of(kind, pieces, directory):
             path.write_bytes(content)
             return path
         case "file midway":
-            file = io.BytesIO(b"read before" + content)
-            file.seek(len(b"read before"))
+            before = b"read before" if content else b""  # at its end it would be refused
+            file = io.BytesIO(before + content)
+            file.seek(len(before))
             return file
     return {
         "bytes": content,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from asyncio import AbstractEventLoop
+
 from rxupload._wait import SystemClock, Wake, Watched
 
 PATIENCE = 10.0  # seconds after which a test fails; a test that passes never waits so long
@@ -12,11 +14,13 @@ class FakeOwner:
 
     Attributes:
         wake: Ends a wait.
+        loop: The asyncio loop, if a test gives one.
         reason: Why it was stopped; None before that.
     """
 
     def __init__(self) -> None:
         self.wake = Wake()
+        self.loop: AbstractEventLoop | None = None
         self.reason: BaseException | None = None
 
     def wait(self, *watched: tuple[Watched, int]) -> None:

@@ -1,6 +1,9 @@
 """The public types: checked by mypy and pyright, never run."""
 
-from collections.abc import Generator
+import asyncio
+import importlib.resources
+import zipfile
+from collections.abc import AsyncIterator, Generator
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -85,6 +88,31 @@ chunks: Observable[bytes] = reactivex.of(b"a", b"b")
 views: Subject[memoryview] = Subject()
 upload("https://example.org/", chunks)
 upload("https://example.org/", (views, File(chunks, size=2), "a"))
+
+
+class Download:
+    """A file object whose `read` is a coroutine."""
+
+    async def read(self, size: int = -1) -> bytes:
+        """Read."""
+        return b"a" * size
+
+
+async def pieces() -> AsyncIterator[bytes]:
+    """Give bytes."""
+    yield b"a"
+
+
+async def opened_for_each_pass() -> Download:
+    """Open."""
+    return Download()
+
+
+upload("https://example.org/", pieces)
+upload("https://example.org/", (pieces(), File(Download(), size=1), opened_for_each_pass, pieces))
+upload("https://example.org/", asyncio.StreamReader())
+upload("https://example.org/", zipfile.Path("a.zip", "b.txt"))
+upload("https://example.org/", importlib.resources.files("rxupload") / "py.typed")
 text: Observable[str] = reactivex.of("a")
 upload("https://example.org/", text)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
