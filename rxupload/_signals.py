@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 import threading
-from _signal import getsignal  # type: ignore[import-not-found]
+from _signal import getsignal  # type: ignore[import-not-found] # pyright: ignore[reportMissingImports]
 from _signal import signal as set_handler
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress

@@ -353,4 +353,4 @@ def test_a_large_response_is_held_once(client, coding):
         )
         server.errors.clear()
     assert len(end.content) == 100 * MIB
-    assert grown < 100 * MIB + MARGIN
+    assert grown < 100 * MIB + 2 * MARGIN  # and not 200 MiB
