@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 from _signal import getsignal  # type: ignore[import-not-found] # pyright: ignore[reportMissingImports]
-from _signal import signal as set_handler
+from _signal import signal as set_handler  # pyright: ignore[reportMissingImports]
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
