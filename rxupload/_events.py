@@ -61,7 +61,7 @@ class ItemProgress:
 
 @dataclass(frozen=True, slots=True)
 class ItemDone:
-    """One upload of a batch has its response, of any status.
+    """One upload of a batch is done: the server has taken it, with a status of 2xx.
 
     Attributes:
         index: Its place in the iterable, from 0.
@@ -76,12 +76,13 @@ class ItemDone:
 
 @dataclass(frozen=True, slots=True)
 class ItemFailed:
-    """One upload of a batch has ended with an error. The others go on.
+    """One upload of a batch has failed. The others go on.
 
     Attributes:
         index: Its place in the iterable, from 0.
         upload: The upload itself, as the iterable gave it. Subscribe to it to try it again.
-        error: The error that ended it.
+        error: The error that ended it. For a response that is not 2xx, the `httpx.HTTPStatusError` that
+            `raise_for_status()` makes of it, with the `.response`.
     """
 
     index: int
@@ -94,8 +95,8 @@ class BatchProgress:
     """Progress of a batch as a whole.
 
     Attributes:
-        done: Uploads that have a response.
-        failed: Uploads that ended with an error.
+        done: Uploads that the server has taken, with a status of 2xx.
+        failed: Uploads that ended with an error, or with another status.
         running: Uploads that have begun and have not ended.
         sent: Bytes that all uploads have sent. It drops when an upload starts a new attempt.
         total: Bytes of all request bodies; None until the last upload has been drawn and every running one has a
@@ -114,9 +115,9 @@ class BatchSummary:
     """The last item of a batch.
 
     Attributes:
-        done: Uploads that have a response.
-        failed: Uploads that ended with an error.
-        statuses: The number of responses for each status.
+        done: Uploads that the server has taken, with a status of 2xx.
+        failed: Uploads that ended with an error, or with another status.
+        statuses: The number of responses for each status, those of failed uploads included.
         errors: The uploads that failed, in the order in which they ended.
         sent: Bytes that all uploads have sent.
         seconds: How long the batch took, in seconds.

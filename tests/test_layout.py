@@ -19,7 +19,16 @@ import rxupload
 
 PACKAGE = Path(rxupload.__file__).parent
 PUBLIC_ROOMS = {"uploadtask", "resumable", "fleet", "receiver", "testing", "operators"}
-FOR_OPERATORS = {"_addresses", "_events", "_errors", "_schedulers", "_arguments", "_notebook", "operators"}
+FOR_OPERATORS = {
+    "_addresses",
+    "_events",
+    "_errors",
+    "_schedulers",
+    "_arguments",
+    "_notebook",
+    "_responses",
+    "operators",
+}
 
 # Names of other libraries that begin with an underscore and could also be ours: attributes, and methods that a
 # subclass overrides.

@@ -27,7 +27,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import httpx
 from reactivex import Observable, abc
@@ -45,6 +45,7 @@ from rxupload._events import (
     Progress,
     UploadEvent,
 )
+from rxupload._responses import is_failure, status, status_error
 from rxupload._schedulers import (
     CallSoon,
     call_soon,
@@ -318,7 +319,9 @@ class Batch:
 
     def _on_completed(self, running: _Running) -> None:
         last = running.last
-        if isinstance(getattr(last, "status_code", None), int):  # also a response of httpx2
+        if is_failure(last):
+            self._on_error(running, status_error(last))
+        elif status(last):  # also of a response of httpx2
             self._on_end(running, ItemDone(running.index, running.upload, cast("httpx.Response", last)))
         elif last is None:
             self._on_error(running, RuntimeError("The upload completed without a response"))
@@ -340,9 +343,12 @@ class Batch:
     def _count(self, progress: Progress | None, outcome: ItemDone | ItemFailed) -> None:
         if isinstance(outcome, ItemDone):
             self._done += 1
-            self._statuses[outcome.response.status_code] += 1
+            response: Any = outcome.response
         else:
             self._errors.append(outcome)
+            response = getattr(outcome.error, "response", None)
+        if code := status(response):
+            self._statuses[code] += 1
         if progress is not None:
             self._sent += progress.sent
             self._total += progress.sent if progress.total is None else progress.total

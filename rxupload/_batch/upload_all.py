@@ -69,11 +69,12 @@ class UploadAll(Observable[BatchEvent]):
 
         ItemProgress and BatchProgress, ItemDone or ItemFailed for each ---BatchSummary-|
 
-    Uploads start in the order of the iterable, at most `concurrency` at once. A failed upload becomes an `ItemFailed`;
-    the others continue, and the batch completes. If the iterable raises, or gives anything but Observables, the batch
-    ends with that error through `on_error`, after the running uploads have ended. Events of one upload keep their
-    order, and notifications never overlap. A BatchProgress comes after each upload's end, and otherwise at most every
-    50 ms. Disposing aborts all running uploads, draws no more, and returns at once.
+    Uploads start in the order of the iterable, at most `concurrency` at once. A failed upload becomes an `ItemFailed`,
+    and so does one with a response that is not 2xx; the others continue, and the batch completes. If the iterable
+    raises, or gives anything but Observables, the batch ends with that error through `on_error`, after the running
+    uploads have ended. Events of one upload keep their order, and notifications never overlap. A BatchProgress comes
+    after each upload's end, and otherwise at most every 50 ms. Disposing aborts all running uploads, draws no more, and
+    returns at once.
 
     The batch passes the scheduler on to each upload. The scheduler decides on the thread, as for `Upload`:
 

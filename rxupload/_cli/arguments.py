@@ -31,8 +31,8 @@ rxupload COMMAND --help explains a command.
 
 SEND_NOTES = """\
 exit status:
-  0    every FILE got a response with a status below 400 (a redirect is one, and is not followed)
-  1    a FILE failed, or got a status of 400 or more
+  0    the server took every FILE: each got a response with a status of 2xx
+  1    a FILE failed, or got another status; a redirect is one, unless it is followed (-L)
   2    wrong usage; nothing was sent
   130  Ctrl-C; the uploads were aborted
 
@@ -48,10 +48,10 @@ with --json, each line on standard output is one JSON object:
   file     FILE as you typed it; not in the summary
 and, depending on the event:
   progress: sent, total (bytes of the request body; total is null if unknown), attempt (from 1)
-  response: status (a number), reason, body (text)
+  response: status (a number), reason, body (text), notes (texts, such as where a redirect leads)
   error:    type (the exception's name), message
-  summary:  done (FILEs with a status below 400), failed (all others), sent (bytes of all request
-            bodies), seconds
+  summary:  done (FILEs with a status of 2xx), failed (all others), sent (bytes of all request bodies),
+            seconds
 After Ctrl-C no more lines come, so unfinished FILEs have neither a response nor an error.
 """
 
@@ -145,6 +145,8 @@ def _send_arguments(parser: argparse.ArgumentParser) -> None:
         help="bytes per second for all FILEs together: 2M (2000000), 2MiB (2097152) ... (no limit)",
     )
     add("--timeout", type=_seconds, metavar="SECONDS", help="time limit for each whole upload (no limit)")
+    add("-L", "--location", action="store_true", help="follow redirects, with the FILE where they ask for it")
+    add("--same-origin", action="store_true", help="follow redirects, but send nothing to another origin")
     add("--insecure", action="store_true", help="accept any TLS certificate")
     add("--json", action="store_true", help="print each event as a JSON line, see below")
     parser.set_defaults(run=send, parser=parser)

@@ -108,9 +108,9 @@ class Bars(Lines):
             bar.pos = -place  # tqdm uses negative numbers for a bar with a fixed position
             bar.refresh()
 
-    def _response(self, index: int, response: httpx.Response) -> None:
+    def _response(self, index: int, response: httpx.Response, notes: list[str]) -> None:
         self._end(index)
-        super()._response(index, response)
+        super()._response(index, response, notes)
 
     def _error(self, index: int, error: Exception) -> None:
         if len(self._files) > 1:  # the rest of the FILE will not be sent

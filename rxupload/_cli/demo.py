@@ -69,7 +69,7 @@ def _upload_and_compare(url: str, path: Path, sha256: str) -> int:
 
         response = cast("httpx.Response", run(source.pipe(ops.do_action(show))))
     seconds = time.perf_counter() - started
-    if response.is_error:
+    if not response.is_success:
         return fail(f"the receiver answered {status(response)}: {response.text[:1000]}")
     rate = amount(path.stat().st_size / seconds)
     print(f"Response  {status(response)} after {seconds:.2f} s, {rate}/s")

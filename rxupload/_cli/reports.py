@@ -52,10 +52,9 @@ class Report(ABC):
                 case ItemProgress(index, _, progress):
                     self._progress(index, progress)
                 case ItemDone(index, _, response):
-                    self._response(index, response)
-                case ItemFailed(index, _, httpx.HTTPStatusError() as error):  # after the last attempt
-                    self._response(index, error.response)
-                    self._notes(index, error)
+                    self._response(index, response, [])
+                case ItemFailed(index, _, httpx.HTTPStatusError() as error):  # not 2xx
+                    self._response(index, error.response, getattr(error, "__notes__", []))
                 case ItemFailed(index, _, error):
                     self._error(index, error)
                 case BatchSummary():
@@ -76,7 +75,7 @@ class Report(ABC):
     def _progress(self, index: int, progress: Progress) -> None: ...
 
     @abstractmethod
-    def _response(self, index: int, response: httpx.Response) -> None: ...
+    def _response(self, index: int, response: httpx.Response, notes: list[str]) -> None: ...
 
     @abstractmethod
     def _error(self, index: int, error: Exception) -> None: ...
@@ -100,9 +99,6 @@ class Report(ABC):
     def _again(self, index: int, error: Exception, attempt: str) -> None:  # noqa: B027 - the default
         """Do nothing."""
 
-    def _notes(self, index: int, error: Exception) -> None:  # noqa: B027
-        """Do nothing."""
-
     def _aborted(self) -> None:  # noqa: B027
         """Do nothing."""
 
@@ -116,9 +112,9 @@ class JsonLines(Report):
     def _progress(self, index: int, progress: Progress) -> None:
         self._line("progress", index, **asdict(progress))
 
-    def _response(self, index: int, response: httpx.Response) -> None:
-        reason = response.reason_phrase
-        self._line("response", index, status=response.status_code, reason=reason, body=response.text)
+    def _response(self, index: int, response: httpx.Response, notes: list[str]) -> None:
+        facts = {"status": response.status_code, "reason": response.reason_phrase, "body": response.text}
+        self._line("response", index, **facts, notes=notes)
 
     def _error(self, index: int, error: Exception) -> None:
         self._line("error", index, type=type(error).__name__, message=sentence(error))
@@ -128,8 +124,7 @@ class JsonLines(Report):
         self._print(json.dumps(line), sys.stdout)
 
     def _summary(self, summary: BatchSummary) -> None:
-        failed = failures(summary)
-        line = {"event": "summary", "done": len(self._files) - failed, "failed": failed}
+        line: dict[str, object] = {"event": "summary", "done": summary.done, "failed": summary.failed}
         line |= {"sent": summary.sent, "seconds": round(summary.seconds, 3)}
         self._print(json.dumps(line), sys.stdout)
 
@@ -151,12 +146,14 @@ class Lines(Report):
             self._say(index, f"{amount(progress.sent)}{share}", sys.stderr)
         self._tenths[index] = tenth
 
-    def _response(self, index: int, response: httpx.Response) -> None:
-        if response.is_error:
-            self._failed.append(index)
-        else:
+    def _response(self, index: int, response: httpx.Response, notes: list[str]) -> None:
+        if response.is_success:
             self._done += 1
+        else:
+            self._failed.append(index)
         self._say(index, f"{status(response)}{excerpt(response)}", sys.stdout)
+        for note in notes:
+            self._say(index, note, sys.stderr)
 
     def _error(self, index: int, error: Exception) -> None:
         self._failed.append(index)
@@ -165,10 +162,6 @@ class Lines(Report):
     def _again(self, index: int, error: Exception, attempt: str) -> None:
         failure = status(error.response) if isinstance(error, httpx.HTTPStatusError) else sentence(error)
         self._say(index, f"{failure} ({attempt})", sys.stderr)
-
-    def _notes(self, index: int, error: Exception) -> None:
-        for note in getattr(error, "__notes__", ()):
-            self._say(index, note, sys.stderr)
 
     def _summary(self, summary: BatchSummary) -> None:
         self._is_over = True
@@ -188,9 +181,3 @@ class Lines(Report):
 
     def _say(self, index: int, text: str, stream: TextIO) -> None:
         self._print(f"{printable(self._files[index])}: {text}", stream)
-
-
-def failures(summary: BatchSummary) -> int:
-    """Count the FILEs that failed, or whose response has a status of 400 or more."""
-    bad = sum(count for status, count in summary.statuses.items() if status >= httpx.codes.BAD_REQUEST)
-    return summary.failed + bad

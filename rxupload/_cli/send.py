@@ -16,7 +16,7 @@ from rxupload import BatchSummary, Client, Upload, UploadEvent, run, upload, upl
 from rxupload.operators import Retry, retry_backoff
 
 from .bars import choose_report
-from .reports import JsonLines, Report, failures
+from .reports import JsonLines, Report
 
 
 def send(args: argparse.Namespace) -> int:
@@ -33,7 +33,7 @@ def send(args: argparse.Namespace) -> int:
                 raise
     if report.lost is not None:
         raise report.lost
-    return 1 if failures(summary) else 0
+    return 1 if summary.failed else 0
 
 
 def _uploads(args: argparse.Namespace, client: httpx.Client | None) -> list[Upload]:
@@ -57,6 +57,7 @@ def _upload(args: argparse.Namespace, file: str, client: httpx.Client | None) ->
         form_data=form,
         headers=args.header,
         timeout=args.timeout,
+        follow_redirects="same-origin" if args.same_origin else args.location,
         client=client,
     )
 

@@ -1,20 +1,19 @@
-"""`raise_for_status` turns a response of 400 or more into an error."""
+"""`raise_for_status` turns a response that is not 2xx into an error."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TypeVar
 
-import httpx
 from reactivex import Observable, abc
 
-from ._responses import status, status_error
+from rxupload._responses import is_failure, status_error
 
 T = TypeVar("T")
 
 
 def raise_for_status() -> Callable[[Observable[T]], Observable[T]]:
-    """Turn a response of 400 or more into an `httpx.HTTPStatusError` with that `.response`.
+    """Turn a response that is not 2xx into an `httpx.HTTPStatusError` with that `.response`.
 
     ::
 
@@ -22,9 +21,11 @@ def raise_for_status() -> Callable[[Observable[T]], Observable[T]]:
           raise_for_status()            raise_for_status()
         ---P0---P1---X                ---P0---P1---200-|
 
+    A redirect that was not followed is an error, too, because the server has not taken the file. A note on the error
+    names its Location, without what may be a secret; `follow_redirects=True` of `upload()` follows it.
+
     A response of an `httpx2.Client` becomes that library's own `HTTPStatusError`. Unlike the libraries' own errors, it
-    can be pickled, so a process pool can return it. A redirect that was not followed passes, unlike with httpx's own
-    `Response.raise_for_status()`; with 301, 307 and 308 the server says that it has not taken the file.
+    can be pickled, so a process pool can return it.
     """
 
     def operator(source: Observable[T]) -> Observable[T]:
@@ -32,7 +33,7 @@ def raise_for_status() -> Callable[[Observable[T]], Observable[T]]:
             observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             def on_next(item: T) -> None:
-                if status(item) >= httpx.codes.BAD_REQUEST:
+                if is_failure(item):
                     observer.on_error(status_error(item))
                 else:
                     observer.on_next(item)

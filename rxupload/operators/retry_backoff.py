@@ -16,9 +16,8 @@ from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 from rxupload._arguments import check_seconds, wrong_type
 from rxupload._errors import UploadTimeout
 from rxupload._events import Progress
+from rxupload._responses import status, status_error
 from rxupload._schedulers import timers
-
-from ._responses import status, status_error
 
 T = TypeVar("T")
 
@@ -81,7 +80,7 @@ def retry_backoff(
         wait_jitter: The most seconds of jitter, so that clients that failed together do not come back together.
         on: Which errors to retry after, instead of the default: an exception type, a tuple of them, or a function of
             the exception. For responses, it gets only errors with the statuses above. With `raise_for_status()` before
-            this operator, it gets all of 400 or more.
+            this operator, it gets all that are not 2xx.
         on_retry: Called with a `Retry` after a failed attempt, before the wait for the next one; not called after the
             last attempt. If it raises, that is the error of the stream, and there are no more attempts.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import pickle
 import random
 import sys
 import threading
@@ -33,6 +34,7 @@ from reactivex.subject import Subject
 from reactivex.testing import ReactiveTest, TestScheduler
 from support.hand_cranked_client import PATIENCE, Exchange, HandCrankedClient, ScriptedClient, answer, refuse
 from support.recording_observer import RecordingObserver, observe
+from support.scripted_server import Connection, Server
 from support.threads import no_thread_left
 
 import rxupload
@@ -232,21 +234,43 @@ class TestContract:
 
     def test_failures_are_isolated(self):
         """One failed upload does not end the others; each outcome names its upload."""
-        uploads = [scripted(answer(201)), scripted(refuse()), scripted(answer(404)), scripted(answer(201))]
+        uploads = [scripted(answer(201)), scripted(refuse()), scripted(answer(201))]
         observed, _ = observe(upload_all(uploads, concurrency=2))
         last = summary(observed.wait())
-        assert (last.done, last.failed) == (3, 1)
-        assert last.statuses == Counter({201: 2, 404: 1})
-        assert {item.index: item.response.status_code for item in of(observed, ItemDone)} == {
-            0: 201,
-            2: 404,
-            3: 201,
-        }
+        assert (last.done, last.failed) == (2, 1)
+        assert last.statuses == Counter({201: 2})
+        assert {item.index: item.response.status_code for item in of(observed, ItemDone)} == {0: 201, 2: 201}
         (failed,) = of(observed, ItemFailed)
         assert last.errors == [failed]
         assert failed.upload is uploads[1]
         assert isinstance(failed.error, httpx.ReadError)
         assert all(item.upload is uploads[item.index] for item in of(observed, ItemProgress))
+
+    @pytest.mark.parametrize("status", [302, 304, 307, 404, 500])
+    @pytest.mark.parametrize("operators", [[], [raise_for_status()], [retry_backoff(attempts=1)]], ids=len)
+    def test_a_response_that_is_not_2xx_has_failed(self, status, operators):
+        """It has failed with the error of raise_for_status and its response; `statuses` counts all responses."""
+        refused = scripted(answer(status)).pipe(*operators)
+        observed, _ = observe(upload_all([scripted(answer(204)), refused, scripted(refuse())]))
+        last = summary(observed.wait())
+        assert (last.done, last.failed) == (1, 2)
+        assert last.statuses == Counter({204: 1, status: 1})
+        (error,) = (each.error for each in last.errors if each.index == 1)
+        assert isinstance(error, httpx.HTTPStatusError)
+        assert error.response.status_code == status
+        assert pickle.loads(pickle.dumps(error)).response.status_code == status
+
+    def test_a_redirect_in_a_batch_names_its_location(self):
+        """The error of a redirect that was not followed has the note of raise_for_status."""
+
+        def script(connection: Connection) -> None:
+            connection.read_body(connection.read_head())
+            connection.respond(307, b"", "Location: /there")
+
+        with Server(script) as server:
+            last = upload_all([upload(server.url, b"data")]).run()
+            assert (last.done, last.statuses) == (0, {307: 1})
+            assert last.errors[0].error.__notes__[0].startswith(f"The server redirects to {server.url}there;")
 
     def test_an_item_may_have_operators(self):
         """An item may be any pipeline of an upload, with its own retries and raise_for_status."""
@@ -840,18 +864,21 @@ def test_any_batch_has_the_right_events(kind, batch, concurrency):
         assert [item.progress for item in own[:-1]] == shown
         outcome = own[-1]
         assert outcome.upload is uploads[index]
-        if isinstance(end, int):
+        assert isinstance(outcome, ItemDone if end in (200, 201) else ItemFailed)
+        if isinstance(outcome, ItemDone):
             assert outcome.response.status_code == end
+        elif isinstance(end, int):
+            assert outcome.error.response.status_code == end
         else:
-            assert isinstance(outcome, ItemFailed)
             assert (outcome.error is LOST) == (end != "empty")
 
     statuses = Counter(end for _, end in batch if isinstance(end, int))
+    successes = sum(end in (200, 201) for _, end in batch)
     sent = sum(progress[-1].sent for progress, end in batch if progress and end != "raise")
-    assert (last.done, last.failed) == (statuses.total(), len(batch) - statuses.total())
+    assert (last.done, last.failed) == (successes, len(batch) - successes)
     assert last.statuses == statuses
     assert sorted(each.index for each in last.errors) == [
-        index for index, (_, end) in enumerate(batch) if not isinstance(end, int)
+        index for index, (_, end) in enumerate(batch) if end not in (200, 201)
     ]
     assert last.sent == sent
     check_totals(observed.items)

@@ -258,9 +258,9 @@ def test_insecure_accepts_any_certificate(cli, photo):
 # send: errors
 
 
-@pytest.mark.parametrize(("code", "status"), [(204, 0), (302, 0), (399, 0), (400, 1), (404, 1), (500, 1)])
-def test_the_status_says_whether_every_response_is_below_400(cli, server, photo, code, status):
-    """Every response is printed; the command fails for those of 400 or more."""
+@pytest.mark.parametrize(("code", "status"), [(204, 0), (302, 1), (304, 1), (399, 1), (400, 1), (500, 1)])
+def test_the_status_says_whether_the_server_took_every_file(cli, server, photo, code, status):
+    """Every response is printed; the command fails for those that are not 2xx."""
     server.answer = lambda _: (code, b"")
     result = cli("send", server.url, photo)
 
@@ -268,8 +268,44 @@ def test_the_status_says_whether_every_response_is_below_400(cli, server, photo,
     assert result.out.startswith(f"{photo}: {code}")
 
 
+def test_a_redirect_is_named_and_not_followed(cli, server, photo):
+    """Without -L a redirect is a failure, which names the Location without its secrets, as text and as JSON."""
+    server.answer = lambda _: (307, b"", "Location: http://user:hush@127.0.0.1:1/there?token=hush")
+    note = "The server redirects to http://127.0.0.1:1/there; "
+    note += "follow_redirects=True follows it, as -L of the command does"
+    result = cli("send", server.url, photo)
+    lines = cli("send", server.url, photo, "--json")
+
+    assert (result.status, lines.status) == (1, 1)
+    assert f"{photo}: {note}\n" in result.err
+    assert "hush" not in result.out + result.err
+    response, summary = (json.loads(line) for line in lines.out.splitlines()[-2:])
+    assert (response["event"], response["notes"]) == ("response", [note])
+    assert (summary["done"], summary["failed"]) == (0, 1)
+
+
+@pytest.mark.parametrize("option", ["-L", "--location", "--same-origin"])
+def test_a_redirect_is_followed(cli, server, photo, option):
+    """With -L, --location or --same-origin the file goes where the redirect leads."""
+    server.answer = lambda number: (307, b"", "Location: /there") if number == 1 else (200, b"stored")
+    result = cli("send", server.url, photo, option)
+
+    assert (result.status, result.out) == (0, f"{photo}: 200 Status\nstored\n")
+    assert [head.split()[1] for head, _ in server.requests] == [b"/", b"/there"]
+
+
+@pytest.mark.parametrize("options", [["--same-origin"], ["--same-origin", "-L"], ["-L", "--same-origin"]])
+def test_same_origin_sends_nothing_elsewhere(cli, server, photo, options):
+    """With --same-origin a redirect to another origin is an error, also beside -L."""
+    server.answer = lambda _: (307, b"", "Location: http://127.0.0.1:1/there")
+    result = cli("send", server.url, photo, *options)
+
+    assert (result.status, result.out) == (1, "")
+    assert "another origin, http://127.0.0.1:1/there; that is not followed" in result.err
+
+
 def test_one_bad_response_is_a_failure(cli, server, photo):
-    """The status is 0 only if every response is below 400; all files are sent anyway."""
+    """The status is 0 only if every response is 2xx; all files are sent anyway."""
     server.answer = lambda number: (500 if number == 2 else 200, b"")
 
     assert cli("send", server.url, *[photo] * 3, "--concurrency", 1).status == 1
@@ -348,6 +384,7 @@ def test_with_retries_used_up_the_last_response_is_printed(cli, server, photo, n
         "status": 503,
         "reason": "Status",
         "body": "busy",
+        "notes": [],
     }
     assert {event["attempt"] for event in progress} == set(range(1, retries + 2))
     assert (result.status, summary["done"], summary["failed"]) == (1, 0, 1)
@@ -529,6 +566,7 @@ def test_json_prints_every_event(cli, server, tmp_path):
         "status": 201,
         "reason": "Status",
         "body": '{"id": "é"}',
+        "notes": [],
     }
     assert summary.pop("seconds") > 0
     assert summary == {"event": "summary", "done": 1, "failed": 0, "sent": total}
@@ -576,7 +614,8 @@ def test_a_long_retry_after_is_printed_as_the_reason(cli, server, photo):
     assert result.err.splitlines()[-1] == (
         f"{photo}: Not tried again: Retry-After is 3600 s, and wait_max 30 s"
     )
-    assert "Not tried" not in cli("send", server.url, photo, "--retries", 4, "--json").out
+    response = json.loads(cli("send", server.url, photo, "--retries", 4, "--json").out.splitlines()[-2])
+    assert response["notes"] == ["Not tried again: Retry-After is 3600 s, and wait_max 30 s"]
 
 
 def test_a_response_cannot_control_the_terminal(cli, server, photo):
@@ -1140,7 +1179,7 @@ def test_help_of_send_documents_statuses_and_json(cli):
     """`send --help` lists every exit status, and each key of the JSON lines."""
     text = cli("send", "--help").out
 
-    words = "exit status 130 event index file sent total attempt reason body type message done failed seconds"
+    words = "exit status 130 event index file sent total attempt reason body notes type message done failed seconds"
     for word in words.split():
         assert re.search(rf"\b{word}\b", text)
 
