@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from inspect import iscoroutinefunction
+from collections.abc import Callable, Generator, Mapping, Sequence
+from inspect import iscoroutinefunction, signature
 from numbers import Real
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import httpx
 from reactivex import Observable, abc
@@ -21,6 +21,17 @@ HeaderTypes = (
 RateLimit: TypeAlias = float | Observable[float | None] | None
 Pause: TypeAlias = Observable[bool] | None
 FollowRedirects: TypeAlias = bool | Literal["same-origin"] | None
+
+
+class AuthFlow(Protocol):
+    """An `httpx.Auth` or an `httpx2.Auth`."""
+
+    def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
+        """Yield each request to send, and get its response."""
+        ...
+
+
+Auth: TypeAlias = AuthFlow | tuple[str | bytes, str | bytes] | Callable[[Any], Any] | None
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _NOT_IN_A_FIELD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, section 5.5
@@ -49,6 +60,31 @@ def check_client(client: object) -> None:
         raise TypeError(
             "client: an asynchronous client cannot be used; pass an httpx.Client (await works with that too)"
         )
+
+
+def check_auth(auth: Any, client: Any) -> Any:
+    """Return the value if it is a valid `auth`, and one that the client takes. No error quotes it."""
+    if auth is None:
+        return None
+    if isinstance(auth, tuple):
+        if len(auth) != _USER_AND_PASSWORD or not all(isinstance(each, str | bytes) for each in auth):
+            raise TypeError("auth: as a tuple, it is (user, password), each a str or bytes")
+    elif isinstance(auth, type) or not (callable(auth) or hasattr(auth, "sync_auth_flow")):
+        raise wrong_type("auth", "(user, password), a function of the request, or an httpx.Auth", auth)
+    elif iscoroutinefunction(auth):
+        raise TypeError("auth: an asynchronous function cannot be used; pass an ordinary one")
+    if client is not None and not takes_auth(client.send):
+        raise TypeError("auth: the client's send() takes none; give the auth to the client")
+    return auth
+
+
+_USER_AND_PASSWORD = 2
+
+
+def takes_auth(send: Any) -> bool:
+    """Whether a client's `send` has the keyword `auth`."""
+    parameters = signature(send).parameters
+    return "auth" in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
 
 
 def check_name(argument: str, value: object) -> str:

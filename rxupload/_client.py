@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from datetime import timedelta
 from http.cookiejar import CookieJar
 from typing import Any, Protocol, TypeAlias, cast
@@ -16,7 +17,9 @@ from typing import Any, Protocol, TypeAlias, cast
 import httpx
 
 from ._addresses import parse_url, shown
-from ._arguments import HeaderTypes, check_headers
+from ._arguments import Auth, HeaderTypes, check_headers
+from ._reading import read
+from ._transfer import EXTENSION
 from ._transport import DEFAULT_LIMITS, RoutingTransport
 
 AuthTypes: TypeAlias = (
@@ -165,14 +168,46 @@ class DefaultClient:
         *,
         stream: bool = True,
         follow_redirects: bool = False,
-        auth: None = None,  # noqa: ARG002 - only the URL can have credentials
+        auth: Auth = None,
     ) -> httpx.Response:
         """Send the request, and return the response with its body unread."""
         assert stream
         assert not follow_redirects
         url = request.url
+        if auth is not None:
+            return self._send_with(auth, request)
         if "Authorization" not in request.headers and (url.username or url.password):
             request = next(httpx.BasicAuth(url.username, url.password).sync_auth_flow(request))
+        return self._send(request)
+
+    def _send_with(self, auth: Any, request: httpx.Request) -> httpx.Response:
+        """Send the requests that an auth makes of one, as an `httpx.Client` does."""
+        if isinstance(auth, tuple):
+            auth = httpx.BasicAuth(*auth)
+        elif not hasattr(auth, "sync_auth_flow"):
+            return self._send(auth(request))
+        transfer = request.extensions[EXTENSION]
+        history: list[httpx.Response] = []
+        with closing(auth.sync_auth_flow(request)) as flow:
+            request = next(flow)
+            while True:
+                request.extensions.setdefault("timeout", dict(self._timeout))  # one of its own has none
+                response = self._send(request)
+                response.history = list(history)
+                try:
+                    if auth.requires_response_body:
+                        read(response, transfer, transfer.keep)
+                    request = flow.send(response)
+                    read(response, transfer, transfer.keep)
+                except StopIteration:
+                    return response
+                except BaseException:
+                    response.close()
+                    raise
+                history.append(response)
+
+    def _send(self, request: httpx.Request) -> httpx.Response:
+        url = request.url
         since = time.perf_counter()
         response = self._transport.handle_request(request)
         response.request = request

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ._arguments import (
+    Auth,
     FollowRedirects,
     Pause,
     RateLimit,
@@ -111,6 +112,7 @@ class Plan:
     max_response_size: int | None
     rate_limit: RateLimit
     pause: Pause
+    auth: Auth
     client: HTTPClient | None
 
 

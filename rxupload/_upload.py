@@ -11,10 +11,12 @@ from reactivex import Observable, abc
 
 from ._addresses import HINT, readable_url, seems_cut, shown
 from ._arguments import (
+    Auth,
     FollowRedirects,
     HeaderTypes,
     Pause,
     RateLimit,
+    check_auth,
     check_client,
     check_headers,
     check_method,
@@ -53,6 +55,7 @@ def upload(
     max_response_size: int | None = 64 * 1024 * 1024,
     rate_limit: RateLimit = None,
     pause: Pause = None,
+    auth: Auth = None,
     client: httpx.Client | HTTPClient | None = None,
 ) -> Upload:
     """Describe the upload of a file, or of several, as multipart/form-data; or of one as the body itself, with `raw`.
@@ -119,6 +122,10 @@ def upload(
             client, bytes that were handed over are still sent (at most 64 KiB, and what the client and
             the system hold), and the server is heard only after the pause. An auth with `requires_request_body` makes
             httpx read the whole body first: then limit and pause apply to that reading.
+        auth: As httpx takes it: `(user, password)`, a function of the request that returns it, or an `httpx.Auth` such
+            as `httpx.DigestAuth`. It takes precedence over the client's own and over the URL's user and password, and
+            is called on the upload's thread. Each further request that it makes, after a challenge, is a pass over the
+            body. None: as the client does.
         client: An `httpx.Client` or `httpx2.Client`, for its auth, headers, proxies, TLS settings and connections.
             The upload does not close it. None: a default client that all uploads share. That one stores no cookies and
             reads the proxy environment variables. It waits at most 30 s for a connection, 60 s for the server to take
@@ -147,6 +154,7 @@ def upload(
             expect_continue=expect_continue,
             rate_limit=check_rate_limit(rate_limit),
             pause=check_pause(pause),
+            auth=check_auth(auth, client),
             client=client,
         )
     )
@@ -195,7 +203,9 @@ class Upload(Observable[UploadEvent]):
         """Whether `run` may upload on the calling thread: nothing of the caller's is called, which could block it."""
         plan = self._plan
         is_set = plan.pause is not None or isinstance(plan.rate_limit, abc.ObservableBase)
-        return plan.client is None and not is_set and not any(each.calls_back for each in plan.body.sources)
+        is_plain = plan.auth is None or isinstance(plan.auth, tuple) or type(plan.auth) is httpx.BasicAuth
+        calls_back = any(each.calls_back for each in plan.body.sources)
+        return plan.client is None and is_plain and not is_set and not calls_back
 
     @property
     def progress(self) -> Observable[Progress]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
 from contextlib import ExitStack
 from typing import Any, cast
 
 import httpx
 
+from ._arguments import takes_auth
 from ._body import Body, RawBody
 from ._charset import settle_charset
 from ._client import default_client
@@ -71,6 +71,7 @@ class _Exchange:
         self._plan = plan
         self._transfer = transfer
         self._client: Any = plan.client or default_client()
+        self._auth: dict[str, Any] = {} if plan.auth is None else {"auth": plan.auth}
         transfer.keep = plan.max_response_size
         transfer.asks_first = plan.expect_continue
 
@@ -153,6 +154,7 @@ class _Exchange:
                 headers=headers,
                 extensions=extensions,
                 follow_redirects=False,
+                **self._auth,
             )
             response = stack.enter_context(context)
         else:
@@ -165,7 +167,9 @@ class _Exchange:
                 prepare(request, hop)
             request.extensions[EXTENSION] = self._transfer
             self._prepare(content, request.extensions.get("timeout", {}))
-            auth = {"auth": None} if hop.is_elsewhere and _takes_auth(self._client.send) else {}
+            auth = self._auth
+            if hop.is_elsewhere:
+                auth = {"auth": None} if takes_auth(self._client.send) else {}
             self._transfer.request = request
             response = self._client.send(request, stream=True, follow_redirects=False, **auth)
             stack.callback(response.close)
@@ -228,11 +232,6 @@ def _without_quotes(error: Exception, hop: Hop) -> Exception:
 
 def _has_stream(client: Any) -> bool:
     return all(hasattr(client, name) for name in ("stream", "timeout", "headers"))
-
-
-def _takes_auth(send: Any) -> bool:
-    parameters = inspect.signature(send).parameters
-    return "auth" in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
 
 
 def _let_go(error: BaseException, request: Any) -> None:

@@ -114,7 +114,6 @@ class TestRaiseForStatus:
 
     def test_a_response_of_any_other_kind_is_an_error_too(self):
         """A response of a client of your own, without a method that raises, becomes an error of httpx."""
-
         other = SimpleNamespace(status_code=307, headers={})
         with pytest.raises(httpx.HTTPStatusError, match=r"^307$"):
             reactivex.of(other).pipe(raise_for_status()).run()

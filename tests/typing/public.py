@@ -122,6 +122,17 @@ def sign(request: httpx.Request) -> httpx.Request:
     return request
 
 
+upload("https://example.org/", "a", auth=("user", b"password"))
+upload("https://example.org/", "a", auth=sign)
+upload("https://example.org/", "a", auth=httpx.DigestAuth("user", "password"))
+upload("https://example.org/", "a", auth=httpx2.BasicAuth("user", "password"), client=httpx2.Client())
+upload("https://example.org/", "a", auth="user")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+assert_type(rxupload.uploadtask.uploadFile(url="a", filePath="b", name="c"), rxupload.uploadtask.UploadTask)
+with rxupload.receiver.running() as address:
+    assert_type(address, str)
+assert_type(up.pipe(rxupload.operators.of_type(Progress)), Observable[Progress])
+
 client = rxupload.Client(
     auth=("user", b"password"),
     params={"a": 1, "b": ["c", "d"]},
