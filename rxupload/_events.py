@@ -100,7 +100,11 @@ class BatchProgress:
         running: Uploads that have begun and have not ended.
         sent: Bytes that all uploads have sent. It drops when an upload starts a new attempt.
         total: Bytes of all request bodies; None until the last upload has been drawn and every running one has a
-            total. An upload that ended without a total counts with the bytes it sent.
+            total. An upload that ended without a total counts with the bytes it sent. It is known from the start if
+            the batch has a list or a tuple of uploads whose sizes are known: of paths, bytes and the like, alone or
+            with those operators of `rxupload.operators` that pass on the Progress. The `total` given to `upload_all()`
+            stands for it until it is known; it is never less than what is known already.
+        count: Uploads in all, from the iterable's `len()` where it has one; None until it is known.
     """
 
     done: int
@@ -108,6 +112,7 @@ class BatchProgress:
     running: int
     sent: int
     total: int | None
+    count: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

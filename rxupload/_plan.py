@@ -36,7 +36,13 @@ class PlannedFile:
 
     def open(self, owner: Owner, stack: ExitStack, *, is_next: bool) -> Part:
         """Open the source. Closing the stack closes it."""
-        reader = _open(self.source, owner, stack, is_next=is_next)
+        return self._part(_open(self.source, owner, stack, is_next=is_next))
+
+    def measured(self) -> Part:
+        """Return a part of the same size, without opening the source."""
+        return self._part(Reader("", self.source.measure(), lambda: (yield from ()), ExitStack()))
+
+    def _part(self, reader: Reader) -> Part:
         content_type = (
             self.content_type or self.source.default_content_type or guess_content_type(self.filename)
         )
@@ -58,6 +64,12 @@ class PlannedForm:
     def sources(self) -> list[Source]:
         """The source of each file."""
         return [part.source for part in self.parts if isinstance(part, PlannedFile)]
+
+    def measure(self) -> int | None:
+        """Return the size of the body in bytes without opening the files; None if unknown."""
+        return MultipartBody(
+            [each if isinstance(each, Part) else each.measured() for each in self.parts]
+        ).length
 
     def open(self, owner: Owner, stack: ExitStack) -> Body:
         """Open the files. Closing the stack closes them."""
@@ -88,6 +100,10 @@ class PlannedRaw:
     def sources(self) -> list[Source]:
         """The source of the file."""
         return [self.source]
+
+    def measure(self) -> int | None:
+        """Return the size of the file in bytes without opening it; None if unknown."""
+        return self.source.measure()
 
     def open(self, owner: Owner, stack: ExitStack) -> Body:
         """Open the file. Closing the stack closes it."""

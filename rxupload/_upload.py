@@ -207,6 +207,13 @@ class Upload(Observable[UploadEvent]):
         calls_back = any(each.calls_back for each in plan.body.sources)
         return plan.client is None and is_plain and not is_set and not calls_back
 
+    def _measure(self) -> int | None:
+        """Return the size of the body in bytes without opening a file; None if unknown, 0 if it cannot be opened."""
+        try:
+            return self._plan.body.measure()
+        except OSError:
+            return 0
+
     @property
     def progress(self) -> Observable[Progress]:
         """Only the Progress items; it completes with the upload. Subscribing to it starts an upload."""

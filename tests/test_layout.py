@@ -21,6 +21,7 @@ PACKAGE = Path(rxupload.__file__).parent
 PUBLIC_ROOMS = {"uploadtask", "resumable", "fleet", "receiver", "testing", "operators"}
 FOR_OPERATORS = {
     "_addresses",
+    "_derived",
     "_events",
     "_errors",
     "_schedulers",

@@ -59,6 +59,8 @@ from rxupload._throttle import Throttling, quiet, with_throttle
 from rxupload._transfer import Abandoned, Disposed
 from rxupload._wait import wait_for
 
+from .extent import Extent
+
 _INTERVAL = 0.05  # the least seconds between two BatchProgress items, except at the end of an upload
 
 
@@ -77,9 +79,15 @@ class _Running:
 
     index: int
     upload: Observable[UploadEvent]
+    size: int | None  # bytes of its body, as far as they are known before its first Progress
     subscription: SingleAssignmentDisposable = field(default_factory=SingleAssignmentDisposable)
     progress: Progress | None = None
     last: object = None  # its last item other than Progress
+
+    @property
+    def total(self) -> int | None:
+        """Bytes of its body; None if unknown."""
+        return self.size if self.progress is None else self.progress.total
 
 
 class Batch:
@@ -93,6 +101,7 @@ class Batch:
         self,
         uploads: Iterable[Observable[UploadEvent]],
         concurrency: int,
+        total: int | None,
         throttling: Throttling,
         observer: abc.ObserverBase[BatchEvent],
         scheduler: abc.SchedulerBase | None,
@@ -135,6 +144,7 @@ class Batch:
         self._errors: list[ItemFailed] = []
         self._sent = 0  # bytes of the uploads that have ended
         self._total = 0
+        self._extent = Extent(uploads, total)
 
     def _now(self) -> float:
         return self._clock.now.timestamp()
@@ -260,6 +270,7 @@ class Batch:
 
     def _next(self) -> Observable[UploadEvent]:
         if self._iterator is None:
+            self._extent.measure()
             self._iterator = iter(self._uploads)
         upload = next(self._iterator)
         check_upload(self._drawn, upload)
@@ -268,12 +279,14 @@ class Batch:
     def _no_more(self, error: Exception | None) -> None:
         with self._telling():
             self._exhausted = error is None
+            if self._exhausted and self._extent.end() and self._drawn and not self._stopped:
+                self._tell_progress()
             self._error = error
             self._end_if_over()
 
     def _start(self, upload: Observable[UploadEvent]) -> None:
         with self._telling():
-            running = self._running[self._drawn] = _Running(self._drawn, upload)
+            running = self._running[self._drawn] = _Running(self._drawn, upload, self._extent.draw())
             self._drawn += 1
         self._on_the_loop(lambda: self._subscribe(running))
 
@@ -354,18 +367,12 @@ class Batch:
             self._total += progress.sent if progress.total is None else progress.total
 
     def _tell_progress(self) -> None:
-        sent, total = self._sent, self._total
-        known = self._exhausted
-        for each in self._running.values():
-            if each.progress is not None:
-                sent += each.progress.sent
-            if each.progress is None or each.progress.total is None:
-                known = False
-            else:
-                total += each.progress.total
+        running = self._running.values()
+        sent = self._sent + sum(each.progress.sent for each in running if each.progress is not None)
+        total = self._extent.total(self._total, [each.total for each in running])
         self._told_at = self._now()
         self._tell.next(
-            BatchProgress(self._done, len(self._errors), len(self._running), sent, total if known else None)
+            BatchProgress(self._done, len(self._errors), len(self._running), sent, total, self._extent.count)
         )
 
     def _end_if_over(self) -> None:

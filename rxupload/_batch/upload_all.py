@@ -22,6 +22,7 @@ def upload_all(
     uploads: Iterable[Observable[UploadEvent]],
     *,
     concurrency: int = 4,
+    total: int | None = None,
     rate_limit: RateLimit = None,
     pause: Pause = None,
 ) -> UploadAll:
@@ -40,6 +41,9 @@ def upload_all(
             must end with its response. The totals count its Progress items, so they miss those that an operator such
             as `throughput` or `of_type` removes.
         concurrency: The most uploads that run at once.
+        total: Bytes of all request bodies, if the caller knows them, for `BatchProgress.total`. A form adds a few
+            hundred bytes to those of its files. A list of uploads of files needs none: their sizes are looked up before
+            the first upload starts, if that takes no more than a second.
         rate_limit: Body bytes per second of all uploads together, or an Observable of that, as for `upload()`. Each
             upload gets the same share, or less if it wants less. An upload's own limit also applies. The limit reaches
             an upload through the scheduler of its subscription. So it does not reach an upload behind an operator that
@@ -48,7 +52,7 @@ def upload_all(
 
     Raises:
         TypeError: An argument has the wrong type; the message names it.
-        ValueError: `concurrency` is less than 1.
+        ValueError: `concurrency` is less than 1, or `total` is negative.
     """
     if not isinstance(uploads, Iterable):
         raise TypeError(f"uploads: expected an iterable of uploads, got {type(uploads).__name__}")
@@ -59,7 +63,12 @@ def upload_all(
         raise TypeError(f"concurrency: expected an int, got {type(concurrency).__name__}")
     if concurrency < 1:
         raise ValueError(f"concurrency: must be 1 or more, got {concurrency}")
-    return UploadAll(uploads, concurrency, check_rate_limit(rate_limit), check_pause(pause))
+    if total is not None:
+        if isinstance(total, bool) or not isinstance(total, int):
+            raise TypeError(f"total: expected an int, a number of bytes, or None, got {type(total).__name__}")
+        if total < 0:
+            raise ValueError(f"total: must be 0 or more bytes, got {total}")
+    return UploadAll(uploads, concurrency, total, check_rate_limit(rate_limit), check_pause(pause))
 
 
 class UploadAll(Observable[BatchEvent]):
@@ -93,12 +102,14 @@ class UploadAll(Observable[BatchEvent]):
         self,
         uploads: Iterable[Observable[UploadEvent]],
         concurrency: int,
+        total: int | None = None,
         rate_limit: RateLimit = None,
         pause: Pause = None,
     ) -> None:
         super().__init__(self._begin)
         self._uploads = uploads
         self._concurrency = concurrency
+        self._total = total
         self._rate_limit = rate_limit
         self._pause = pause
         self._is_drawn_from = False
@@ -135,7 +146,7 @@ class UploadAll(Observable[BatchEvent]):
 
         throttling = Throttling(self._rate_limit, self._pause, fail)
         observer = throttling.releasing(observer)
-        batch = Batch(self._uploads, self._concurrency, throttling, observer, scheduler)
+        batch = Batch(self._uploads, self._concurrency, self._total, throttling, observer, scheduler)
         disposable = CompositeDisposable(Disposable(lambda: batch.stop(Disposed())))
         if scheduler is not None and works_in_place(scheduler):
             disposable.add(scheduler.schedule(lambda *_: batch.work()))

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import httpx
 
-from rxupload import Progress
+from rxupload import BatchProgress, Progress
 
 from .reports import Lines
-from .texts import printable, size_on_disk
+from .texts import printable
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -44,11 +44,8 @@ class Bars(Lines):
         self._kind = kind
         self._columns, rows = os.get_terminal_size(sys.stderr.fileno())
         self._most = 0 if len(files) == 1 else rows // 2 - 1  # the most FILEs with their own bar at a time
-        self._sent = [0] * len(files)
-        self._totals = [size_on_disk(file) for file in files]
         self._bars: dict[int, tqdm[Any]] = {}  # by FILE, the uppermost first
-        title = self._title(0) if len(files) == 1 else f"{len(files)} files"
-        self._all = self._bar(title, self._total(), is_short=self._columns < 60)  # noqa: PLR2004
+        self._all: tqdm[Any] | None = None  # below them; that of a single FILE, too
 
     def _bar(self, title: str, total: int | None, *, is_short: bool, **options: Any) -> tqdm[Any]:
         return self._kind(
@@ -71,13 +68,36 @@ class Bars(Lines):
     def _close(self) -> None:
         while self._bars:
             self._take_away(next(iter(self._bars)))
-        self._all.close()
+        if self._all is not None:
+            self._all.close()
+
+    def _progress_of_all(self, progress: BatchProgress) -> None:
+        if len(self._files) == 1:
+            return
+        title = f"{len(self._files)} files"
+        if progress.total is None and progress.count is not None:
+            self._show_all(
+                title, progress.done + progress.failed, progress.count, {"unit": "", "unit_scale": False}
+            )
+        else:
+            self._show_all(title, progress.sent, progress.total, {"unit": "B", "unit_scale": True})
+
+    def _show_all(self, title: str, done: int, total: int | None, unit: dict[str, Any]) -> None:
+        if self._all is None:
+            is_short = self._columns < 60  # noqa: PLR2004
+            self._all = self._bar(title, total, is_short=is_short, position=len(self._bars))
+        if getattr(self._all, "unit", None) != unit["unit"]:  # a disabled bar has none
+            for name, value in unit.items():
+                setattr(self._all, name, value)
+            self._all.initial = done  # the rate is that from now on
+            self._all.reset(total)
+        self._all.total = total
+        self._all.update(done - self._all.n)
 
     def _progress(self, index: int, progress: Progress) -> None:
-        self._set_total(index, progress.total)
-        self._all.update(progress.sent - self._sent[index])
-        self._sent[index] = progress.sent
-        if index in self._bars:
+        if len(self._files) == 1:
+            self._show_all(self._title(0), progress.sent, progress.total, {"unit": "B"})
+        elif index in self._bars:
             bar = self._bars[index]
             bar.total = progress.total
             bar.update(progress.sent - bar.n)
@@ -86,7 +106,8 @@ class Bars(Lines):
 
     def _add(self, index: int, progress: Progress) -> None:
         place = len(self._bars)
-        self._move(self._all, place + 1)
+        if self._all is not None:
+            self._move(self._all, place + 1)
         self._bars[index] = self._bar(
             self._title(index),
             progress.total,
@@ -99,7 +120,8 @@ class Bars(Lines):
     def _take_away(self, index: int) -> None:
         self._bars.pop(index).close()
         for place, bar in enumerate([*self._bars.values(), self._all]):
-            self._move(bar, place)
+            if bar is not None:
+                self._move(bar, place)
 
     @staticmethod
     def _move(bar: tqdm[Any], place: int) -> None:
@@ -113,14 +135,12 @@ class Bars(Lines):
         super()._response(index, response, notes)
 
     def _error(self, index: int, error: Exception) -> None:
-        if len(self._files) > 1:  # the rest of the FILE will not be sent
-            self._set_total(index, self._sent[index])
         self._end(index)
         super()._error(index, error)
 
     def _end(self, index: int) -> None:
         if len(self._files) == 1:
-            self._all.close()
+            self._close()
         elif index in self._bars:
             self._take_away(index)
 
@@ -129,16 +149,7 @@ class Bars(Lines):
         super()._conclude(how)
 
     def _write(self, line: str, stream: TextIO) -> None:
-        self._all.write(line, file=stream)
-
-    def _set_total(self, index: int, total: int | None) -> None:
-        if self._totals[index] != total:
-            self._totals[index] = total
-            self._all.total = self._total()
-
-    def _total(self) -> int | None:
-        known = [total for total in self._totals if total is not None]
-        return sum(known) if len(known) == len(self._totals) else None
+        self._kind.write(line, file=stream)
 
 
 def choose_report(files: list[str]) -> Lines:

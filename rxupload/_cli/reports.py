@@ -11,7 +11,7 @@ from typing import Self, TextIO
 
 import httpx
 
-from rxupload import BatchEvent, BatchSummary, ItemDone, ItemFailed, ItemProgress, Progress
+from rxupload import BatchEvent, BatchProgress, BatchSummary, ItemDone, ItemFailed, ItemProgress, Progress
 
 from .texts import amount, excerpt, printable, say, sentence, status
 
@@ -44,7 +44,7 @@ class Report(ABC):
             self._close()
 
     def show(self, event: BatchEvent) -> None:
-        """Report an event of one FILE, or the summary. Ignore BatchProgress."""
+        """Report an event of one FILE, the progress of all, or the summary."""
         with self._lock:
             if not self._is_open:
                 return
@@ -57,6 +57,8 @@ class Report(ABC):
                     self._response(index, error.response, getattr(error, "__notes__", []))
                 case ItemFailed(index, _, error):
                     self._error(index, error)
+                case BatchProgress():
+                    self._progress_of_all(event)
                 case BatchSummary():
                     self._summary(event)
 
@@ -97,6 +99,9 @@ class Report(ABC):
         say(line, stream)
 
     def _again(self, index: int, error: Exception, attempt: str) -> None:  # noqa: B027 - the default
+        """Do nothing."""
+
+    def _progress_of_all(self, progress: BatchProgress) -> None:  # noqa: B027
         """Do nothing."""
 
     def _aborted(self) -> None:  # noqa: B027

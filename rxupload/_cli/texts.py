@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from pathlib import Path
 from typing import TextIO
 
 import httpx
@@ -61,13 +59,3 @@ def one_line(text: str) -> str:
 def printable(text: str) -> str:
     """Escape control characters, with which a server or a filename could control the terminal."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-
-
-def size_on_disk(file: str) -> int | None:
-    """Estimate the size of FILE in bytes; None for standard input."""
-    if file == "-":
-        return None
-    path = Path(file)
-    with contextlib.suppress(OSError):
-        return path.stat().st_size if path.is_file() else 0
-    return 0

@@ -195,6 +195,14 @@ class Source(ABC):
         if self.needs_loop and loop is None:
             raise without_loop(self._label)
 
+    def measure(self) -> int | None:
+        """Return its size in bytes without opening it; None if unknown. `open` has the last word.
+
+        Raises:
+            OSError: It cannot be opened.
+        """
+        return self._size(None)
+
     def _size(self, measured: int | None) -> int | None:
         if measured is None or self._declared is None:
             return self._declared if measured is None else measured

@@ -6,6 +6,7 @@ import os
 from collections.abc import Generator
 from contextlib import ExitStack
 from functools import partial
+from io import BytesIO
 from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -73,6 +74,13 @@ class SeekableSource(Source):
                 measured = None if data is None else len(data)
             one_pass = partial(self._plain, descriptor, measured, data)
             return Reader(self._label, self._size(measured), one_pass, opened.pop_all())
+
+    def measure(self) -> int | None:
+        # Others may have to decompress all of it to find their end.
+        if not is_plain_file(self._file) and type(self._file) is not BytesIO:
+            return self._size(None)
+        with self._lock:
+            return self._size(bytes_after(self._file, self._start))
 
     def _pass(self, measured: int | None) -> Generator[Piece]:
         position = self._start

@@ -30,5 +30,8 @@ class BytesSource(Source):
             size = self._size(flat.nbytes)
             return Reader(self._label, size, partial(self._pass, flat), opened.pop_all())
 
+    def measure(self) -> int | None:
+        return self._size(memoryview(self._data).nbytes)
+
     def _pass(self, data: bytes | memoryview) -> Generator[Piece]:
         yield data

@@ -58,6 +58,10 @@ class PathSource(Source):
         # Close it until its turn comes: a request may have more files than a process may have open.
         return Reader(self._label, size, partial(self._file, status, found, []), ExitStack())
 
+    def measure(self) -> int | None:
+        status = os.stat(self._path)  # noqa: PTH116 - a Path costs ten times as much
+        return self._size(status.st_size if stat.S_ISREG(status.st_mode) else None)
+
     def _file(self, expected: os.stat_result, size: int | None, begun: list[int]) -> Generator[Piece]:
         if begun:
             yield self._piece(begun.pop(), size)

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 from reactivex import Observable, abc
 
+from rxupload._derived import Derived
+
 T = TypeVar("T")
 
 
@@ -38,6 +40,6 @@ def of_type(kind: type[T]) -> Callable[[Observable[Any]], Observable[T]]:
 
             return source.subscribe(on_next, observer.on_error, observer.on_completed, scheduler=scheduler)
 
-        return Observable(subscribe)
+        return Derived("of_type", source, subscribe, keeps_progress=False)
 
     return operator

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
+from rxupload._derived import Derived
 from rxupload._events import BatchProgress, Progress
 
 T = TypeVar("T")
@@ -28,10 +29,11 @@ def progress_bar(**tqdm_options: Any) -> Callable[[Observable[T]], Observable[T]
 
     Each subscription has its own bar. The bar appears with the first Progress, starts again with a new attempt, and
     closes when the stream ends or is disposed. If writing to its file fails, the bar stops, and the upload continues.
+    For a batch whose bytes are unknown, it counts files of files until they are known.
 
     Args:
-        **tqdm_options: Options for tqdm: `desc`, `leave`, `file`, `disable`, ... By default the bar counts bytes;
-            `unit` and `unit_scale` change that.
+        **tqdm_options: Options for tqdm: `desc`, `leave`, `file`, `disable`, ... `unit` and `unit_scale` are those for
+            bytes.
 
     Raises:
         ImportError: tqdm is not installed.
@@ -39,12 +41,13 @@ def progress_bar(**tqdm_options: Any) -> Callable[[Observable[T]], Observable[T]
     tqdm = _tqdm()
     # Without miniters=0, tqdm learns to skip updates, and then lags behind an upload that slows down.
     options: dict[str, Any] = {"unit": "B", "unit_scale": True, "miniters": 0} | tqdm_options
+    of_bytes = {name: options[name] for name in _OF_FILES}
 
     def operator(source: Observable[T]) -> Observable[T]:
         def subscribe(
             observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            bar = _Bar(lambda total: tqdm(**{**options, "total": total}))
+            bar = _Bar(lambda total: tqdm(**{**options, "total": total}), of_bytes)
 
             def on_next(item: T) -> None:
                 if isinstance(item, Progress | BatchProgress):
@@ -66,7 +69,7 @@ def progress_bar(**tqdm_options: Any) -> Callable[[Observable[T]], Observable[T]
             subscription = source.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
             return CompositeDisposable(subscription, Disposable(bar.close))
 
-        return Observable(subscribe)
+        return Derived("progress_bar", source, subscribe)
 
     return operator
 
@@ -88,11 +91,16 @@ def _tqdm() -> type[tqdm[Any]]:
     return Tqdm
 
 
+_OF_FILES = {"unit": " files", "unit_scale": False}
+
+
 class _Bar:
     """A tqdm bar that follows Progress. The lock is for a dispose, which may come from any thread."""
 
-    def __init__(self, make: Callable[[int | None], tqdm[Any]]) -> None:
+    def __init__(self, make: Callable[[int | None], tqdm[Any]], of_bytes: dict[str, Any]) -> None:
         self._make = make
+        self._of_bytes = of_bytes
+        self._counts_files = False
         self._lock = threading.Lock()
         self._bar: tqdm[Any] | None = None
         self._attempt = 1
@@ -102,14 +110,23 @@ class _Bar:
         with self._lock:
             if self._closed:
                 return
-            attempt = progress.attempt if isinstance(progress, Progress) else 1
+            done, total, attempt, counts_files = progress.sent, progress.total, 1, False
+            if isinstance(progress, Progress):
+                attempt = progress.attempt
+            elif total is None and progress.count is not None:
+                done, total, counts_files = progress.done + progress.failed, progress.count, True
             if self._bar is None:
-                self._bar = self._make(progress.total)
-            self._bar.total = progress.total  # set it here, because reset(None) keeps the old total
-            if attempt != self._attempt:
-                self._bar.reset(progress.total)
-            self._attempt = attempt
-            self._bar.update(progress.sent - self._bar.n)
+                self._bar = self._make(total)
+            self._bar.total = total  # set it here, because reset(None) keeps the old total
+            if counts_files != self._counts_files:
+                for name, value in (_OF_FILES if counts_files else self._of_bytes).items():
+                    setattr(self._bar, name, value)
+                self._bar.initial = done  # the rate is that from now on
+                self._bar.reset(total)
+            elif attempt != self._attempt:
+                self._bar.reset(total)
+            self._attempt, self._counts_files = attempt, counts_files
+            self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
         with self._lock:

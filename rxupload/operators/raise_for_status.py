@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from reactivex import Observable, abc
 
+from rxupload._derived import Derived
 from rxupload._responses import is_failure, status_error
 
 T = TypeVar("T")
@@ -40,6 +41,6 @@ def raise_for_status() -> Callable[[Observable[T]], Observable[T]]:
 
             return source.subscribe(on_next, observer.on_error, observer.on_completed, scheduler=scheduler)
 
-        return Observable(subscribe)
+        return Derived("raise_for_status", source, subscribe)
 
     return operator

@@ -14,6 +14,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 
 from rxupload._arguments import check_seconds, wrong_type
+from rxupload._derived import Derived
 from rxupload._errors import UploadTimeout
 from rxupload._events import Progress
 from rxupload._responses import status, status_error
@@ -117,7 +118,7 @@ def retry_backoff(
         ) -> abc.DisposableBase:
             return _Retrying(source, observer, scheduler, wait, on_retry).start()
 
-        return Observable(subscribe)
+        return Derived("retry_backoff", source, subscribe)
 
     return operator
 

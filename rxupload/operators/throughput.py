@@ -13,6 +13,7 @@ from reactivex.scheduler import (
 )
 
 from rxupload._arguments import check_seconds
+from rxupload._derived import Derived
 from rxupload._events import Progress
 
 T = TypeVar("T")
@@ -78,7 +79,7 @@ def throughput(
 
             return source.subscribe(on_next, observer.on_error, observer.on_completed, scheduler=scheduler)
 
-        return Observable(subscribe)
+        return Derived("throughput", source, subscribe, keeps_progress=False)
 
     return operator
 

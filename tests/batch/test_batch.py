@@ -108,16 +108,16 @@ class TestVirtualTime:
         failed = ItemFailed(1, second, LOST)
         assert results.messages == [
             on_next(210, ItemProgress(0, first, Progress(0, 100))),
-            on_next(210, BatchProgress(0, 0, 2, 0, None)),
+            on_next(210, BatchProgress(0, 0, 2, 0, None, 2)),
             on_next(210.02, ItemProgress(0, first, Progress(40, 100))),
             on_next(210.06, ItemProgress(0, first, Progress(100, 100))),
-            on_next(210.06, BatchProgress(0, 0, 2, 100, None)),
+            on_next(210.06, BatchProgress(0, 0, 2, 100, None, 2)),
             on_next(221, ItemDone(0, first, OK)),
-            on_next(221, BatchProgress(1, 0, 1, 100, None)),
+            on_next(221, BatchProgress(1, 0, 1, 100, None, 2)),
             on_next(230, ItemProgress(1, second, Progress(0, 10))),
-            on_next(230, BatchProgress(1, 0, 1, 100, 110)),
+            on_next(230, BatchProgress(1, 0, 1, 100, 110, 2)),
             on_next(240, failed),
-            on_next(240, BatchProgress(1, 1, 0, 100, 110)),
+            on_next(240, BatchProgress(1, 1, 0, 100, 110, 2)),
             on_next(240, BatchSummary(1, 1, Counter({200: 1}), [failed], 100, 40.0)),
             on_completed(240),
         ]
@@ -203,7 +203,7 @@ class TestVirtualTime:
             (210, 0, None),
             (220, 7, None),
             (230, 7, None),  # the third has not been read
-            (231, 7, None),  # the batch does not know yet that there is no fourth
+            (231, 7, 107),
             (250, 7, 107),
         ]
 

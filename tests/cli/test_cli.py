@@ -871,6 +871,23 @@ def test_each_running_file_has_a_bar_above_the_one_for_all(server, tmp_path, row
 
 
 @posix_only
+def test_with_a_size_unknown_the_bar_for_all_counts_files(server, photo, tmp_path):
+    """As long as the size of a pipe is unknown, the bar for all counts files, and then bytes."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    server.answer = lambda number: (
+        pipe.write_bytes(b"from a pipe") and (200, b"") if number == 1 else (200, b"")
+    )
+    args = command("send", server.url, pipe, photo, "--concurrency", 2)
+    status, drawn = on_a_terminal(args)
+
+    assert status == 0
+    *_, last = seen = list(screens(drawn))
+    assert any(re.search(r"2 files: .* 0/2 ", line) for screen in seen for line in screen)
+    assert any(re.match(r"2 files: 100%\|.* 3\d\d/3\d\d ", line) for line in last)
+
+
+@posix_only
 @pytest.mark.parametrize("rows", [0, 2])
 def test_a_terminal_without_room_gets_plain_lines(server, photo, rows):
     """Without room for bars, or with an unknown size of the terminal, plain lines are printed."""

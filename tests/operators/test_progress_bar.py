@@ -97,6 +97,35 @@ class TestProgressBar:
         steps = steps_drawn([BatchProgress(0, 0, 1, sent, total) for sent, total in counts])
         assert steps == ["<0/None>", "<30/None>", "<20/None>", "<60/60>"]
 
+    def test_it_counts_files_until_the_bytes_are_known(self):
+        """For a batch without a total, the bar shows files of files; with neither total nor count, bytes."""
+        steps = steps_drawn(
+            [
+                BatchProgress(0, 0, 1, 0, None),
+                BatchProgress(0, 0, 1, 30, None),
+                BatchProgress(0, 0, 1, 40, None, 3),
+                BatchProgress(1, 1, 1, 50, None, 3),
+                BatchProgress(1, 1, 1, 60, 90, 3),
+                BatchProgress(2, 1, 0, 90, 90, 3),
+            ]
+        )
+        assert steps == ["<0/None>", "<30/None>", "<0/3>", "<2/3>", "<0/90>", "<60/90>", "<90/90>"]
+
+    @pytest.mark.parametrize("options", [{}, {"unit": "octets"}])
+    def test_files_have_their_own_unit(self, options):
+        """The unit is that of files, and then that of bytes, with their prefixes."""
+        drawn = io.StringIO()
+        source = Subject()
+        shape = {"bar_format": "{n_fmt}/{total_fmt}{unit}", "mininterval": 0, "file": drawn}
+        source.pipe(progress_bar(**shape, **options)).subscribe()
+        source.on_next(BatchProgress(0, 0, 1, 40, None, 3000))
+        source.on_next(BatchProgress(2000, 0, 1, 50, None, 3000))
+        source.on_next(BatchProgress(2000, 0, 1, 1000, 2000, 3000))
+        source.on_completed()
+        texts = [text.strip() for text in drawn.getvalue().split("\r")]
+        assert "2000/3000 files" in texts
+        assert f"1.00k/2.00k{options.get('unit', 'B')}" in texts
+
     def test_a_new_attempt_restarts_the_bar(self):
         """A new attempt restarts the same bar, with its total."""
         steps = steps_drawn([P0, P1, Progress(0, 20, 2), Progress(20, 20, 2), Progress(3, None, 3)])
