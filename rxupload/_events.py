@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, Self, cast
 
 import httpx
-from reactivex import Observable
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,50 @@ class Progress:
 UploadEvent = Progress | httpx.Response
 
 
+class _Item:
+    """An event of one upload of a batch.
+
+    A pickle has only the text of the upload, which cannot leave its process. Subscribing to what it is unpickled as is
+    an error.
+    """
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        index, upload, outcome = (getattr(self, each.name) for each in fields(cast("Any", self)))
+        return _unpickled, (type(self), index, repr(upload), outcome)
+
+    def __copy__(self) -> Self:
+        return self
+
+
+class _LeftBehind(Observable[UploadEvent]):
+    """Stands for an upload in another process."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(self._begin)
+        self._text = text
+
+    def _begin(
+        self,
+        observer: abc.ObserverBase[UploadEvent],
+        scheduler: abc.SchedulerBase | None = None,  # noqa: ARG002
+    ) -> abc.DisposableBase:
+        observer.on_error(
+            RuntimeError(f"{self._text} is in another process, and cannot be started in this one")
+        )
+        return Disposable()
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _unpickled(kind: Any, index: int, text: str, outcome: object) -> Any:
+    return kind(index, _LeftBehind(text), outcome)
+
+
 @dataclass(frozen=True, slots=True)
-class ItemProgress:
+class ItemProgress(_Item):
     """Progress of one upload of a batch.
 
     Attributes:
@@ -60,7 +104,7 @@ class ItemProgress:
 
 
 @dataclass(frozen=True, slots=True)
-class ItemDone:
+class ItemDone(_Item):
     """One upload of a batch is done: the server has taken it, with a status of 2xx.
 
     Attributes:
@@ -75,12 +119,13 @@ class ItemDone:
 
 
 @dataclass(frozen=True, slots=True)
-class ItemFailed:
+class ItemFailed(_Item):
     """One upload of a batch has failed. The others go on.
 
     Attributes:
         index: Its place in the iterable, from 0.
-        upload: The upload itself, as the iterable gave it. Subscribe to it to try it again.
+        upload: The upload itself, as the iterable gave it. Subscribe to it to try it again. Its repr names the
+            file, also behind operators of `rxupload.operators`.
         error: The error that ended it. For a response that is not 2xx, the `httpx.HTTPStatusError` that
             `raise_for_status()` makes of it, with the `.response`.
     """
@@ -117,7 +162,7 @@ class BatchProgress:
 
 @dataclass(frozen=True, slots=True)
 class BatchSummary:
-    """The last item of a batch.
+    """The last item of a batch. It can be pickled, without the uploads of its errors.
 
     Attributes:
         done: Uploads that the server has taken, with a status of 2xx.

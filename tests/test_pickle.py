@@ -13,11 +13,13 @@ import httpx
 import httpx2
 import pytest
 import reactivex
+from reactivex import operators as ops
 from support.pooled_uploads import checked, retried
 from support.scripted_server import Connection, Server
 
 import rxupload
 from rxupload import (
+    ItemFailed,
     RedirectRefused,
     ResponseTooLarge,
     SourceChanged,
@@ -25,6 +27,7 @@ from rxupload import (
     UploadTimeout,
     operators,
     upload,
+    upload_all,
 )
 
 REQUEST = httpx.Request("POST", "http://upload.test/photos")
@@ -89,6 +92,43 @@ def test_status_errors_survive(library, operator, copied):
     assert found.response.headers["Retry-After"] == "5"
     assert (found.request.method, str(found.request.url)) == ("POST", "http://upload.test/photos")
     assert found.response.request.url == found.request.url
+
+
+def test_events_of_a_batch_survive():
+    """The events of a batch and its summary survive, with the errors, and with the texts of the uploads."""
+
+    def script(connection: Connection) -> None:
+        while head := connection.read_head():
+            connection.read_body(head)
+            connection.respond(404 if b"/missing" in head else 200, b"what?")
+
+    with Server(script) as server:
+        uploads = [
+            upload(f"{server.url}missing?token=hush", b"data", filename="beach.jpg").pipe(
+                operators.retry_backoff(), operators.raise_for_status(), operators.progress_bar(disable=True)
+            ),
+            upload(server.url, "no-such.jpg"),
+            upload(server.url, b"data", filename="sun.jpg"),
+        ]
+        events = upload_all(uploads, concurrency=1).pipe(ops.to_list()).run()
+    found = pickled_twice(events)
+    assert [type(each) for each in found] == [type(each) for each in events]
+    assert repr(found[-1]) == repr(events[-1])
+    assert "hush" not in repr(found)
+    summary = found[-1]
+    assert (summary.done, summary.failed, summary.statuses) == (1, 2, {200: 1, 404: 1})
+    refused, missing = summary.errors
+    assert (refused.error.response.status_code, refused.error.response.text) == (404, "what?")
+    assert isinstance(missing.error, FileNotFoundError)
+    assert "beach.jpg" in str(refused)
+    with pytest.raises(RuntimeError, match=r"beach\.jpg.* is in another process"):
+        rxupload.run(refused.upload)
+
+
+def test_a_copied_event_has_its_upload():
+    """A copy in the same process has the upload itself."""
+    failed = ItemFailed(0, upload("http://upload.test/", b"data"), OSError())
+    assert copy.copy(failed).upload is failed.upload
 
 
 def test_a_status_error_without_a_request_survives():
