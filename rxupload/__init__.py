@@ -28,6 +28,7 @@ from ._events import (
 )
 from ._run import run
 from ._sources import File, FileSource
+from ._stream import stream
 from ._upload import Upload, upload
 
 if _typing.TYPE_CHECKING:
@@ -65,6 +66,7 @@ __all__ = [
     "UploadTimeout",
     "UploadTransport",
     "run",
+    "stream",
     "upload",
     "upload_all",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from ._arguments import (
     wrong_type,
 )
 from ._body import Body, Field, FormData, MultipartBody, Part, RawBody, encode_fields, guess_content_type
-from ._sources import File, Owner, Reader, Source, make_source
+from ._sources import File, Owner, Piece, Reader, Source, make_source
 
 if TYPE_CHECKING:
     from ._client import HTTPClient
@@ -40,7 +40,7 @@ class PlannedFile:
 
     def measured(self) -> Part:
         """Return a part of the same size, without opening the source."""
-        return self._part(Reader("", self.source.measure(), lambda: (yield from ()), ExitStack()))
+        return self._part(Reader("", self.source.measure(), _no_pass, ExitStack()))
 
     def _part(self, reader: Reader) -> Part:
         content_type = (
@@ -206,6 +206,10 @@ def plan_raw(
     if given is not None and given != "":
         check_content_type(given)
     return PlannedRaw(make_source(file.source, size=file.size, argument=argument), given)
+
+
+def _no_pass() -> Generator[Piece]:
+    yield from ()
 
 
 def _open(source: Source, owner: Owner, stack: ExitStack, *, is_next: bool) -> Reader:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import AsyncIterator, Generator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,6 +31,7 @@ from ._events import Progress, UploadEvent
 from ._plan import Plan, plan_form, plan_raw
 from ._run import run
 from ._sources import File, FileSource, is_requests_tuple, requests_tuple
+from ._stream import stream
 
 if TYPE_CHECKING:
     from ._client import HTTPClient
@@ -236,6 +237,10 @@ class Upload(Observable[UploadEvent]):
     def __await__(self) -> Generator[Any, None, httpx.Response]:
         """Upload without blocking the event loop, and return the response. Cancelling aborts the upload."""
         return cast("Generator[Any, None, httpx.Response]", super().__await__())
+
+    def __aiter__(self) -> AsyncIterator[UploadEvent]:
+        """Upload, and iterate over the events: `async for event in upload(...)`. See `rxupload.stream`."""
+        return stream(self)
 
     def start(self, *, scheduler: abc.SchedulerBase | None = None) -> UploadTask:
         """Start the upload, and return the running task, with callbacks, `abort()`, `result()` and `await`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator
 from typing import Any, cast
 
 from reactivex import Observable, abc
@@ -12,6 +12,7 @@ from rxupload._arguments import Pause, RateLimit, check_pause, check_rate_limit
 from rxupload._events import BatchEvent, BatchSummary, UploadEvent
 from rxupload._run import run
 from rxupload._schedulers import works_in_place
+from rxupload._stream import stream
 from rxupload._throttle import Throttling
 from rxupload._transfer import Disposed
 
@@ -130,6 +131,10 @@ class UploadAll(Observable[BatchEvent]):
     def __await__(self) -> Generator[Any, None, BatchSummary]:
         """Upload all without blocking the event loop, and return the summary. Cancelling aborts the running uploads."""
         return cast("Generator[Any, None, BatchSummary]", super().__await__())
+
+    def __aiter__(self) -> AsyncIterator[BatchEvent]:
+        """Upload all, and iterate over the events: `async for event in upload_all(...)`. See `rxupload.stream`."""
+        return stream(self)
 
     def _begin(
         self, observer: abc.ObserverBase[BatchEvent], scheduler: abc.SchedulerBase | None = None

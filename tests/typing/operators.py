@@ -74,7 +74,7 @@ assert_type(
 )
 assert_type(batch.pipe(of_type(ItemFailed)), Observable[ItemFailed])
 event: BatchEvent = rxupload.run(batch.pipe(of_type(BatchProgress)))
-upload_all([up])
+upload_all([up], total=5)
 upload_all(upload("https://example.org/", path) for path in Path().iterdir())
 upload_all(up.pipe(retry_backoff()) for _ in range(3))
 
@@ -85,6 +85,7 @@ assert_type(done.response, httpx.Response)
 assert_type(ItemProgress(0, up, Progress(1, 2)).progress, Progress)
 assert_type(ItemFailed(0, up, OSError()).error, Exception)
 assert_type(BatchProgress(1, 0, 2, 3, None).total, int | None)
+assert_type(BatchProgress(1, 0, 2, 3, None, 4).count, int | None)
 summary = batch.run()
 assert_type(summary.statuses, Counter[int])
 assert_type(summary.errors, list[ItemFailed])
@@ -94,3 +95,5 @@ assert_type(summary.seconds, float)
 async def awaited() -> None:
     """Awaiting a batch gives its summary."""
     assert_type(await batch, BatchSummary)
+    async for each in batch:
+        assert_type(each, ItemProgress | ItemDone | ItemFailed | BatchProgress | BatchSummary)

@@ -45,6 +45,12 @@ assert_type(progress.percent, int | None)
 async def awaited() -> None:
     """Awaiting an Upload gives its response."""
     assert_type(await up, httpx.Response)
+    async for event in up:
+        assert_type(event, Progress | httpx.Response)
+    async for event in rxupload.stream(up.progress):
+        assert_type(event, Progress)
+    async with rxupload.stream(retried) as events:
+        assert_type(await anext(events), Progress | httpx.Response)
 
 
 upload("https://example.org/", b"bytes", "name", filename="n", content_type="text/plain", method="PUT")
