@@ -35,7 +35,7 @@ if _typing.TYPE_CHECKING:
     from . import operators as operators
     from . import receiver as receiver
     from . import uploadtask as uploadtask
-    from ._batch import UploadAll, upload_all
+    from ._batch import BatchTask, UploadAll, upload_all
     from ._client import Client, HTTPClient
     from ._transport import UploadTransport
 
@@ -45,6 +45,7 @@ __all__ = [
     "BatchEvent",
     "BatchProgress",
     "BatchSummary",
+    "BatchTask",
     "Client",
     "Field",
     "FieldValue",
@@ -73,6 +74,7 @@ __all__ = [
 
 # Loaded on first use, because many programs do without.
 _LOADED_LATER = {
+    "BatchTask": "_batch",
     "Client": "_client",
     "HTTPClient": "_client",
     "UploadAll": "_batch",

@@ -119,7 +119,12 @@ def loop_of(scheduler: abc.SchedulerBase | None) -> asyncio.AbstractEventLoop | 
     """Return the asyncio loop of a scheduler; None if it has none."""
     if isinstance(scheduler, AsyncIOScheduler):
         return scheduler._loop  # noqa: SLF001
-    return scheduler.loop if isinstance(scheduler, HereScheduler) else None
+    return getattr(scheduler, "loop", None) if isinstance(scheduler, NewThreadScheduler) else None
+
+
+def threads_beside(loop: asyncio.AbstractEventLoop) -> abc.SchedulerBase:
+    """Return a scheduler with a thread for each piece of work, which reads asynchronous sources on a loop."""
+    return carrying(NewThreadScheduler(), "loop", loop)
 
 
 CallSoon = Callable[[Callable[[], None]], bool]

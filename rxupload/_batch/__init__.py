@@ -1,5 +1,6 @@
 """Runs many uploads as one Observable."""
 
+from .task import BatchTask
 from .upload_all import UploadAll, upload_all
 
-__all__ = ["UploadAll", "upload_all"]
+__all__ = ["BatchTask", "UploadAll", "upload_all"]

@@ -8,7 +8,7 @@ from typing import Any, cast
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
-from rxupload._arguments import Pause, RateLimit, check_pause, check_rate_limit
+from rxupload._arguments import Pause, RateLimit, check_pause, check_rate_limit, check_scheduler
 from rxupload._events import BatchEvent, BatchSummary, UploadEvent
 from rxupload._run import run
 from rxupload._schedulers import works_in_place
@@ -17,6 +17,7 @@ from rxupload._throttle import Throttling
 from rxupload._transfer import Disposed
 
 from .batch import Batch, check_upload
+from .task import BatchTask
 
 
 def upload_all(
@@ -131,6 +132,18 @@ class UploadAll(Observable[BatchEvent]):
     def __await__(self) -> Generator[Any, None, BatchSummary]:
         """Upload all without blocking the event loop, and return the summary. Cancelling aborts the running uploads."""
         return cast("Generator[Any, None, BatchSummary]", super().__await__())
+
+    def start(self, *, scheduler: abc.SchedulerBase | None = None) -> BatchTask:
+        """Start the batch, and return the running task, with `events`, `abort()`, `result()` and `await`.
+
+        It waits for no turn, unlike a task of `Upload.start`, and takes none from those.
+
+        Args:
+            scheduler: A scheduler with a loop, such as AsyncIOScheduler, to notify the observers of `events` on. None:
+                the library notifies them on its own threads. The uploads run on their own threads in either case.
+        """
+        check_scheduler(scheduler)
+        return BatchTask(self, scheduler)
 
     def __aiter__(self) -> AsyncIterator[BatchEvent]:
         """Upload all, and iterate over the events: `async for event in upload_all(...)`. See `rxupload.stream`."""

@@ -179,14 +179,15 @@ class CallbackQueue:
 
 
 class Hot(Observable[T]):
-    """A hot Observable. A late observer gets the latest item, and the end.
+    """A hot Observable. A late observer gets the latest item that `keeps` accepts, and the end.
 
     Only actions of the queue call `emit` and `end`. Any thread may call `subscribe` and `mute`.
     """
 
-    def __init__(self, queue: CallbackQueue) -> None:
+    def __init__(self, queue: CallbackQueue, keeps: Callable[[T], bool] = lambda _: True) -> None:
         super().__init__(self._join)
         self._queue = queue
+        self._keeps = keeps
         self._guard = RLock()  # reentrant, because a signal handler may abort while its own thread holds it
         self._seats: list[_Seat[T]] = []
         self._latest: tuple[T, ...] = ()
@@ -199,7 +200,8 @@ class Hot(Observable[T]):
         with delaying_ctrl_c(), self._guard:
             if self._muted:
                 return
-            self._latest = (item,)
+            if self._keeps(item):
+                self._latest = (item,)
             seats = tuple(self._seats)
         self._emitting = True
         for seat in seats:

@@ -8,19 +8,23 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Protocol
+from typing import Protocol, cast
 
 from rxupload._signals import at_the_end, delaying_ctrl_c
 from rxupload._wait import Latch
 
 
-class Queued(Protocol):
-    """A task, as the queue uses it."""
+class Expected(Protocol):
+    """A task that the end of the script waits for."""
 
     ended: Latch
 
     def abort(self) -> None:
         """Abort the upload."""
+
+
+class Queued(Expected, Protocol):
+    """A task that waits for its turn."""
 
     def _run(self) -> None:
         """Run the whole upload on the calling thread."""
@@ -42,9 +46,9 @@ class UploadQueue:
         self.limit = 5
         # Reentrant, because a signal handler may abort while its own thread holds the lock.
         self._lock = threading.RLock()
-        self._running: set[Queued] = set()
+        self._running: set[Expected] = set()
         self._waiting: deque[Queued] = deque()
-        self._untold: set[Queued] = set()  # their last callback has not returned
+        self._untold: set[Expected] = set()  # their last callback has not returned
         self._errands: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._has_errand_thread = False
         self._is_aborted = False  # Ctrl-C has ended the script
@@ -56,29 +60,34 @@ class UploadQueue:
             with self._lock:
                 self._untold.add(task)
                 self._waiting.append(task)
-                if not self._has_errand_thread:
-                    with suppress(RuntimeError):  # see `advance`
-                        threading.Thread(
-                            target=self._do_errands, name="rxupload errands", daemon=True
-                        ).start()
-                        self._has_errand_thread = True
+                self._need_errand_thread()
             if self._is_aborted:
                 task.abort()
             self.advance()
 
-    def remove(self, task: Queued) -> None:
+    def remove(self, task: Expected) -> None:
         """Remove a task that has ended, so that another can run. A name lookup may still block its thread."""
         with delaying_ctrl_c(), self._lock:
             self._running.discard(task)
-            if task in self._waiting:
-                self._waiting.remove(task)
+            with suppress(ValueError):  # it does not wait
+                self._waiting.remove(cast("Queued", task))
 
-    def expect(self, task: Queued) -> None:
-        """Have the end of the script wait for a task that is not added, because it failed at once."""
-        with delaying_ctrl_c(), self._lock:
-            self._untold.add(task)
+    def _need_errand_thread(self) -> None:
+        if not self._has_errand_thread:
+            with suppress(RuntimeError):  # see `advance`
+                threading.Thread(target=self._do_errands, name="rxupload errands", daemon=True).start()
+                self._has_errand_thread = True
 
-    def told(self, task: Queued) -> None:
+    def expect(self, task: Expected) -> None:
+        """Have the end of the script wait for a task that waits for no turn: it runs already, or failed at once."""
+        with delaying_ctrl_c():
+            with self._lock:
+                self._untold.add(task)
+                self._need_errand_thread()
+            if self._is_aborted:
+                task.abort()
+
+    def told(self, task: Expected) -> None:
         """Take note that the last callback of a task has returned, so that the script may end."""
         with delaying_ctrl_c(), self._lock:
             self._untold.discard(task)

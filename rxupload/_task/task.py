@@ -6,29 +6,19 @@ It knows nothing about networks: a task subscribes to an Observable of events, a
 
 from __future__ import annotations
 
-import asyncio
-import math
-import threading
-import time
-from collections import deque
 from collections.abc import Callable, Generator
-from concurrent.futures import Future
 from functools import partial
 from typing import Any, Literal, TypeVar, cast
 
 import httpx
 from reactivex import Observable, abc
-from reactivex.disposable import SingleAssignmentDisposable
 from reactivex.notification import OnCompleted, OnError, OnNext
 
-from rxupload._errors import UploadAborted
 from rxupload._events import Progress, UploadEvent
-from rxupload._schedulers import HereScheduler, is_on_a_loop, loop_of
-from rxupload._signals import delaying_ctrl_c
-from rxupload._wait import Latch
+from rxupload._schedulers import HereScheduler, loop_of
 
 from . import queue
-from .callbacks import CallbackQueue, Hot, Listeners
+from .callbacks import Listeners
 from .payloads import (
     HeadersUpdate,
     ProgressUpdate,
@@ -37,13 +27,13 @@ from .payloads import (
     progress_update,
     upload_result,
 )
+from .running import RunningTask
 
 T = TypeVar("T")
 State = Literal["queued", "uploading", "waiting", "done", "failed", "aborted"]
-_ENDED = ("done", "failed", "aborted")
 
 
-class UploadTask:
+class UploadTask(RunningTask[UploadEvent, UploadResult]):
     """A running upload, made by `uploadFile` or `Upload.start`.
 
     | method | meaning |
@@ -73,30 +63,19 @@ class UploadTask:
         complete: Callable[[], object] | None = None,
         scheduler: abc.SchedulerBase | None = None,
     ) -> None:
+        super().__init__("queued", scheduler)
         self._source = source
         self._success = success
         self._fail = fail
         self._complete = complete
-        self._queue = CallbackQueue(scheduler)
         self._loop = loop_of(scheduler)
-        self._events: Hot[UploadEvent] = Hot(self._queue)
         self._progress = Listeners(self._queue, progress_update)
         self._headers = Listeners(self._queue, headers_update)
-        self._subscription = SingleAssignmentDisposable()
-        self._future: Future[UploadResult] = Future()
-        self._future.set_running_or_notify_cancel()  # now cancelling a coroutine that awaits it cannot cancel it
-        self.ended = Latch()  # the future is done
-
-        # Reentrant, because a signal handler may abort while its own thread holds the lock.
-        self._lock = threading.RLock()
-        self._state: State = "queued"
-        self._right_to_end = deque(["once"])
-        self._undelivered: deque[Progress] = deque()
         self._most_sent = 0  # the most that progress listeners got, over all passes
 
         if isinstance(source, Exception):
             self._decide("failed")
-            queue.uploads.expect(self)
+            self._be_waited_for()
             self._queue.post_end(partial(self._tell_failure, source))
             return
         try:
@@ -110,7 +89,7 @@ class UploadTask:
     @property
     def state(self) -> State:
         """`"queued"`, `"uploading"`, `"waiting"` (for the response), `"done"`, `"failed"` or `"aborted"`."""
-        return self._state
+        return cast("State", self._state)
 
     @property
     def events(self) -> Observable[UploadEvent]:
@@ -128,14 +107,7 @@ class UploadTask:
         It returns at once. Any thread, any callback and any signal handler may call it, any number of times. After the
         end it does nothing.
         """
-        with delaying_ctrl_c():
-            if not self._decide("aborted"):
-                return
-            self._mute()
-            try:
-                self._subscription.dispose()
-            finally:
-                queue.uploads.do(self._end_aborted)
+        super().abort()
 
     def onProgressUpdate(self, callback: Callable[[ProgressUpdate], object]) -> None:
         """Call it with the progress at most once per 50 ms, and always when every byte has been sent (100).
@@ -173,27 +145,11 @@ class UploadTask:
             Exception: Any other error that ended the upload: httpx's, the system's, or TypeError or ValueError for a
                 wrong argument.
         """
-        if self._queue.is_current:
-            raise RuntimeError("result() in a callback of its own task would wait for itself")
-        if self._queue.has_loop and not self._future.done() and is_on_a_loop():
-            raise RuntimeError(
-                "result() would block the event loop on which the callbacks come; await the task"
-            )
-        until = math.inf if timeout is None else time.monotonic() + timeout
-        try:
-            if not self.ended.wait(until):
-                raise TimeoutError(f"The upload has not ended within {timeout:g} s")
-        except KeyboardInterrupt:
-            self.abort()
-            raise
-        with delaying_ctrl_c():
-            return self._future.result()
+        return super().result(timeout)
 
     def __await__(self) -> Generator[Any, None, UploadResult]:
         """Wait without blocking, and return or raise as `result()` does."""
-        with delaying_ctrl_c():
-            waiter = asyncio.wrap_future(self._future)
-        return waiter.__await__()
+        return super().__await__()
 
     # On the worker's thread
 
@@ -216,18 +172,9 @@ class UploadTask:
             self._queue.post_end(partial(self._deliver_response, item))
             return
         with self._lock:
-            if self._state in _ENDED:
-                return
-            self._state = "waiting" if item.sent == item.total else "uploading"
-            if self._undelivered and _replaces(item, self._undelivered[-1]):
-                self._undelivered[-1] = item
-                return
-            self._undelivered.append(item)
-        self._queue.post(self._deliver_progress)
-
-    def _on_error(self, error: Exception) -> None:
-        self._queue.post_end(partial(self._end_with, error))
-        queue.uploads.remove(self)
+            if self._right_to_end:
+                self._state = "waiting" if item.sent == item.total else "uploading"
+        self._hold(item, self._deliver_progress)
 
     def _on_completed(self) -> None:
         queue.uploads.remove(self)
@@ -235,8 +182,7 @@ class UploadTask:
     # On the callback queue
 
     def _deliver_progress(self) -> None:
-        with self._lock:
-            item = self._undelivered.popleft()
+        item = cast("Progress", self._take())
         self._events.emit(item)
         if item.sent > self._most_sent:
             self._most_sent = item.sent
@@ -252,13 +198,7 @@ class UploadTask:
         self._events.end(OnNext(response), OnCompleted())
         self._queue.call(self._success, result)
         self._queue.call(self._complete)
-        self._future.set_result(result)
-        self._note_end()
-
-    def _end_with(self, error: Exception) -> None:
-        if self._decide("failed"):
-            self._mute()
-            self._tell_failure(error)
+        self._settle(result)
 
     def _tell_failure(self, error: Exception) -> None:
         for listeners in (self._progress, self._headers):
@@ -266,36 +206,9 @@ class UploadTask:
         self._events.end(OnError(error))
         self._queue.call(self._fail, error)
         self._queue.call(self._complete)
-        self._future.set_exception(error)
-        self._note_end()
-
-    def _end_aborted(self) -> None:
-        self._queue.post_end(partial(self._tell_failure, UploadAborted("user cancel request")))
-        queue.uploads.remove(self)
-        queue.uploads.advance()
-
-    def _note_end(self) -> None:
-        queue.uploads.told(self)
-        self.ended.set()
-
-    def _decide(self, state: State) -> bool:
-        """Set the final state; False if it is already set. `abort()`, from any thread, and the queue may race.
-
-        So may `abort()` in a signal handler, for which a lock of the same thread is no bar.
-        """
-        try:
-            self._right_to_end.pop()
-        except IndexError:
-            return False
-        with delaying_ctrl_c(), self._lock:
-            self._state = state
-        return True
+        self._settle(error)
 
     def _mute(self) -> None:
-        for hot in (self._progress, self._headers, self._events):
-            hot.mute()
-
-
-def _replaces(new: Progress, old: Progress) -> bool:
-    """Whether it may replace an older one that waits. The first and the last item of a pass always stay."""
-    return new.attempt == old.attempt and old.sent > 0
+        super()._mute()
+        for listeners in (self._progress, self._headers):
+            listeners.mute()

@@ -131,6 +131,30 @@ def runs_a_batch(place: Place, _task: UploadTask, _injector: Injector) -> None:
     assert upload_all([upload(place.answering, b"data") for _ in range(3)]).run().done == 3
 
 
+def starts_a_batch(place: Place, _task: UploadTask, _injector: Injector) -> None:
+    batch = upload_all([upload(place.answering, b"data") for _ in range(3)]).start()
+    batch.events.subscribe(print_nothing, print_nothing)
+    with contextlib.suppress(UploadAborted):
+        assert batch.result().done == 3
+
+
+def aborts_a_batch(place: Place, _task: UploadTask, injector: Injector) -> None:
+    injector.is_armed = False
+    batch = upload_all([upload(place.silent, b"data") for _ in range(3)]).start()
+    injector.is_armed = True
+    batch.abort()
+    with contextlib.suppress(UploadAborted):
+        batch.result()
+
+
+def is_interrupted_in_the_result_of_a_batch(place: Place, _task: UploadTask, injector: Injector) -> None:
+    """The first Ctrl-C comes in the wait. The injected signal comes later."""
+    injector.is_armed = False
+    batch = upload_all([upload(place.silent, b"data")]).start()
+    with interrupted_in("Latch.wait", injector):
+        batch.result()
+
+
 def runs_in_place(place: Place, _task: UploadTask, _injector: Injector) -> None:
     assert upload(place.answering, b"data").run(ImmediateScheduler()).status_code == 200
 
@@ -198,6 +222,9 @@ SCENARIOS: dict[str, Callable[[Place, UploadTask, Injector], None]] = {
         runs_here,
         runs_on_a_thread,
         runs_a_batch,
+        starts_a_batch,
+        aborts_a_batch,
+        is_interrupted_in_the_result_of_a_batch,
         runs_in_place,
         awaits_a_task,
         is_interrupted_in_run,

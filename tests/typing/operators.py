@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 import httpx
 from reactivex import Observable
@@ -77,6 +77,14 @@ event: BatchEvent = rxupload.run(batch.pipe(of_type(BatchProgress)))
 upload_all([up], total=5)
 upload_all(upload("https://example.org/", path) for path in Path().iterdir())
 upload_all(up.pipe(retry_backoff()) for _ in range(3))
+
+task = batch.start(scheduler=None)
+assert_type(task, rxupload.BatchTask)
+assert_type(task.result(timeout=5), BatchSummary)
+assert_type(task.__await__(), Generator[Any, None, BatchSummary])
+assert_type(task.events, Observable[BatchEvent])
+assert_type(task.abort(), None)
+state: Literal["running", "done", "failed", "aborted"] = task.state
 
 done = ItemDone(0, up, httpx.Response(200))
 assert_type(done.index, int)

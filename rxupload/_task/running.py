@@ -1,0 +1,156 @@
+"""What all running tasks share: how they end, once, and how others stop them and wait for them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from reactivex import abc
+from reactivex.disposable import SingleAssignmentDisposable
+
+from rxupload._backlog import Backlog
+from rxupload._errors import UploadAborted
+from rxupload._schedulers import is_on_a_loop
+from rxupload._signals import delaying_ctrl_c
+from rxupload._wait import Latch
+
+from . import queue
+from .callbacks import CallbackQueue, Hot
+
+E = TypeVar("E")
+R = TypeVar("R")
+
+
+class RunningTask(ABC, Generic[E, R]):
+    """A subscription that has begun, and ends once: done, failed or aborted.
+
+    Events come on any thread, and wait in `_undelivered` for their turn of the callback queue.
+    """
+
+    _what = "The upload"
+
+    def __init__(
+        self,
+        state: str,
+        scheduler: abc.SchedulerBase | None,
+        keeps: Callable[[E], bool] = lambda _: True,
+    ) -> None:
+        self._queue = CallbackQueue(scheduler)
+        self._events: Hot[E] = Hot(self._queue, keeps)
+        self._subscription = SingleAssignmentDisposable()
+        self._future: Future[R] = Future()
+        self._future.set_running_or_notify_cancel()  # now cancelling a coroutine that awaits it cannot cancel it
+        self.ended = Latch()  # the future is done
+
+        # Reentrant, because a signal handler may abort while its own thread holds the lock.
+        self._lock = threading.RLock()
+        self._state = state
+        self._right_to_end = deque(["once"])
+        self._undelivered = Backlog()
+
+    @abstractmethod
+    def _tell_failure(self, error: Exception) -> None:
+        """Notify everybody of the failure, and settle. It runs on the callback queue."""
+
+    def _be_waited_for(self) -> None:
+        """Have the end of the script wait for this task, although it waits for no turn."""
+        queue.uploads.expect(self)
+
+    def _mute(self) -> None:
+        """Notify nobody of anything but the end."""
+        self._events.mute()
+
+    def abort(self) -> None:
+        """Stop it."""
+        with delaying_ctrl_c():
+            if not self._decide("aborted"):
+                return
+            self._mute()
+            try:
+                self._subscription.dispose()
+            finally:
+                queue.uploads.do(self._end_aborted)
+
+    def result(self, timeout: float | None = None) -> R:
+        """Wait until it has ended, and return its result."""
+        if self._queue.is_current:
+            raise RuntimeError("result() in a callback of its own task would wait for itself")
+        if self._queue.has_loop and not self._future.done() and is_on_a_loop():
+            raise RuntimeError(
+                "result() would block the event loop on which the callbacks come; await the task"
+            )
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        try:
+            if not self.ended.wait(until):
+                raise TimeoutError(f"{self._what} has not ended within {timeout:g} s")
+        except KeyboardInterrupt:
+            self.abort()
+            raise
+        with delaying_ctrl_c():
+            return self._future.result()
+
+    def __await__(self) -> Generator[Any, None, R]:
+        """Wait without blocking, and return or raise as `result()` does."""
+        with delaying_ctrl_c():
+            waiter = asyncio.wrap_future(self._future)
+        return waiter.__await__()
+
+    # On any thread
+
+    def _hold(self, item: E, deliver: Callable[[], object]) -> None:
+        """Have the callback queue deliver an event."""
+        with self._lock:
+            if not self._right_to_end or not self._undelivered.put(item):
+                return
+        self._queue.post(deliver)
+
+    def _take(self) -> E:
+        """Return the next event to deliver."""
+        with self._lock:
+            item: E = self._undelivered.take()
+            return item
+
+    def _on_error(self, error: Exception) -> None:
+        self._queue.post_end(partial(self._end_with, error))
+        queue.uploads.remove(self)
+
+    # On the callback queue
+
+    def _end_with(self, error: Exception) -> None:
+        if self._decide("failed"):
+            self._mute()
+            self._tell_failure(error)
+
+    def _end_aborted(self) -> None:
+        self._queue.post_end(partial(self._tell_failure, UploadAborted("user cancel request")))
+        queue.uploads.remove(self)
+        queue.uploads.advance()
+
+    def _settle(self, outcome: R | Exception) -> None:
+        if isinstance(outcome, Exception):
+            self._future.set_exception(outcome)
+        else:
+            self._future.set_result(outcome)
+        queue.uploads.told(self)
+        self.ended.set()
+
+    def _decide(self, state: str) -> bool:
+        """Set the final state; False if it is already set. `abort()`, from any thread, and the queue may race.
+
+        So may `abort()` in a signal handler, for which a lock of the same thread is no bar.
+        """
+        try:
+            self._right_to_end.pop()
+        except IndexError:
+            return False
+        with delaying_ctrl_c(), self._lock:
+            self._state = state
+        return True
