@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from threading import Lock
+from threading import Condition, Lock, get_ident
 from typing import Any, Protocol, cast
 
 from reactivex import abc
@@ -17,6 +17,7 @@ from reactivex.notification import Notification, OnCompleted, OnError, OnNext
 from ._events import Progress, UploadEvent
 from ._schedulers import call_soon
 from ._transfer import Abandoned, Transfer
+from ._wait import wait_for
 
 Observer = abc.ObserverBase[UploadEvent]
 
@@ -65,8 +66,14 @@ class DirectDelivery:
         self._observer.on_completed()
 
 
-class _QueuedDelivery(ABC):
-    """Queues notifications, and delivers each one to the observer. A subclass decides when and on which thread."""
+class QueuedDelivery(ABC):
+    """Queues notifications, and delivers each one to the observer. A subclass decides when and on which thread.
+
+    Attributes:
+        last: The number of the last notification, from 1.
+    """
+
+    last = 0
 
     def __init__(self, observer: abc.ObserverBase[Any], stoppable: Stoppable) -> None:
         self._observer = observer
@@ -83,6 +90,14 @@ class _QueuedDelivery(ABC):
     def completed(self) -> None:
         """Queue the end."""
         self._put(OnCompleted())
+
+    def deliver(self, ticket: int, *, waits: bool = True) -> None:  # noqa: B027 - the default
+        """Deliver what is queued up to this number. The caller holds no lock.
+
+        Args:
+            ticket: The number of a notification.
+            waits: Whether to return only when that has been delivered, if another thread is delivering.
+        """
 
     @abstractmethod
     def _put(self, notification: Notification[Any]) -> None: ...
@@ -102,7 +117,7 @@ class _QueuedDelivery(ABC):
         return True
 
 
-class LoopDelivery(_QueuedDelivery):
+class LoopDelivery(QueuedDelivery):
     """Delivers in turns of an event loop, without blocking or flooding it.
 
     Newer Progress of the same pass replaces Progress that still waits for its turn, except the first item of the pass.
@@ -155,24 +170,60 @@ def _replaces(new: Notification[Any], old: Notification[Any]) -> bool:
     )
 
 
-class OneAtATimeDelivery(_QueuedDelivery):
-    """Delivers on the thread that brings an event. The caller's lock keeps other threads out.
+class OneAtATimeDelivery(QueuedDelivery):
+    """Queues under the caller's lock, and delivers under none, on the threads that bring the events.
 
-    If the observer itself causes another event, that event is delivered after the observer has returned.
+    A thread returns from `deliver` when its own event has been delivered, so a slow observer slows all of them. Until
+    then it delivers whatever comes first in the queue. So no thread delivers for ever what others bring. If the
+    observer itself causes another event, that event is delivered after the observer has returned.
     """
 
     def __init__(self, observer: abc.ObserverBase[Any], stoppable: Stoppable) -> None:
         super().__init__(observer, stoppable)
+        self._turn = Condition()
         self._waiting: deque[Notification[Any]] = deque()
-        self._busy = False
+        self._delivered = 0
+        self._owner: int | None = None  # the thread that is delivering
+        self._tickets: list[int] = []  # of the threads that wait
 
     def _put(self, notification: Notification[Any]) -> None:
-        self._waiting.append(notification)
-        if self._busy:
-            return
-        self._busy = True
+        with self._turn:
+            self._waiting.append(notification)
+            self.last += 1
+
+    def deliver(self, ticket: int, *, waits: bool = True) -> None:
+        with self._turn:
+            if self._owner is not None:
+                if self._owner == get_ident() or not waits:
+                    return  # the owner will deliver it
+                self._tickets.append(ticket)
+                try:
+                    wait_for(self._turn, lambda: self._owner is None or self._delivered >= ticket)
+                finally:
+                    self._tickets.remove(ticket)
+            if self._delivered >= ticket:
+                return
+            self._owner = get_ident()
         try:
-            while self._waiting:
-                self._deliver(self._waiting.popleft())
+            while (notification := self._next(ticket)) is not None:
+                try:
+                    self._deliver(notification)
+                finally:
+                    self._delivered += 1
         finally:
-            self._busy = False
+            with self._turn:
+                if self._owner == get_ident():  # the observer has raised SystemExit, or the like
+                    self._owner = None
+                self._turn.notify_all()
+
+    def _next(self, ticket: int) -> Notification[Any] | None:
+        """Return the next notification for the owner to deliver. If there is none, the owner is none any more."""
+        with self._turn:
+            self._turn.notify_all()  # somebody's own may have been delivered
+            is_another_turn = self._delivered >= ticket and any(
+                each > self._delivered for each in self._tickets
+            )
+            if self._waiting and not is_another_turn:
+                return self._waiting.popleft()
+            self._owner = None
+            return None

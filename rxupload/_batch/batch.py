@@ -2,17 +2,18 @@
 
 | method                                     | thread                                         | lock held by caller |
 |--------------------------------------------|------------------------------------------------|---------------------|
-| `stop`                                     | any                                            | none or `_lock`     |
-| `fail`                                     | any; with a loop, it acts on the loop          | none or `_lock`     |
+| `stop`                                     | any                                            | none                |
+| `fail`                                     | any; with a loop, it acts on the loop          | none                |
 | `work`                                     | the drawing thread; in place, the subscriber's | none                |
 | `draw`                                     | as `work`; in place, also an ended upload's    | none                |
 | `_subscribe`                               | the loop; without one, as `draw`               | none                |
 | `_on_next`, `_on_error`, `_on_completed`   | the upload's thread, or the loop               | none                |
 | `_count`, `_tell_progress`, `_end_if_over` | that of the event                              | `_lock`             |
 
-No lock is held while the iterable is drawn or an upload is subscribed to. Without a loop, `_lock` is held while the
-observer is called, so its notifications come one at a time and in order. With a loop, the observer is called on the
-loop, under no lock. `_room` may be taken under `_lock`, never the other way round.
+No lock is held while the iterable is drawn, an upload is subscribed to or disposed, or the observer is called. Under
+`_lock`, notifications are only queued, which sets their order. `_delivery` delivers them one at a time after that: on
+the loop, or on the threads of the events, which wait for that. `_room` may be taken under `_lock`, never the other way
+round.
 
 It does not use reactivex's own `merge(max_concurrent=)`. That can lose an inner source if another one ends while it is
 being subscribed to. Also, it cannot draw its input on demand.
@@ -34,7 +35,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
 from reactivex.scheduler import TimeoutScheduler
 
-from rxupload._delivery import Delivery, LoopDelivery, OneAtATimeDelivery
+from rxupload._delivery import LoopDelivery, OneAtATimeDelivery, QueuedDelivery
 from rxupload._events import (
     BatchEvent,
     BatchProgress,
@@ -94,7 +95,7 @@ class Batch:
     """One subscription to a batch.
 
     `_room` guards the drawing: the slots, and who draws. `_lock` guards the counts that the events are made of. `stop`
-    and `fail` never wait for `_lock`, because an observer may hold it for long.
+    and `fail` never wait for the observer.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class Batch:
         self._clock = scheduler or TimeoutScheduler.singleton()
         self._in_place = scheduler is not None and works_in_place(scheduler)
         self.call_soon: CallSoon | None = None  # None without a loop
-        self._tell: Delivery = OneAtATimeDelivery(observer, self)
+        self._tell: QueuedDelivery = OneAtATimeDelivery(observer, self)
         if scheduler is not None and not may_block(scheduler):
             self.call_soon = call_soon(scheduler)
             self._tell = LoopDelivery(observer, self, scheduler)
@@ -182,21 +183,27 @@ class Batch:
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
-        """Hold `_lock`, and then deliver a failure that came meanwhile, because `fail` did not wait for the lock."""
+        """Hold `_lock`, and deliver after that what was queued under it."""
+        before = after = 0
         try:
             with self._lock:
-                yield
+                before = self._tell.last
+                try:
+                    yield
+                finally:
+                    after = self._tell.last
         finally:
-            self._tell_failure()
+            if after > before:
+                self._tell.deliver(after)
 
     def _tell_failure(self) -> None:
-        while self._failure is not None and not self._is_following and self._lock.acquire(blocking=False):
-            try:
-                error, self._failure = self._failure, None
-                if error is not None:
-                    self._tell.error(error)
-            finally:
-                self._lock.release()
+        with self._lock:
+            if self._failure is None or self._is_following:
+                return
+            error, self._failure = self._failure, None
+            self._tell.error(error)
+            ticket = self._tell.last
+        self._tell.deliver(ticket, waits=False)
 
     # Drawing
 

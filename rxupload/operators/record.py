@@ -9,9 +9,10 @@ from reactivex import Observable, abc
 from reactivex.scheduler import TimeoutScheduler
 
 from rxupload._arguments import wrong_type
+from rxupload._derived import Derived
 from rxupload._events import BatchProgress, BatchSummary, ItemDone, ItemFailed, ItemProgress, Progress
+from rxupload._responses import status
 
-from ._responses import status
 from .throughput import Throughput
 
 T = TypeVar("T")
@@ -73,7 +74,7 @@ def record(rows: MutableSequence[Row]) -> Callable[[Observable[T]], Observable[T
 
             return source.subscribe(on_next, on_error, observer.on_completed, scheduler=scheduler)
 
-        return Observable(subscribe)
+        return Derived("record", source, subscribe)
 
     return operator
 

@@ -49,6 +49,7 @@ from rxupload import (
     upload,
     upload_all,
 )
+from rxupload._batch.batch import Batch
 from rxupload._threads import retire_idle
 from rxupload._transfer import Disposed
 from rxupload.operators import of_type, raise_for_status, retry_backoff
@@ -656,6 +657,83 @@ class TestSchedulers:
         assert len(observed.items) <= 1
         go_on.set()
         assert summary(observed.wait()).done == 2
+
+    def test_the_observer_is_called_under_no_lock(self, monkeypatch):
+        """While the observer works, any thread can take the locks of the batch, which itself waits for the observer."""
+        made: list[Batch] = []
+
+        class Noted(Batch):
+            def __init__(self, *args: Any) -> None:
+                super().__init__(*args)
+                made.append(self)
+
+        monkeypatch.setattr(sys.modules["rxupload._batch.upload_all"], "Batch", Noted)
+        free: list[bool] = []
+
+        def look() -> None:
+            for lock in (made[0]._lock, made[0]._room):
+                free.append(lock.acquire(blocking=False))
+                if free[-1]:
+                    lock.release()
+
+        def on_item(_: Any) -> None:
+            thread = threading.Thread(target=look)
+            thread.start()
+            thread.join(PATIENCE)
+
+        observed, _ = observe(upload_all([scripted(answer()) for _ in range(5)], concurrency=1), on_item)
+        assert summary(observed.wait()).done == 5
+        assert len(free) == 2 * len(observed.items)
+        assert all(free)
+
+    def test_no_upload_delivers_for_the_others_for_ever(self):
+        """An upload goes on when its own event is delivered, however many events the others bring meanwhile."""
+        is_done, meeting = threading.Event(), threading.Barrier(4)
+
+        def busy(observer: Any, _: Any) -> Any:
+            def work() -> None:
+                meeting.wait(PATIENCE)
+                sent = 0
+                while not is_done.is_set() and sent < 100_000:
+                    observer.on_next(Progress(sent := sent + 1, None))
+                observer.on_next(OK)
+                observer.on_completed()
+
+            threading.Thread(target=work).start()
+            return Disposable()
+
+        def single(observer: Any, _: Any) -> Any:
+            def work() -> None:
+                meeting.wait(PATIENCE)
+                observer.on_next(Progress(1, None))
+                is_done.set()
+                observer.on_next(OK)
+                observer.on_completed()
+
+            threading.Thread(target=work).start()
+            return Disposable()
+
+        uploads = [reactivex.create(single), *(reactivex.create(busy) for _ in range(3))]
+        observed, _ = observe(upload_all(uploads))
+        assert summary(observed.wait()).done == 4
+        assert all(item.progress.sent < 100_000 for item in of(observed, ItemProgress))
+
+    def test_an_error_of_a_setting_does_not_wait_for_the_observer(self):
+        """A setting that fails while the observer works does not wait for it, and the observer gets the error later."""
+        pause: Subject[Any] = Subject()
+        client = HandCrankedClient()
+
+        def on_item(_: Any) -> None:
+            thread = threading.Thread(target=pause.on_error, args=(LOST,))
+            thread.start()
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+
+        observed, _ = observe(upload_all([upload(URL, b"data", client=client)], pause=pause), on_item)
+        exchange = client.next_request()
+        exchange._steps.put(lambda: exchange._next_piece() and None)
+        assert observed.wait().error is LOST
+        assert [type(item) for item in observed.items] == [ItemProgress, BatchProgress]  # queued together
 
     def test_a_loop_gets_every_notification(self):
         """Every notification comes on the loop, whichever thread the upload uses, and the loop never blocks."""
