@@ -25,11 +25,13 @@ class Content(httpx.SyncByteStream):
     Attributes:
         length: Bytes of the whole body; None if unknown.
         timeouts: The request's timeouts. They are shortened to the upload's time limit, which the client does not know.
+        is_whole: Whether the last pass has sent the whole body.
     """
 
     def __init__(self, body: Body, transfer: Transfer) -> None:
         self.length = body.length
         self.timeouts: dict[str, float | None] = {}
+        self.is_whole = False
         self._body: Body | None = body
         self._transfer: Transfer | None = transfer
         self._pass: Generator[Piece] | None = None
@@ -40,6 +42,7 @@ class Content(httpx.SyncByteStream):
         if self._body is None or self._transfer is None:
             raise RuntimeError("The upload has ended; subscribe to it again to send its body again")
         assert self._transfer.meter is not None
+        self.is_whole = False
         self._transfer.meter.begin(self.length)
         self._pass = self._body.pieces()
         return self._pass
@@ -58,6 +61,7 @@ class Content(httpx.SyncByteStream):
                 count += len(part)
                 transfer.meter.update(count)
         transfer.meter.settle(count)
+        self.is_whole = True
         transfer.clamp(self.timeouts)  # again, because less time is left for the response
 
     def end_pass(self) -> None:

@@ -17,7 +17,17 @@ from ._arguments import (
     check_part_headers,
     wrong_type,
 )
-from ._body import Body, Field, FormData, MultipartBody, Part, RawBody, encode_fields, guess_content_type
+from ._body import (
+    Body,
+    Digests,
+    Field,
+    FormData,
+    MultipartBody,
+    Part,
+    RawBody,
+    encode_fields,
+    guess_content_type,
+)
 from ._sources import File, Owner, Piece, Reader, Source, make_source
 
 if TYPE_CHECKING:
@@ -34,9 +44,9 @@ class PlannedFile:
     content_type: str | None
     headers: Sequence[tuple[bytes, bytes]] = field(default=(), repr=False)  # which may be secrets
 
-    def open(self, owner: Owner, stack: ExitStack, *, is_next: bool) -> Part:
+    def open(self, owner: Owner, stack: ExitStack, digests: Digests | None, *, is_next: bool) -> Part:
         """Open the source. Closing the stack closes it."""
-        return self._part(_open(self.source, owner, stack, is_next=is_next))
+        return self._part(_open(self.source, owner, stack, digests, is_next=is_next))
 
     def measured(self) -> Part:
         """Return a part of the same size, without opening the source."""
@@ -71,15 +81,15 @@ class PlannedForm:
             [each if isinstance(each, Part) else each.measured() for each in self.parts]
         ).length
 
-    def open(self, owner: Owner, stack: ExitStack) -> Body:
-        """Open the files. Closing the stack closes them."""
+    def open(self, owner: Owner, stack: ExitStack, digests: Digests | None) -> Body:
+        """Open the files. Closing the stack closes them. `digests` follows them."""
         parts: list[Part] = []
         is_next = True
         for part in self.parts:
             if isinstance(part, Part):
                 parts.append(part)
             else:
-                parts.append(part.open(owner, stack, is_next=is_next))
+                parts.append(part.open(owner, stack, digests, is_next=is_next))
                 is_next = False
         return MultipartBody(parts)
 
@@ -105,9 +115,9 @@ class PlannedRaw:
         """Return the size of the file in bytes without opening it; None if unknown."""
         return self.source.measure()
 
-    def open(self, owner: Owner, stack: ExitStack) -> Body:
-        """Open the file. Closing the stack closes it."""
-        reader = _open(self.source, owner, stack, is_next=True)
+    def open(self, owner: Owner, stack: ExitStack, digests: Digests | None) -> Body:
+        """Open the file. Closing the stack closes it. `digests` follows it."""
+        reader = _open(self.source, owner, stack, digests, is_next=True)
         source = self.source
         guess = source.default_content_type or guess_content_type(source.default_filename)
         return RawBody(reader, self.content_type, guess)
@@ -129,6 +139,7 @@ class Plan:
     rate_limit: RateLimit
     pause: Pause
     auth: Auth
+    digest: str | None
     client: HTTPClient | None
 
 
@@ -212,7 +223,9 @@ def _no_pass() -> Generator[Piece]:
     yield from ()
 
 
-def _open(source: Source, owner: Owner, stack: ExitStack, *, is_next: bool) -> Reader:
+def _open(
+    source: Source, owner: Owner, stack: ExitStack, digests: Digests | None, *, is_next: bool
+) -> Reader:
     reader = source.open(owner, is_next=is_next)
     stack.callback(reader.close)
-    return reader
+    return reader if digests is None else digests.follow(reader)

@@ -34,7 +34,13 @@ _LOOK_SECONDS = 1.0  # between two checks whether the observer's loop has closed
 
 
 class Body(Protocol):
-    """The body of a request, for our transport."""
+    """The body of a request, for our transport.
+
+    Attributes:
+        is_whole: Whether the last pass has sent the whole body.
+    """
+
+    is_whole: bool
 
     def pieces(self) -> Iterator[Any]:
         """Begin a pass over the body."""
@@ -236,6 +242,11 @@ class Transfer:
         """Take note that the whole body has arrived: `count` bytes."""
         assert self.meter is not None
         self.meter.settle(count)
+
+    def written(self) -> None:
+        """Take note that the whole request was written."""
+        if self.content is not None:
+            self.content.is_whole = True
 
     def heard(self, head: Any) -> None:
         """Do nothing: the response has the head."""

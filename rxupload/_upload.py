@@ -27,6 +27,7 @@ from ._arguments import (
     wrong_type,
 )
 from ._body import Field, FormData
+from ._digests import check_digest
 from ._events import Progress, UploadEvent
 from ._plan import Plan, plan_form, plan_raw
 from ._run import run
@@ -57,6 +58,7 @@ def upload(
     rate_limit: RateLimit = None,
     pause: Pause = None,
     auth: Auth = None,
+    digest: str | None = None,
     client: httpx.Client | HTTPClient | None = None,
 ) -> Upload:
     """Describe the upload of a file, or of several, as multipart/form-data; or of one as the body itself, with `raw`.
@@ -127,6 +129,12 @@ def upload(
             as `httpx.DigestAuth`. It takes precedence over the client's own and over the URL's user and password, and
             is called on the upload's thread. Each further request that it makes, after a challenge, is a pass over the
             body. None: as the client does.
+        digest: The name of a hash algorithm, such as "sha256": one of `hashlib.algorithms_available` with a fixed
+            length, or "sha-256" and the like (RFC 9530). Each file is hashed as it is sent, so it is read once, and
+            not sent by sendfile. `response.extensions["rxupload"]["digests"]` is then a list of hex strings, one for
+            each file, by the last pass over the body; None for each if that pass did not send the whole body, because
+            the server answered early. `["algorithm"]` beside it is hashlib's name of the algorithm.
+            `operators.verify_digest` compares them with what the server has.
         client: An `httpx.Client` or `httpx2.Client`, for its auth, headers, proxies, TLS settings and connections.
             The upload does not close it. None: a default client that all uploads share. That one stores no cookies and
             reads the proxy environment variables. It waits at most 30 s for a connection, 60 s for the server to take
@@ -137,7 +145,8 @@ def upload(
 
     Raises:
         TypeError: An argument has the wrong type; the message names it.
-        ValueError: An argument is invalid: a URL without http(s), CR or LF in a header, a timeout of 0.
+        ValueError: An argument is invalid: a URL without http(s), CR or LF in a header, a timeout of 0, an
+            unknown hash algorithm.
     """
     if client is not None:
         check_client(client)
@@ -156,6 +165,7 @@ def upload(
             rate_limit=check_rate_limit(rate_limit),
             pause=check_pause(pause),
             auth=check_auth(auth, client),
+            digest=check_digest(digest),
             client=client,
         )
     )

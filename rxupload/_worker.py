@@ -9,7 +9,7 @@ from typing import Any, cast
 import httpx
 
 from ._arguments import takes_auth
-from ._body import Body, RawBody
+from ._body import Body, Digests, RawBody
 from ._charset import settle_charset
 from ._client import default_client
 from ._content import Content
@@ -79,7 +79,8 @@ class _Exchange:
         """Send the request with its body, follow redirects, and return the response with its body read."""
         plan, transfer = self._plan, self._transfer
         with ExitStack() as stack:
-            self._body: Body = plan.body.open(transfer, stack)
+            digests = None if plan.digest is None else Digests(plan.digest)
+            self._body: Body = plan.body.open(transfer, stack, digests)
             self._content = Content(self._body, transfer)
             stack.callback(self._content.close)
             try:
@@ -88,6 +89,11 @@ class _Exchange:
                 _let_go(error, transfer.request)
                 raise
             _forget(*(each.request for each in (*response.history, response)))
+            if digests is not None:
+                response.extensions[EXTENSION] = {
+                    "algorithm": digests.algorithm,
+                    "digests": digests.of_last_pass(is_whole=self._content.is_whole),
+                }
             return response
 
     def _follow(self, hop: Hop) -> httpx.Response:

@@ -21,13 +21,14 @@ PACKAGE = Path(rxupload.__file__).parent
 PUBLIC_ROOMS = {"uploadtask", "resumable", "fleet", "receiver", "testing", "operators"}
 FOR_OPERATORS = {
     "_addresses",
-    "_derived",
-    "_events",
-    "_errors",
-    "_schedulers",
     "_arguments",
+    "_derived",
+    "_digests",
+    "_errors",
+    "_events",
     "_notebook",
     "_responses",
+    "_schedulers",
     "operators",
 }
 

@@ -2,6 +2,7 @@
 
 from typing import TypeAlias
 
+from .digest import Digests
 from .fields import Field, FieldValue, FormData, encode_fields
 from .multipart import MultipartBody, Part
 from .raw import RawBody
@@ -11,6 +12,7 @@ Body: TypeAlias = MultipartBody | RawBody
 
 __all__ = [
     "Body",
+    "Digests",
     "Field",
     "FieldValue",
     "FormData",

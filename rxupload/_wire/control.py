@@ -66,6 +66,9 @@ class Control(Protocol):
     def settled(self, count: int) -> None:
         """Take note that the whole body has arrived: `count` bytes."""
 
+    def written(self) -> None:
+        """Take note that the whole request was written."""
+
     def heard(self, head: Head) -> None:
         """Take note of a head, informational or final."""
 
@@ -114,6 +117,9 @@ class Plain:
         """Do nothing."""
 
     def settled(self, count: int) -> None:
+        """Do nothing."""
+
+    def written(self) -> None:
         """Do nothing."""
 
     def heard(self, head: Head) -> None:

@@ -95,6 +95,7 @@ class Exchange:
                 self._send_unit(unit)
             self._send_last()
             self._movement.is_whole = True
+            self._control.written()
         except Answered:
             self._hearing.is_cut_short = True
 

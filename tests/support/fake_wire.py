@@ -499,6 +499,9 @@ class RecordingControl(Plain):
     def settled(self, count: int) -> None:
         self.log.append(("settled", count))
 
+    def written(self) -> None:
+        """Do nothing."""
+
     def heard(self, head: Head) -> None:
         self.log.append(("heard", head.status))
 
