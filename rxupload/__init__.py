@@ -15,7 +15,14 @@ import typing as _typing
 
 from ._arguments import HeaderTypes
 from ._body import Field, FieldValue
-from ._errors import RedirectRefused, ResponseTooLarge, SourceChanged, UploadAborted, UploadTimeout
+from ._errors import (
+    DigestMismatch,
+    RedirectRefused,
+    ResponseTooLarge,
+    SourceChanged,
+    UploadAborted,
+    UploadTimeout,
+)
 from ._events import (
     BatchEvent,
     BatchProgress,
@@ -47,6 +54,7 @@ __all__ = [
     "BatchSummary",
     "BatchTask",
     "Client",
+    "DigestMismatch",
     "Field",
     "FieldValue",
     "File",

@@ -12,10 +12,13 @@ All other errors of an upload keep their original type: httpx's, or the system's
     │               └── UploadTimeout
     ├── OSError
     │   └── SourceChanged
+    ├── DigestMismatch
     └── UploadAborted
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import httpx
 
@@ -39,6 +42,27 @@ class SourceChanged(OSError):  # noqa: N818 (named as the event is)
 
 class UploadAborted(Exception):  # noqa: N818 (named as the event is)
     """A running task was aborted, so it has no result."""
+
+
+class DigestMismatch(Exception):  # noqa: N818 (named as the event is)
+    """The server has other bytes than were sent, or other files. See `operators.verify_digest`.
+
+    Attributes:
+        algorithm: The name of the hash algorithm, such as "sha256".
+        expected: The digest of each file as it was sent, in hex; None for each if the body was not sent whole.
+        received: What the server said, for each file, as it wrote it.
+    """
+
+    def __init__(
+        self, message: str, algorithm: str, expected: Sequence[str | None], received: Sequence[str]
+    ) -> None:
+        super().__init__(message, algorithm, expected, received)  # pickle makes it anew from these
+        self.algorithm = algorithm
+        self.expected = list(expected)
+        self.received = list(received)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class ResponseTooLarge(httpx.RequestError):

@@ -19,6 +19,7 @@ from support.scripted_server import Connection, Server
 
 import rxupload
 from rxupload import (
+    DigestMismatch,
     ItemFailed,
     RedirectRefused,
     ResponseTooLarge,
@@ -59,6 +60,7 @@ def status_error(response: Any, operator: str) -> Any:
         SourceChanged("The file shrank"),
         SourceChanged(5, "The file shrank", "beach.jpg"),
         UploadAborted("user cancel request"),
+        DigestMismatch("The sha256 differs", "sha256", ["aa", None], ["bb"]),
     ],
     ids=lambda error: type(error).__name__,
 )

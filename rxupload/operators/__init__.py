@@ -14,6 +14,7 @@ from .raise_for_status import raise_for_status
 from .record import record
 from .retry_backoff import Retry, retry_backoff
 from .throughput import Throughput, throughput
+from .verify_digest import verify_digest
 
 __all__ = [
     "Retry",
@@ -24,4 +25,5 @@ __all__ = [
     "record",
     "retry_backoff",
     "throughput",
+    "verify_digest",
 ]

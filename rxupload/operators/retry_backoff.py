@@ -15,7 +15,7 @@ from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 
 from rxupload._arguments import check_seconds, wrong_type
 from rxupload._derived import Derived
-from rxupload._errors import UploadTimeout
+from rxupload._errors import DigestMismatch, UploadTimeout
 from rxupload._events import Progress
 from rxupload._responses import status, status_error
 from rxupload._schedulers import timers
@@ -62,9 +62,10 @@ def retry_backoff(
     is longer. If the header asks for more than `wait_max`, there are no more attempts, and a note on the error says so.
 
     A response of 408, 425, 429, 500, 502, 503 or 504 becomes an `httpx.HTTPStatusError`. Other responses pass. By
-    default the operator retries after that error, `httpx.NetworkError`, `RemoteProtocolError` and httpx's timeouts. It
-    does not retry after `UploadTimeout` or an untrusted certificate. After the last attempt, its error is the error of
-    the stream. `Progress.attempt` continues to rise from one attempt to the next.
+    default the operator retries after that error, `httpx.NetworkError`, `RemoteProtocolError`, httpx's timeouts, and
+    `DigestMismatch` of a `verify_digest` before it. It does not retry after `UploadTimeout` or an untrusted
+    certificate. After the last attempt, its error is the error of the stream. `Progress.attempt` continues to rise from
+    one attempt to the next.
 
     Warning:
         A request may have arrived even if its response did not, so the server may get the same POST twice. If that
@@ -235,6 +236,8 @@ def _predicate(on: Any) -> Callable[[Exception], bool]:
 
 def _may_pass(error: Exception) -> bool:
     """Whether the same upload may succeed later."""
+    if isinstance(error, DigestMismatch):
+        return True
     if isinstance(error, UploadTimeout) or any(
         isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)
     ):

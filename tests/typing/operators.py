@@ -30,6 +30,7 @@ from rxupload.operators import (
     record,
     retry_backoff,
     throughput,
+    verify_digest,
 )
 
 up = upload("https://example.org/", Path("beach.jpg"))
@@ -56,6 +57,10 @@ up.pipe(retry_backoff(attempts=3, wait_initial=1, wait_max=60, wait_jitter=0.5, 
 up.pipe(retry_backoff(on=(OSError, httpx.TransportError)))
 up.pipe(retry_backoff(on=lambda error: isinstance(error, OSError)))
 up.pipe(retry_backoff(on_retry=lambda retry: print(retry.attempt, retry.error, retry.wait)))
+
+assert_type(up.pipe(verify_digest()), Observable[UploadEvent])
+up.pipe(verify_digest(lambda response: response.json()["files"][0]["sha256"]))
+up.pipe(verify_digest(lambda response: [file["sha256"] for file in response.json()["files"]]))
 
 
 def uploads() -> Iterator[Observable[UploadEvent]]:
