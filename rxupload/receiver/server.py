@@ -25,6 +25,7 @@ from uvicorn.server import ServerState
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+from .digest import digest_headers
 from .files import remove_leftovers
 from .form import Form, parameters
 from .origins import Origins, is_loopback
@@ -63,7 +64,8 @@ def running(
       or a list of str if its name was repeated. Browsers send `"`, CR and LF in names and filenames as `%22`, `%0D` and
       `%0A`; the receiver decodes these. Bytes that are not UTF-8 become U+FFFD. content_type is null for a part without
       one. size is in bytes. `filename*` (RFC 8187) takes precedence over `filename`. A part with an empty filename and
-      no content is neither a file nor a field: browsers send it if no file was chosen.
+      no content is neither a file nor a field: browsers send it if no file was chosen. If the request has
+      `Want-Repr-Digest: sha-256=1` and one file, `Repr-Digest` is the SHA-256 of that file, not of the JSON (RFC 9530).
     - 400 `{"error": "..."}`: the body is malformed, or has more than 1000 parts or 1 MiB of fields.
     - 403 `{"error": "..."}`: a page of another origin may have made the request. Origin (RFC 6454, section 7) has
       another host or port than Host, or Sec-Fetch-Site is cross-site and nobody followed a link, or Host is neither
@@ -238,7 +240,9 @@ class _Receiver:
             raise HTTPException(500, f"Cannot store the upload: {error.strerror}") from error
         files = ", ".join(f"{file.path.name} ({file.size} bytes)" for file in form.files)
         self._report(f"Received {files or 'no files'}")
-        return JSONResponse(form.as_json())
+        received = form.as_json()
+        headers = digest_headers(", ".join(request.headers.getlist("want-repr-digest")), received["files"])
+        return JSONResponse(received, headers=headers)
 
     async def _receive(self, request: Request) -> Form:
         limit = float("inf") if self._max_size is None else self._max_size
