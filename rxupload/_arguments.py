@@ -48,6 +48,14 @@ def wrong_type(argument: str, expected: str, value: object) -> TypeError:
     return TypeError(f"{argument}: expected {expected}, got {type(value).__name__}")
 
 
+NO_LOOP = "an asynchronous function needs a loop to run on; give scheduler=AsyncIOScheduler(loop)"
+
+
+def is_async(function: object) -> bool:
+    """Whether calling it returns a coroutine, as far as its definition says."""
+    return iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
 def check_client(client: object) -> None:
     """Raise TypeError for anything but a synchronous client."""
     if isinstance(client, type):

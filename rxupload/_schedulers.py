@@ -96,6 +96,11 @@ def timers(scheduler: abc.SchedulerBase | None) -> abc.SchedulerBase:
     return scheduler
 
 
+def runs_coroutines(scheduler: abc.SchedulerBase | None) -> bool:
+    """Whether the scheduler has an asyncio loop."""
+    return isinstance(scheduler, AsyncIOScheduler)
+
+
 def is_closed(scheduler: abc.SchedulerBase | None) -> bool:
     """Whether the scheduler's loop has closed. False for schedulers other than these two."""
     if isinstance(scheduler, AsyncIOScheduler):

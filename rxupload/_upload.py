@@ -264,7 +264,10 @@ class Upload(Observable[UploadEvent]):
         check_scheduler(scheduler)
         from ._task import UploadTask  # noqa: PLC0415 - most programs do without it
 
-        return UploadTask(self, scheduler=scheduler)
+        filenames = self._plan.body.filenames
+        others = f" and {len(filenames) - 1} more" if len(filenames) > 1 else ""
+        about = f"{filenames[0]}{others} to {shown(self._plan.url)}"
+        return UploadTask(self, about=about, scheduler=scheduler)
 
 
 def _check_url(url: object, client: object) -> str:

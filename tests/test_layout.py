@@ -39,7 +39,7 @@ FOREIGN_METHODS = {"_subscribe_core", "_init_transport", "_init_proxy_transport"
 
 # These end by their own deadlines.
 DEADLINES = {
-    "_task/callbacks.py: has_begun.wait(time.monotonic() + _LOOK_SECONDS)",  # a loop that closes sends no event
+    "_task/callback_queue.py: is_over.wait(time.monotonic() + _LOOK_SECONDS)",  # a loop that closes sends no event
     "_threads.py: wait_for(self._changed, is_needed, time.monotonic() + seconds)",  # of an idle thread
 }
 

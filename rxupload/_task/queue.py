@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
 import threading
+import traceback
+import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from typing import Protocol, cast
 
 from rxupload._signals import at_the_end, delaying_ctrl_c
 from rxupload._wait import Latch
+
+_logger = logging.getLogger("rxupload")
 
 
 class Expected(Protocol):
@@ -51,6 +58,7 @@ class UploadQueue:
         self._untold: set[Expected] = set()  # their last callback has not returned
         self._errands: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._has_errand_thread = False
+        self._unseen: dict[Callable[[], object], Callable[[], object]] = {}  # by weak reference to the task
         self._is_aborted = False  # Ctrl-C has ended the script
         self._threads = 0  # the number of threads that run tasks, each of them one task after the other
 
@@ -96,7 +104,9 @@ class UploadQueue:
         """Start threads for the tasks that may run now."""
         while (task := self._next()) is not None:
             try:
-                threading.Thread(target=self._run, args=(task,), name="rxupload upload", daemon=True).start()
+                threading.Thread(
+                    target=self._run, args=([task],), name="rxupload upload", daemon=True
+                ).start()
             except RuntimeError as error:
                 # CPython 3.12.0 to 3.12.2 starts no thread after the main thread has ended. Leave the task to a running
                 # one.
@@ -119,8 +129,8 @@ class UploadQueue:
             self._running.add(task)
             return task
 
-    def _run(self, first: Queued) -> None:
-        task: Queued | None = first
+    def _run(self, first: list[Queued]) -> None:
+        task: Queued | None = first.pop()  # so that the thread keeps no task that has ended
         while task is not None:
             task._run()  # noqa: SLF001
             with delaying_ctrl_c(), self._lock:
@@ -137,7 +147,29 @@ class UploadQueue:
 
     def _do_errands(self) -> None:
         while True:
-            self._errands.get()()
+            self._do_one(self._errands.get())
+
+    def _do_one(self, errand: Callable[[], object]) -> None:
+        with suppress(Exception):  # a handler of the log may raise
+            self._unseen.pop(errand, errand)()
+
+    def watch(self, task: Expected, is_looked_at: Latch, title: str, error: Exception) -> None:
+        """Log the error of a task that is dropped, unless somebody has looked at it. On the errand thread.
+
+        The garbage collector may drop a task anywhere. So only the errand thread logs, and the weak reference calls a
+        function that is not Python's, in which Ctrl-C cannot get lost. The text is made before: the frames of the
+        error's traceback would keep the task.
+        """
+        if not is_looked_at.is_set():
+            text = "".join(traceback.format_exception(error)).rstrip()
+            reference = weakref.ref(task, self._errands.put)
+            self._unseen[reference] = partial(_log_unseen, is_looked_at, title, text)
+
+    def log_unseen(self) -> None:
+        """Log the errors of all tasks that nobody has looked at, at the end of the script."""
+        while self._unseen:
+            with suppress(KeyError):  # the errand thread has done it
+                self._unseen.popitem()[1]()
 
     def abort_all(self) -> None:
         """Abort all tasks, and those that are still to come."""
@@ -148,17 +180,27 @@ class UploadQueue:
             task.abort()
 
     def wait(self) -> None:
-        """Wait until the last callback of all tasks has returned."""
+        """Wait until the last callback of all tasks has returned, and the errands of these are done."""
         while True:
             with delaying_ctrl_c(), self._lock:
                 task = next(iter(self._untold), None)
             if task is None:
-                return
+                break
             task.ended.wait()
+            del task  # so that it may go, and log its error
+        is_done = Latch()
+        self.do(is_done.set)
+        is_done.wait()
+
+
+def _log_unseen(is_looked_at: Latch, title: str, text: str) -> None:
+    if not is_looked_at.is_set():
+        _logger.error("%s failed, and nobody looked at its outcome\n%s", title, text)
 
 
 uploads = UploadQueue()
 
+atexit.register(lambda: uploads.log_unseen())  # noqa: PLW0108 - a fork replaces the queue
 at_the_end(lambda: uploads.wait(), lambda: uploads.abort_all())  # noqa: PLW0108 - a fork replaces the queue
 
 

@@ -23,7 +23,8 @@ from rxupload._signals import delaying_ctrl_c
 from rxupload._wait import Latch
 
 from . import queue
-from .callbacks import CallbackQueue, Hot
+from .callback_queue import CallbackQueue
+from .callbacks import Hot
 
 E = TypeVar("E")
 R = TypeVar("R")
@@ -42,9 +43,13 @@ class RunningTask(ABC, Generic[E, R]):
         state: str,
         scheduler: abc.SchedulerBase | None,
         keeps: Callable[[E], bool] = lambda _: True,
+        about: str = "",
     ) -> None:
-        self._queue = CallbackQueue(scheduler)
-        self._events: Hot[E] = Hot(self._queue, keeps)
+        self._about = about  # the file and the address, for people
+        self._title = f"{self._what} of {about}" if about else self._what
+        self._is_looked_at = Latch()  # whether somebody was told of the outcome, or has asked
+        self._queue = CallbackQueue(scheduler, self._title)
+        self._events: Hot[E] = Hot(self._queue, self._is_looked_at, keeps)
         self._subscription = SingleAssignmentDisposable()
         self._future: Future[R] = Future()
         self._future.set_running_or_notify_cancel()  # now cancelling a coroutine that awaits it cannot cancel it
@@ -55,6 +60,9 @@ class RunningTask(ABC, Generic[E, R]):
         self._state = state
         self._right_to_end = deque(["once"])
         self._undelivered = Backlog()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._state}{': ' if self._about else ''}{self._about}>"
 
     @abstractmethod
     def _tell_failure(self, error: Exception) -> None:
@@ -95,11 +103,15 @@ class RunningTask(ABC, Generic[E, R]):
             self.abort()
             raise
         with delaying_ctrl_c():
+            self._is_looked_at.set()
             return self._future.result()
 
     def __await__(self) -> Generator[Any, None, R]:
         """Wait without blocking, and return or raise as `result()` does."""
+        if self._queue.is_current and not self._future.done():
+            raise RuntimeError("to await a task in a callback of its own would wait for itself")
         with delaying_ctrl_c():
+            self._is_looked_at.set()
             waiter = asyncio.wrap_future(self._future)
         return waiter.__await__()
 
@@ -137,6 +149,9 @@ class RunningTask(ABC, Generic[E, R]):
     def _settle(self, outcome: R | Exception) -> None:
         if isinstance(outcome, Exception):
             self._future.set_exception(outcome)
+            if self._state == "failed":
+                watch = partial(queue.uploads.watch, self, self._is_looked_at, self._title, outcome)
+                queue.uploads.do(watch)
         else:
             self._future.set_result(outcome)
         queue.uploads.told(self)

@@ -18,6 +18,7 @@ from rxupload._events import Progress, UploadEvent
 from rxupload._schedulers import HereScheduler, loop_of
 
 from . import queue
+from .callback_queue import Callback
 from .callbacks import Listeners
 from .payloads import (
     HeadersUpdate,
@@ -52,25 +53,35 @@ class UploadTask(RunningTask[UploadEvent, UploadResult]):
     listener gets the latest event once, because the upload of a small file may already have ended. While the upload
     runs, the event comes like any other. After a success, it comes before `onProgressUpdate` returns (on a loop, in its
     next turn). After a failure, it does not come.
+
+    The callbacks of one task never overlap; those of different tasks may. With `scheduler=AsyncIOScheduler(loop)` a
+    callback may be an `async def` function: it runs on that loop, and the next callback waits for its end. It must not
+    wait for its own task.
+
+    The logger "rxupload" has what a callback raises, once for each callback. It also has the error of a task that has
+    failed and is dropped, if nobody looked at that: with `fail`, `result()`, `await` or `events`.
     """
 
     def __init__(
         self,
         source: Observable[UploadEvent] | Exception,
         *,
+        about: str = "",
         success: Callable[[UploadResult], object] | None = None,
         fail: Callable[[Exception], object] | None = None,
         complete: Callable[[], object] | None = None,
         scheduler: abc.SchedulerBase | None = None,
     ) -> None:
-        super().__init__("queued", scheduler)
+        super().__init__("queued", scheduler, about=about)
         self._source = source
-        self._success = success
-        self._fail = fail
-        self._complete = complete
+        self._success = Callback(success, "success")
+        self._fail = Callback(fail, "fail")
+        self._complete = Callback(complete, "complete")
+        if fail is not None:
+            self._is_looked_at.set()
         self._loop = loop_of(scheduler)
-        self._progress = Listeners(self._queue, progress_update)
-        self._headers = Listeners(self._queue, headers_update)
+        self._progress = Listeners(self._queue, "onProgressUpdate", progress_update)
+        self._headers = Listeners(self._queue, "onHeadersReceived", headers_update)
         self._most_sent = 0  # the most that progress listeners got, over all passes
 
         if isinstance(source, Exception):
@@ -148,7 +159,12 @@ class UploadTask(RunningTask[UploadEvent, UploadResult]):
         return super().result(timeout)
 
     def __await__(self) -> Generator[Any, None, UploadResult]:
-        """Wait without blocking, and return or raise as `result()` does."""
+        """Wait without blocking, and return or raise as `result()` does.
+
+        Raises:
+            RuntimeError: It would wait for itself: it was awaited in a callback, or in what a callback has started and
+                is still running beside.
+        """
         return super().__await__()
 
     # On the worker's thread
@@ -190,6 +206,9 @@ class UploadTask(RunningTask[UploadEvent, UploadResult]):
 
     def _deliver_response(self, response: httpx.Response) -> None:
         self._headers.emit(response)
+        self._queue.do(partial(self._tell_success, response))
+
+    def _tell_success(self, response: httpx.Response) -> None:
         if not self._decide("done"):
             return
         result = upload_result(response)
@@ -198,7 +217,7 @@ class UploadTask(RunningTask[UploadEvent, UploadResult]):
         self._events.end(OnNext(response), OnCompleted())
         self._queue.call(self._success, result)
         self._queue.call(self._complete)
-        self._settle(result)
+        self._queue.do(partial(self._settle, result))
 
     def _tell_failure(self, error: Exception) -> None:
         for listeners in (self._progress, self._headers):
@@ -206,7 +225,7 @@ class UploadTask(RunningTask[UploadEvent, UploadResult]):
         self._events.end(OnError(error))
         self._queue.call(self._fail, error)
         self._queue.call(self._complete)
-        self._settle(error)
+        self._queue.do(partial(self._settle, error))
 
     def _mute(self) -> None:
         super()._mute()

@@ -13,9 +13,18 @@ from typing import Any, Literal, NotRequired, TypedDict, cast
 import httpx
 from reactivex import abc
 
-from rxupload._addresses import HINT, readable_url
-from rxupload._arguments import check_client, check_content_type, check_headers, check_name, wrong_type
+from rxupload._addresses import HINT, readable_url, shown
+from rxupload._arguments import (
+    NO_LOOP,
+    check_client,
+    check_content_type,
+    check_headers,
+    check_name,
+    is_async,
+    wrong_type,
+)
 from rxupload._client import HTTPClient, default_client
+from rxupload._schedulers import runs_coroutines
 from rxupload._sources import Inside
 from rxupload._task import UploadResult
 from rxupload._upload import Upload, upload
@@ -55,12 +64,22 @@ class Keywords(UploadFileObject, UploadFileOptions):
 _KEYS = sorted(Keywords.__required_keys__ | Keywords.__optional_keys__)
 
 
+_CLOSE = 0.8  # one slip of the pen in five letters
+
+
+def _simplified(key: str) -> str:
+    return key.lower().replace("_", "").replace("-", "")
+
+
+_SIMPLE_KEYS = {_simplified(key): key for key in _KEYS}
+
+
 def warn_of_unknown_keys(given: Mapping[Any, object]) -> None:
     """Warn about each unknown key, and name a similar known one, if there is one."""
     for key in given:
         if key not in _KEYS:
-            near = difflib.get_close_matches(str(key), _KEYS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            near = difflib.get_close_matches(_simplified(str(key)), _SIMPLE_KEYS, n=1, cutoff=_CLOSE)
+            hint = f"; did you mean {_SIMPLE_KEYS[near[0]]!r}?" if near else ""
             warnings.warn(f"uploadFile: unknown key {key!r}{hint}", stacklevel=3)
 
 
@@ -75,6 +94,8 @@ def upload_of(given: Mapping[Any, Any]) -> Upload:
     for key in ("success", "fail", "complete"):
         if given.get(key) is not None and not callable(given[key]):
             raise wrong_type(key, "a function", given[key])
+        if is_async(given.get(key)) and not runs_coroutines(scheduler_or_none(given)):
+            raise TypeError(f"{key}: {NO_LOOP}")
     if (filename := given.get("fileName")) is not None:
         check_name("fileName", filename)
     if (content_type := given.get("contentType")) is not None:
@@ -208,8 +229,21 @@ def _required(given: Mapping[Any, object], key: str) -> object:
 
 
 def function_or_none(given: Mapping[Any, Any], key: str) -> Any:
-    """Return the function under this key; None if there is none."""
-    return given.get(key) if callable(given.get(key)) else None
+    """Return the function under this key; None if there is none, or if it is asynchronous and has no loop."""
+    function = given.get(key)
+    if not callable(function) or (is_async(function) and not runs_coroutines(scheduler_or_none(given))):
+        return None
+    return function
+
+
+def about(given: Mapping[Any, Any]) -> str:
+    """Return the file and the address for people. An address that is refused is not shown: it may hold a secret."""
+    path = given.get("filePath")
+    try:
+        address = shown(_check_url(given))
+    except (TypeError, ValueError):
+        address = "an invalid address"
+    return f"{path if isinstance(path, str) and path else 'no file'} to {address}"
 
 
 def scheduler_or_none(given: Mapping[Any, Any]) -> abc.SchedulerBase | None:

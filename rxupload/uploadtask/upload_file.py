@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from typing import Any, Unpack, overload
@@ -47,8 +48,16 @@ def uploadFile(OBJECT: Any = None, /, **keywords: Any) -> UploadTask:
     | 1002 | aborted |
 
     Any status is a success. `url` is the address that answered, after redirects. Either success or fail is called,
-    then complete. The callbacks of one task never overlap. They come on the loop of `scheduler`, or on threads of the
-    library. If one raises, the logger "rxupload" logs the error, and the upload continues.
+    then complete. The callbacks of one task never overlap; those of different tasks may. They come on the loop of
+    `scheduler`, or on threads of the library. With `scheduler=AsyncIOScheduler(loop)` a callback may be an `async def`
+    function: it runs on that loop, and the next one waits for its end. It must not await its own task. Without such a
+    loop it fails with 202, and as a listener it is a TypeError.
+
+    If a callback raises, the logger "rxupload" logs the error, once for each callback, and the upload continues. It
+    also logs the error of a task that is dropped without `fail`, `result()`, `await` or `events`.
+
+    WeChat's `wx.uploadFile` differs in two callbacks: its `fail` gets one object, `err`, with `errMsg`, and its
+    `complete` gets what success or fail got. Here they are `fail(data, code)` and `complete()`.
 
     At most 5 uploads run at once. The others wait, first in, first out. A script that reaches its end still finishes
     its uploads; Ctrl-C aborts them.
@@ -74,11 +83,15 @@ def uploadFile(OBJECT: Any = None, /, **keywords: Any) -> UploadTask:
         source = error
     fail = arguments.function_or_none(given, "fail")
 
-    def tell(error: Exception) -> None:
-        fail(*((str(error), 202) if error is source else failure(error, given)))
+    def tell(error: Exception) -> Any:
+        return fail(*((str(error), 202) if error is source else failure(error, given)))
+
+    if fail is not None:
+        functools.update_wrapper(tell, fail)  # so that the log names it
 
     return UploadTask(
         source,
+        about=arguments.about(given),
         success=arguments.function_or_none(given, "success"),
         fail=fail and tell,
         complete=arguments.function_or_none(given, "complete"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
+import logging
 import signal
 import socket
 import sys
@@ -26,6 +27,7 @@ from support.scripted_server import PATIENCE, Connection, Server
 import rxupload
 from rxupload import UploadAborted, upload, upload_all
 from rxupload._run import run
+from rxupload._task import callback_queue
 from rxupload._task.queue import uploads
 from rxupload.uploadtask import UploadTask, uploadFile
 
@@ -185,6 +187,33 @@ def awaits_a_task(place: Place, _task: UploadTask, _injector: Injector) -> None:
     asyncio.run(main())
 
 
+def calls_asynchronous_callbacks(place: Place, _task: UploadTask, _injector: Injector) -> None:
+    # It says that a callback could not be called, where Ctrl-C has closed the loop before.
+    logging.getLogger("rxupload").setLevel(logging.CRITICAL)
+
+    async def wait(*_: object) -> None:
+        await asyncio.sleep(0)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda *_: None)  # see `awaits_a_task`
+        scheduler = AsyncIOScheduler(loop)
+        task = uploadFile(
+            url=place.answering,
+            filePath=place.photo,
+            name="a",
+            success=wait,
+            fail=wait,
+            complete=wait,
+            scheduler=scheduler,
+        )
+        task.onProgressUpdate(wait)
+        with contextlib.suppress(UploadAborted):
+            await task
+
+    asyncio.run(main())
+
+
 @contextlib.contextmanager
 def interrupted_in(function: str, injector: Injector) -> Iterator[None]:
     """Send the first Ctrl-C when the main thread is in this function. Arm the injector then."""
@@ -227,6 +256,7 @@ SCENARIOS: dict[str, Callable[[Place, UploadTask, Injector], None]] = {
         is_interrupted_in_the_result_of_a_batch,
         runs_in_place,
         awaits_a_task,
+        calls_asynchronous_callbacks,
         is_interrupted_in_run,
         is_interrupted_while_it_runs_here,
     )
@@ -289,6 +319,7 @@ def silence() -> Iterator[str]:
 def main(scenario: str, name: str, photo: str) -> None:
     faulthandler.dump_traceback_later(100, exit=True)
     number = signal.Signals[name]
+    callback_queue._LOOK_SECONDS = 0.01  # many runs close a loop
 
     with silence() as silent, Server(answer) as server:
         place = Place(silent, server.url, photo)

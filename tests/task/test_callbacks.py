@@ -9,13 +9,15 @@ from reactivex.scheduler import EventLoopScheduler
 from support.recording_observer import observe
 from support.scripted_server import PATIENCE
 
-from rxupload._task.callbacks import CallbackQueue, Hot
+from rxupload._task.callback_queue import CallbackQueue
+from rxupload._task.callbacks import Hot
+from rxupload._wait import Latch
 
 
 def test_rule_8_a_late_listener_gets_the_latest_event_before_a_queued_end():
     """A listener that registers while the end is queued gets the latest item before the end."""
     queue = CallbackQueue(None)
-    hot: Hot[int] = Hot(queue)
+    hot: Hot[int] = Hot(queue, Latch())
     queue.run(lambda: hot.emit(1))
     go_on = threading.Event()
     queue.post(lambda: go_on.wait(PATIENCE))

@@ -80,9 +80,17 @@ uploadFile(url="https://example.org/", filePath="a", name="file", followRedirect
 configure(max_concurrent=3, internal_root="/tmp")
 
 
+async def on_success_later(res: UploadResult) -> None:
+    """A callback may be asynchronous."""
+    await asyncio.sleep(res["statusCode"])
+
+
 async def on_a_loop() -> None:
     """Awaiting a task gives what success gets."""
     scheduler = AsyncIOScheduler(asyncio.get_running_loop())
+    uploadFile(
+        url="https://example.org/", filePath="a", name="file", success=on_success_later, scheduler=scheduler
+    )
     assert_type(await uploadFile(given, scheduler=scheduler), UploadResult)
 
 

@@ -106,12 +106,14 @@ def test_rule_8_a_late_listener_in_success_and_complete(photo):
 
     def then(kind: str, value: Any) -> None:
         if kind in ("success", "complete"):
+            task = begun.result(PATIENCE)
             task.onProgressUpdate(lambda res: late.append((kind, res["progress"])))
 
+    begun: Future[UploadTask] = Future()
     recorder = RecordingCallbacks(then)
     with Server(echo) as server:
-        task = uploadFile(recorder.object(server.url, photo))
-        task.result(PATIENCE)
+        begun.set_result(uploadFile(recorder.object(server.url, photo)))
+        begun.result().result(PATIENCE)
     assert late == [("success", 100), ("complete", 100)]
 
 
