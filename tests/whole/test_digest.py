@@ -18,10 +18,11 @@ import pytest
 import reactivex
 from reactivex.subject import BehaviorSubject
 from support.abort_phases import transport_client
+from support.http2_server import Talk, http2_context, speaking
 from support.recording_observer import check_grammar, observe
 from support.scripted_server import Connection, Server, client_context
 
-from rxupload import Client, DigestMismatch, Field, File, run, upload
+from rxupload import Client, DigestMismatch, Field, File, UploadTransport, run, upload
 from rxupload.operators import retry_backoff, verify_digest
 
 SMALL = b"photo" * 1000
@@ -110,6 +111,30 @@ def test_every_client(tmp_path, kind):
             response = upload(server.url, [path, SMALL], digest="sha256", client=client).run()
     assert digests_of(response) == [sha256(LARGE), sha256(SMALL)]
     assert LARGE in bodies[0]
+
+
+@pytest.mark.parametrize("is_refused", [False, True], ids=["whole", "refused"])
+def test_over_http2(is_refused):
+    """It is the same over HTTP/2, where the body was sent whole and where it was not."""
+
+    def script(talk: Talk) -> None:
+        stream = talk.request()
+        if is_refused:
+            talk.respond(stream, 413)
+            talk.read_until(lambda: False)
+        else:
+            talk.respond(stream, 200, sha256(talk.body(stream)).encode())
+
+    transport = UploadTransport(verify=client_context(), http2=True)
+    with (
+        Server(speaking(script), tls=http2_context()) as server,
+        httpx.Client(transport=transport) as client,
+    ):
+        response = upload(
+            server.url.replace("127.0.0.1", "localhost"), LARGE, raw=True, digest="sha256", client=client
+        ).run()
+    assert response.http_version == "HTTP/2"
+    assert digests_of(response) == [None if is_refused else response.text]
 
 
 def test_a_list_has_one_digest_for_each_file():
