@@ -19,7 +19,15 @@ from support.recording_observer import observe
 from rxupload import BatchProgress, Field, File, Progress, upload, upload_all
 from rxupload._batch.extent import MOST_SECONDS, Extent
 from rxupload._derived import measure
-from rxupload.operators import of_type, progress_bar, raise_for_status, record, retry_backoff, throughput
+from rxupload.operators import (
+    of_type,
+    progress_bar,
+    raise_for_status,
+    record,
+    retry_backoff,
+    throughput,
+    verify_digest,
+)
 
 URL = "http://upload.test/"
 
@@ -101,7 +109,15 @@ class TestSizes:
         size = measure(up)
         assert size is not None
         assert (
-            measure(up.pipe(record([]), retry_backoff(), raise_for_status(), progress_bar(disable=True)))
+            measure(
+                up.pipe(
+                    record([]),
+                    verify_digest(),
+                    retry_backoff(),
+                    raise_for_status(),
+                    progress_bar(disable=True),
+                )
+            )
             == size
         )
         for other in (throughput(), of_type(Progress), ops.retry(3)):

@@ -145,6 +145,21 @@ def test_a_list_has_one_digest_for_each_file():
     assert digests_of(response) == [hashlib.md5(each).hexdigest() for each in (SMALL, b"", LARGE)]
 
 
+def test_an_asynchronous_source():
+    """What an asynchronous generator gives is hashed, too."""
+
+    async def pieces() -> Any:
+        yield LARGE[:1000]
+        await asyncio.sleep(0)
+        yield LARGE[1000:]
+
+    async def main(url: str) -> httpx.Response:
+        return await upload(url, pieces, digest="sha256")
+
+    with Server(echo([])) as server:
+        assert digests_of(asyncio.run(main(server.url))) == [sha256(LARGE)]
+
+
 def test_awaited():
     """`await` gives the same."""
 
