@@ -136,7 +136,7 @@ class Hearing:
                 self._feed(data)
         if self.parser.status is not None:
             raise Answered
-        if self._connection.is_used and not self._movement.written:
+        if self._connection.is_used and self._movement.written == self._movement.answered:
             raise Stale from cause
         if isinstance(cause, ssl.SSLError):
             self._raise_alert(cause)
@@ -171,10 +171,13 @@ class Hearing:
 
         Raises:
             httpx.ReadError: The connection ended before the body was whole.
-            httpx.ReadTimeout: Nothing came for the read limit.
+            httpx.ReadTimeout: Nothing of the body came for the read limit. Framing, and what else the server says,
+                does not restart it.
         """
+        self._read_by = None
         while True:
             if data := self.parser.take():
+                self._read_by = None
                 yield data
             if self.parser.is_complete:
                 return
@@ -182,8 +185,6 @@ class Hearing:
 
     def _receive(self, *, is_head: bool) -> None:
         """Receive some of the response."""
-        if not is_head:
-            self._read_by = None
         while True:
             until = self._read_until(is_head=is_head)
             try:
@@ -211,7 +212,11 @@ class Hearing:
         until = self._control.check()
         now = self._clock.now()
         is_under_way = (
-            is_head and self._movement.has_body and self.parser.status is None and not self.is_cut_short
+            is_head
+            and self._read_by is None  # else only answers to the server's own frames are on their way
+            and self._movement.has_body
+            and self.parser.status is None
+            and not self.is_cut_short
         )
         unacknowledged = self._movement.report() if is_under_way else 0
         if unacknowledged:

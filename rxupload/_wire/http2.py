@@ -6,15 +6,13 @@ package) makes the frames and parses them. A body is sent as far as the server's
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-import h2.config
-import h2.connection
 import h2.errors
 import h2.events
 import h2.exceptions
-import h2.settings
 import httpx
 
 from rxupload._wait import READ, Clock
@@ -23,16 +21,18 @@ from . import tls
 from .connection import Connection
 from .control import Control
 from .exchange import CHUNK, Exchange
+from .frames import FRAME_HEAD, State, text_of
 from .hearing import RECEIVE, Answered, Stale
 from .request import Flow, Unit, is_range
-from .response import MAX_HEAD, Head, ResponseParser
+from .response import Head, ResponseParser
 
 _BATCH = 128 * 1024  # bytes of content to frame at a time
-_WINDOW = 2**31 - 1  # the largest: the connection serves one response, so TCP alone holds the server back
-_FRAME_HEAD = 9  # bytes, RFC 9113, section 4.1
 _UNSENT = (
     64 * 1024
 )  # the most bytes of answers to the server's own frames (SETTINGS, PING) that it does not read
+# Bytes: for each frame that is sent, a server may open the windows of the stream and of the connection.
+_UPDATES = 2 * (FRAME_HEAD + 4)
+_STATUS = re.compile(rb"[1-9][0-9][0-9]")
 _OF_ONE_HOP = (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade", b"host")
 
 
@@ -51,25 +51,6 @@ def headers_of(
     return fields + [(name, value) for name, value in lower if name not in _OF_ONE_HOP]
 
 
-def _new_state() -> h2.connection.H2Connection:
-    state = h2.connection.H2Connection(
-        h2.config.H2Configuration(client_side=True, header_encoding=None, validate_inbound_headers=True)
-    )
-    codes = h2.settings.SettingCodes
-    state.local_settings = h2.settings.Settings(
-        client=True,
-        initial_values={
-            codes.ENABLE_PUSH: 0,
-            codes.INITIAL_WINDOW_SIZE: _WINDOW,
-            codes.MAX_CONCURRENT_STREAMS: 1,
-            codes.MAX_HEADER_LIST_SIZE: MAX_HEAD,
-        },
-    )
-    state.initiate_connection()
-    state.increment_flow_control_window(_WINDOW - state.inbound_flow_control_window)
-    return state
-
-
 class _Parser(ResponseParser):
     """Parses the frames of one stream. It has the attributes of `ResponseParser`.
 
@@ -81,7 +62,7 @@ class _Parser(ResponseParser):
 
     def __init__(
         self,
-        state: h2.connection.H2Connection,
+        state: State,
         method: str,
         on_informational: Callable[[Head], None],
         on_output: Callable[[], None],
@@ -102,25 +83,33 @@ class _Parser(ResponseParser):
         return self.is_complete and not (self.is_over or self.is_refused or self.has_ended)
 
     def feed(self, data: bytes) -> None:
-        try:
-            events = self._state.receive_data(data)
-        except h2.exceptions.ProtocolError as error:
-            self.is_over = True
-            raise httpx.RemoteProtocolError(
-                f"The server's HTTP/2 is wrong: {error or type(error).__name__}"
-            ) from error
         self.informational += len(data)
-        for event in events:
-            self._take_event(event)
+        wrong = ""
+        try:
+            for event in self._state.events(data):
+                self._take_event(event)
+        except h2.exceptions.ProtocolError as error:
+            wrong = text_of(error)
+        if wrong:  # raised here, so that h2's error, which quotes header values, is not its context
+            self.is_over = True
+            self._break_off(httpx.RemoteProtocolError(f"The server's HTTP/2 is wrong: {wrong}"))
         self._on_output()
 
     def _take_event(self, event: Any) -> None:
         if isinstance(event, h2.events.ConnectionTerminated):
             self.is_over = True
             if event.error_code or (event.last_stream_id or 0) < self.stream:
-                raise httpx.ReadError(f"The server ended the connection: {_name_of(event.error_code)}")
+                self._break_off(
+                    httpx.ReadError(f"The server ended the connection: {_name_of(event.error_code)}")
+                )
         elif getattr(event, "stream_id", None) == self.stream:
             self._take_event_of_the_stream(event)
+
+    def _break_off(self, error: httpx.TransportError) -> None:
+        """Raise the error, unless the response is whole: then the server only wants no more of the request."""
+        if not self.is_complete:
+            raise error
+        self.is_refused = True
 
     def _take_event_of_the_stream(self, event: Any) -> None:
         if isinstance(event, h2.events.InformationalResponseReceived):
@@ -134,16 +123,13 @@ class _Parser(ResponseParser):
             if event.data:
                 self._body.append(event.data)
                 self.kept += len(event.data)
-                self.informational -= len(event.data) + _FRAME_HEAD
+                self.informational -= len(event.data) + FRAME_HEAD
             self._state.acknowledge_received_data(event.flow_controlled_length, self.stream)
         elif isinstance(event, h2.events.StreamEnded):
             self.is_complete = True
         elif isinstance(event, h2.events.StreamReset):
-            if not self.is_complete:
-                raise httpx.ReadError(f"The server reset the stream: {_name_of(event.error_code)}")
-            self.is_refused = (
-                True  # a whole response, and the rest of the body is unwanted: RFC 9113, section 8.1
-            )
+            # After a whole response it is no error: RFC 9113, section 8.1
+            self._break_off(httpx.ReadError(f"The server reset the stream: {_name_of(event.error_code)}"))
 
     def feed_eof(self, *, is_clean: bool = True) -> None:  # noqa: ARG002 - the frames say where a body ends
         self.has_ended = True
@@ -154,7 +140,10 @@ class _Parser(ResponseParser):
 
 def _head_of(headers: Any) -> Head:
     fields = [(bytes(name), bytes(value)) for name, value in headers]
-    status = int(dict(fields)[b":status"])
+    code = dict(fields)[b":status"]
+    if not _STATUS.fullmatch(code):
+        raise httpx.RemoteProtocolError("The response's status is not a number of three digits")
+    status = int(code)
     reason = httpx.codes.get_reason_phrase(status).encode()  # HTTP/2 has none
     return Head(b"HTTP/2", status, reason, [each for each in fields if not each[0].startswith(b":")])
 
@@ -177,8 +166,8 @@ class Http2Exchange(Exchange):
         timeouts: Mapping[str, float | None],
     ) -> None:
         if connection.http2 is None:
-            connection.http2 = _new_state()
-        self._state: h2.connection.H2Connection = connection.http2
+            connection.http2 = State()
+        self._state: State = connection.http2
         self._headers = headers
         self._unsent = b""  # frames that the system has not taken
         self._is_sending = False  # a frame may be sent in part
@@ -210,11 +199,18 @@ class Http2Exchange(Exchange):
         raise Stale
 
     def _send_first(self, first: Unit) -> None:  # noqa: ARG002 - the header fields are its head
+        wrong = ""
         try:
             self._stream.stream = self._state.get_next_available_stream_id()
             self._state.send_headers(self._stream.stream, self._headers)
+        except (h2.exceptions.TooManyStreamsError, h2.exceptions.NoAvailableStreamIDError):
+            if self.connection.is_used:
+                raise Stale from None
+            raise httpx.RemoteProtocolError("The server takes no request over HTTP/2") from None
         except h2.exceptions.ProtocolError as error:
-            raise httpx.LocalProtocolError(f"The request cannot be sent over HTTP/2: {error}") from error
+            wrong = text_of(error)
+        if wrong:
+            raise httpx.LocalProtocolError(f"The request cannot be sent over HTTP/2: {wrong}")
         self._send_frames(0)
 
     def _send_last(self) -> None:
@@ -257,6 +253,7 @@ class Http2Exchange(Exchange):
                 self._state.send_data(
                     self._stream.stream, bytes(view[start : min(start + size, done + room)])
                 )
+                self._stream.informational -= _UPDATES
             self._send_frames(room)
             done += room
             if done < len(view):
@@ -264,6 +261,8 @@ class Http2Exchange(Exchange):
 
     def _await_window(self) -> None:
         """Wait until the server takes more. Hear it meanwhile."""
+        if not self._hearing.goes_on:  # it has answered and closed
+            raise Answered
         now = self._clock.now()
         until = self._movement.stalled_at(now, self._movement.report())
         if now >= until:
@@ -304,6 +303,7 @@ class Http2Exchange(Exchange):
         except (*tls.WOULD_BLOCK, OSError):  # a later send or read reports the end
             pass
         self._movement.written += count
+        self._movement.answered += count
         self._unsent = data[count:]
         if len(self._unsent) > _UNSENT:
             raise httpx.RemoteProtocolError("The server sends frames and does not read the answers")

@@ -24,6 +24,7 @@ class Movement:
     Attributes:
         count: Tells the body's bytes from those of the head and the chunks' framing.
         written: How many bytes were given to the connection, before TLS.
+        answered: How many of them only answer the server's own frames (HTTP/2).
         has_body: Whether the body has begun.
         is_whole: Whether the whole request was written.
     """
@@ -37,10 +38,12 @@ class Movement:
         self._write_limit = math.inf if write_limit is None else write_limit
         self.count = Count()
         self.written = 0
+        self.answered = 0
         self.has_body = False
         self.is_whole = False
-        self._moved = (-1, 0)  # written and unacknowledged, as they last changed
+        self._moved = (-1, 0)  # bytes written and arrived, as they last changed
         self._moved_at = 0.0
+        self._unacknowledged = 0  # when that was noted
         self._held_until = 0.0  # when the throttle or the source last kept us waiting
 
     def wait(
@@ -76,7 +79,10 @@ class Movement:
             self._control.settled(self.count.content)
 
     def note(self, unacknowledged: int) -> None:
-        moved = (self.written, unacknowledged)
+        self._unacknowledged = unacknowledged
+        # Among answers, only content shows that the server takes the request.
+        arrived = self.count.arrived(self.written - unacknowledged) if self.answered else -unacknowledged
+        moved = (self.written - self.answered, arrived)
         if moved != self._moved:
             self._moved = moved
             self._moved_at = self._clock.now()
@@ -89,7 +95,7 @@ class Movement:
 
     def ask_again(self) -> float:
         """When to ask for the unacknowledged bytes again: see the module's docstring."""
-        if not self._moved[1]:
+        if not self._unacknowledged:
             return math.inf
         now = self._clock.now()
         return now + min(max((now - self._moved_at) / 4, 0.05), 1.0)

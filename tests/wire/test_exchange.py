@@ -438,6 +438,15 @@ class TestReadLimit:
         with pytest.raises(httpx.ReadTimeout):
             run(begin(connection, control, read=3), DATA)
 
+    def test_framing_does_not_restart_it(self, clock, control):
+        """A chunk's extension that grows byte by byte is nothing of the body."""
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;"
+        drips = [step for _ in range(10) for step in (after(1), says(b"x"))]
+        connection = FakeConnection(clock, when_sent(len(HEAD) + SIZE), says(head), *drips)
+        with pytest.raises(httpx.ReadTimeout):
+            run(begin(connection, control, read=3), DATA)
+        assert clock.passed == 3
+
     def test_it_starts_when_an_early_response_starts(self, clock, control):
         """Once the status has come, the read limit runs, whatever is acknowledged."""
         connection = FakeConnection(clock, when_sent(len(HEAD) + SIZE), says(OK[:12]), acknowledges=False)
