@@ -17,6 +17,8 @@ _AT_BEHIND_HOST = re.compile(r"[^/?#]*//[^/?#]*[/?#].*@", re.DOTALL)
 _AT_BEHIND_MARK = re.compile(r"[^/?#]*//[^/?#]*(?:\?|[^#]*#).*@", re.DOTALL)
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 
+_LONG = 1000  # characters of an address to show, at most: a server chooses the Location
+
 HINT = "in a user or a password, write special characters with percent signs, such as %23 for #"
 
 
@@ -39,14 +41,18 @@ def readable_url(text: str) -> httpx.URL | None:
 
 
 def shown(url: Any) -> str:
-    """Return an address without the parts that may contain secrets. A suspect one is shown without its path, too."""
+    """Return an address without the parts that may contain secrets, and without the end of a very long one.
+
+    A suspect one is shown without its path, too.
+    """
     parsed = readable_url(str(url))
     if parsed is None:
         return "an invalid address"
     address = parsed.copy_with(userinfo=b"", query=None, fragment=None)
     if _AT_BEHIND_HOST.match(str(parsed)):
         return f"{address.copy_with(raw_path=b'/')}..."
-    return str(address)
+    text = str(address)
+    return text if len(text) <= _LONG else f"{text[:_LONG]}..."
 
 
 def cleaned(text: str) -> str:

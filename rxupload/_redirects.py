@@ -178,7 +178,7 @@ def _target(here: httpx.URL, response: Any) -> httpx.URL | None:
 def _check_target(here: httpx.URL, there: httpx.URL, follow: FollowRedirects) -> None:
     if there.scheme not in _PORTS:
         raise httpx.UnsupportedProtocol(
-            f"The server redirects to {there.scheme}:, which is neither http nor https"
+            f"The server redirects to {there.scheme[:20]}:, which is neither http nor https"
         )
     if here.scheme == "https" and there.scheme == "http":
         raise RedirectRefused(

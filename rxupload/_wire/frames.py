@@ -12,7 +12,7 @@ import h2.events
 import h2.exceptions
 import h2.settings
 
-from .response import MAX_HEAD
+from .response import MAX_HEAD, QUOTED
 
 FRAME_HEAD = 9  # bytes, RFC 9113, section 4.1
 
@@ -95,4 +95,4 @@ def _termination(payload: bytes) -> h2.events.ConnectionTerminated:
 
 def text_of(error: h2.exceptions.ProtocolError) -> str:
     """What h2 says about an error, without the header's value that it quotes."""
-    return _QUOTE.sub("", str(error)) or type(error).__name__
+    return _QUOTE.sub("", str(error))[:QUOTED] or type(error).__name__

@@ -253,7 +253,8 @@ class Http2Exchange(Exchange):
                 self._state.send_data(
                     self._stream.stream, bytes(view[start : min(start + size, done + room)])
                 )
-                self._stream.informational -= _UPDATES
+                # Not below 0: a server must not save up for a flood.
+                self._stream.informational = max(0, self._stream.informational - _UPDATES)
             self._send_frames(room)
             done += room
             if done < len(view):

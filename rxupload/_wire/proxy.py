@@ -19,6 +19,7 @@ from rxupload._wait import READ, WRITE, Clock, Watched
 from .control import Control
 from .names import encode_host
 from .pause import pause
+from .response import QUOTED
 
 Headers = Iterable[tuple[bytes, bytes]]
 Auth = tuple[bytes, bytes]  # user name and password
@@ -270,7 +271,7 @@ def _read_answer(proxy: _Dialogue) -> tuple[int, str, bytes]:
         line = _STATUS_LINE.match(buffer)
         if line is None:
             raise httpx.ProxyError("The proxy's answer is not HTTP")
-        status, reason = int(line[1]), (line[2] or b"").decode("ascii", errors="ignore")
+        status, reason = int(line[1]), (line[2] or b"")[:QUOTED].decode("ascii", errors="ignore")
         del buffer[: end.end()]
         if not httpx.codes.is_informational(status) or status == httpx.codes.SWITCHING_PROTOCOLS:
             return status, "".join(filter(str.isprintable, reason)), bytes(buffer)

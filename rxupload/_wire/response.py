@@ -25,6 +25,7 @@ import httpx
 
 MAX_HEAD = 100 * 1024  # bytes of one head, empty lines before it included; h11 has the same limit
 
+QUOTED = 200  # bytes of the server's that a text quotes, at most
 _NUMBER_END = len(b"HTTP/1.1 200")
 _SWITCHING_PROTOCOLS = 101
 _OK = 200  # the first final status, but for 101
@@ -50,7 +51,7 @@ class Head:
     Attributes:
         version: `b"HTTP/1.1"` or `b"HTTP/1.0"`.
         status: From 100 to 999.
-        reason: The text after the number, often empty.
+        reason: The text after the number, often empty, and at most 200 bytes of it.
         headers: Names and values as the server spelled them, in its order, with repeats. White space around a value is
             removed. The lines of a folded value are joined by a space.
     """
@@ -245,7 +246,7 @@ class ResponseParser:
             self.is_complete = True
         elif codings:
             if codings != [b"chunked"]:
-                message = f"The response has an unknown Transfer-Encoding: {b', '.join(codings)!r}"
+                message = f"The response has an unknown Transfer-Encoding: {b', '.join(codings)[:QUOTED]!r}"
                 raise httpx.RemoteProtocolError(message)
             if lengths:
                 raise httpx.RemoteProtocolError("The response has a Content-Length and a Transfer-Encoding")
@@ -356,7 +357,8 @@ def _parse_head(block: bytes) -> Head:
     headers = [(name, value.strip(b" \t")) for name, value in _FIELD.findall(fields)]
     if len(headers) != lines - 2:  # one is the status line, one is blank
         raise httpx.RemoteProtocolError("The response's head has a line that is not a header")
-    return Head(status_line[:8], int(status_line[9:_NUMBER_END]), status_line[_NUMBER_END + 1 :], headers)
+    reason = status_line[_NUMBER_END + 1 :][:QUOTED]
+    return Head(status_line[:8], int(status_line[9:_NUMBER_END]), reason, headers)
 
 
 def _content_length(lengths: list[bytes]) -> int:
@@ -364,5 +366,6 @@ def _content_length(lengths: list[bytes]) -> int:
     values = {length.strip(b" \t") for length in lengths}
     value = values.pop()
     if values or not value.isdigit() or len(value) > _LENGTH_DIGITS:
-        raise httpx.RemoteProtocolError(f"The response has a wrong Content-Length: {b', '.join(lengths)!r}")
+        text = b", ".join(lengths)[:QUOTED]
+        raise httpx.RemoteProtocolError(f"The response has a wrong Content-Length: {text!r}")
     return int(value)

@@ -10,11 +10,16 @@ import hpack
 import httpx
 import pytest
 from support.abort_phases import LARGE, start
+from support.fake_wire import FakeClock, FakeConnection, RecordingControl, breaks_the_pipe, says, when_sent
 from support.fault_scenarios import SHORT, has_no_active_connections
 from support.http2_server import Talk, speaking
 from support.scripted_server import PATIENCE, Server
 
 from rxupload import UploadTransport, upload
+from rxupload._wire.frames import State
+from rxupload._wire.hearing import Stale
+from rxupload._wire.http2 import Http2Exchange, headers_of
+from rxupload._wire.request import Unit
 
 HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, CONTINUATION = 1, 3, 4, 6, 7, 9
 END_STREAM, END_HEADERS = 1, 4
@@ -171,6 +176,26 @@ def test_a_server_that_takes_no_more_streams_gets_a_new_connection(client):
             assert told.wait(PATIENCE)
         assert server.connections == 2
         server.errors.clear()
+
+
+def test_a_connection_that_breaks_after_an_answer_is_not_reused():
+    """To answer a PING that came meanwhile is not to send the request. So that may go on another connection."""
+    clock = FakeClock()
+    ping = frame(PING, 0, 0, b"12345678")
+    connection = FakeConnection(clock, says(ping), when_sent(len(ping)), breaks_the_pipe(), is_used=True)
+    connection.http2 = State()
+    connection.http2.data_to_send()
+    exchange = Http2Exchange(
+        connection,
+        "POST",
+        headers_of("https", b"POST", b"/", [(b"Host", b"localhost")]),
+        control=RecordingControl(clock),
+        clock=clock,
+        timeouts={},
+    )
+    with pytest.raises(Stale):
+        exchange.send(Unit(b"", 0), [Unit(b"data", 4)])
+    assert len(connection.sent) == len(ping)
 
 
 # Limits of time
