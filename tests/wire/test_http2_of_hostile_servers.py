@@ -198,6 +198,41 @@ def test_a_connection_that_breaks_after_an_answer_is_not_reused():
     assert len(connection.sent) == len(ping)
 
 
+@pytest.mark.parametrize("how", ["close", "reset", "byte by byte"])
+def test_a_response_is_whole_or_an_error(client, how):
+    """A response that breaks off after any of its bytes is no response, and the bytes may come one by one."""
+    answer = (
+        frame(SETTINGS, 0, 0)
+        + head(1, (b":status", b"103"), flags=0)
+        + head(1, (b":status", b"200"), flags=0)
+        + frame(PING, 0, 0, b"12345678")
+        + frame(0, 0, 1, b"whole")
+        + head(1, (b"trailer", b"x"))
+    )
+    cuts = iter(range(len(answer) + 1))
+
+    def script(talk: Talk) -> None:
+        talk.body(talk.request())
+        if how == "byte by byte":
+            for byte in answer:
+                talk.connection.send(bytes([byte]))
+            talk.connection.wait_for_end()
+            return
+        talk.connection.send(answer[: next(cuts)])
+        if how == "reset":
+            talk.connection.reset()
+
+    with Server(speaking(script)) as server:
+        for _ in range(len(answer) if how != "byte by byte" else 0):
+            running = start(upload(server.url, b"data", client=client))
+            running.join()
+            assert isinstance(running.observed.error, httpx.ReadError | httpx.WriteError)
+        if how != "reset":  # which may overtake the response
+            assert upload(server.url, b"data", client=client).run().content == b"whole"
+        server.errors.clear()
+    assert has_no_active_connections(client)
+
+
 # Limits of time
 
 
