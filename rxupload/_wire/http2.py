@@ -293,8 +293,8 @@ class Http2Exchange(Exchange):
         """Send the answers to the server's own frames, as far as the system takes them."""
         if self._is_sending:
             return
-        data = self._state.data_to_send()
-        self._movement.count.add(len(data), 0)
+        if data := self._state.data_to_send():
+            self._movement.count.add(len(data), 0)
         data = self._unsent + data
         if not (data or self.connection.pending):
             return

@@ -10,7 +10,15 @@ import hpack
 import httpx
 import pytest
 from support.abort_phases import LARGE, start
-from support.fake_wire import FakeClock, FakeConnection, RecordingControl, breaks_the_pipe, says, when_sent
+from support.fake_wire import (
+    FakeClock,
+    FakeConnection,
+    RecordingControl,
+    after,
+    breaks_the_pipe,
+    says,
+    when_sent,
+)
 from support.fault_scenarios import SHORT, has_no_active_connections
 from support.http2_server import Talk, speaking
 from support.scripted_server import PATIENCE, Server
@@ -73,6 +81,20 @@ def answering(*frames: Callable[[int], bytes], is_whole: bool = True) -> Callabl
         talk.connection.wait_for_end()
 
     return script
+
+
+def http2_exchange(connection: FakeConnection) -> Http2Exchange:
+    """An exchange on a connection that has served a request."""
+    connection.http2 = State()
+    connection.http2.data_to_send()
+    return Http2Exchange(
+        connection,
+        "POST",
+        headers_of("https", b"POST", b"/", [(b"Host", b"localhost")]),
+        control=RecordingControl(connection.clock),
+        clock=connection.clock,
+        timeouts={},
+    )
 
 
 # The status
@@ -183,16 +205,7 @@ def test_a_connection_that_breaks_after_an_answer_is_not_reused():
     clock = FakeClock()
     ping = frame(PING, 0, 0, b"12345678")
     connection = FakeConnection(clock, says(ping), when_sent(len(ping)), breaks_the_pipe(), is_used=True)
-    connection.http2 = State()
-    connection.http2.data_to_send()
-    exchange = Http2Exchange(
-        connection,
-        "POST",
-        headers_of("https", b"POST", b"/", [(b"Host", b"localhost")]),
-        control=RecordingControl(clock),
-        clock=clock,
-        timeouts={},
-    )
+    exchange = http2_exchange(connection)
     with pytest.raises(Stale):
         exchange.send(Unit(b"", 0), [Unit(b"data", 4)])
     assert len(connection.sent) == len(ping)
@@ -332,6 +345,19 @@ def test_no_text_quotes_a_header(client, value):
         assert "header value" in str(running.observed.error)
         assert "secret" not in "".join(traceback.format_exception(running.observed.error))
         server.errors.clear()
+
+
+def test_a_response_in_tiny_pieces_leaves_nothing_behind():
+    """What was read and given on takes no memory, however many reads it took."""
+    clock = FakeClock()
+    pieces = [frame(0, 0, 1, b"x")] * 1000 + [frame(0, END_STREAM, 1)]
+    first = head(1, (b":status", b"200"), flags=0)
+    connection = FakeConnection(clock, after(1), says(first), after(1), says(*pieces), is_used=True)
+    exchange = http2_exchange(connection)
+    exchange.send(Unit(b"", 0), [Unit(b"data", 4)])
+    exchange.receive_head()
+    assert b"".join(exchange.body()) == b"x" * 1000
+    assert len(exchange._movement.count._parts) < 10
 
 
 def test_the_server_does_not_choose_how_many_fields_are_remembered(client):
