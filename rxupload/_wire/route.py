@@ -122,7 +122,7 @@ class Route:
             if origin.scheme == "https":
                 context = self._context()
                 context.set_alpn_protocols(self._alpn)
-                sock = self._tls(sock, context, sni_hostname or origin.host, control, timeout)
+                sock = self._tls(sock, context, sni_hostname or origin.host, origin.port, control, timeout)
         except BaseException:
             sock.close()
             raise
@@ -164,7 +164,7 @@ class Route:
             context = via.ssl_context or ssl.create_default_context()
             context.set_alpn_protocols(["http/1.1"])
             try:
-                sock = self._tls(sock, context, via.url.host, control, timeout)
+                sock = self._tls(sock, context, via.url.host, via.url.port or 443, control, timeout)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 raise _of_the_proxy(error) from error.__cause__
         if via.url.scheme in SOCKS:
@@ -185,9 +185,15 @@ class Route:
         return sock
 
     def _tls(
-        self, sock: Socket, context: ssl.SSLContext, hostname: str, control: Control, timeout: float | None
+        self,
+        sock: Socket,
+        context: ssl.SSLContext,
+        hostname: str,
+        port: int,
+        control: Control,
+        timeout: float | None,
     ) -> Socket:
-        return start_tls(sock, context, hostname, clock=self._clock, control=control, timeout=timeout)
+        return start_tls(sock, context, hostname, port, clock=self._clock, control=control, timeout=timeout)
 
 
 def _of_the_proxy(error: httpx.TransportError) -> httpx.TransportError:

@@ -31,6 +31,8 @@ SLICE = 7 * 16 * 1024
 
 _READS = 8  # how often to read from the socket for one action, before the caller looks at the time and for an abort
 
+# OpenSSL's reasons for an answer that is no TLS, by its versions.
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST")
 WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -176,7 +178,8 @@ class TLS:
 def start_tls(
     beneath: Socket,
     context: ssl.SSLContext,
-    server_hostname: str | None,
+    server_hostname: str,
+    port: int,
     *,
     clock: Clock,
     control: Control,
@@ -185,7 +188,8 @@ def start_tls(
     """Start TLS over a connected socket. The caller closes the socket if this fails.
 
     Raises:
-        httpx.ConnectError: The handshake failed; the text is the alert or what is wrong with the certificate.
+        httpx.ConnectError: The handshake failed; the text is the alert or what is wrong with the certificate, or that
+            the server may speak plain http at this port.
         httpx.ConnectTimeout: The handshake took longer than `timeout` seconds.
     """
     by = float("inf") if timeout is None else clock.now() + timeout
@@ -199,5 +203,8 @@ def start_tls(
             clock.wait(min(until, by), [(tls, events)], control.wake)
     except OSError as error:
         control.check()
-        raise httpx.ConnectError(f"TLS with {server_hostname}: {error}") from error
+        host = f"[{server_hostname}]" if ":" in server_hostname else server_hostname
+        is_other = getattr(error, "reason", None) in _NOT_TLS
+        hint = f"; this port may be one for plain http: http://{host}:{port}/" if is_other else ""
+        raise httpx.ConnectError(f"TLS with {host}:{port}: {error}{hint}") from error
     return tls

@@ -108,7 +108,7 @@ def retry_backoff(
             return min(wait_max, backoff + random.uniform(0, wait_jitter))  # noqa: S311 - not a secret
         if asked_for <= wait_max:
             return max(min(wait_max, backoff), asked_for)
-        note = f"Not tried again: Retry-After is {asked_for:.0f} s, and wait_max {wait_max:g} s"
+        note = f"Not tried again: Retry-After is {asked_for:.0f} s, and the longest wait is {wait_max:g} s"
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
         return None

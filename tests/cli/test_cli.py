@@ -612,10 +612,10 @@ def test_a_long_retry_after_is_printed_as_the_reason(cli, server, photo):
 
     assert result.out == f"{photo}: 503 Status\n"
     assert result.err.splitlines()[-1] == (
-        f"{photo}: Not tried again: Retry-After is 3600 s, and wait_max 30 s"
+        f"{photo}: Not tried again: Retry-After is 3600 s, and the longest wait is 30 s"
     )
     response = json.loads(cli("send", server.url, photo, "--retries", 4, "--json").out.splitlines()[-2])
-    assert response["notes"] == ["Not tried again: Retry-After is 3600 s, and wait_max 30 s"]
+    assert response["notes"] == ["Not tried again: Retry-After is 3600 s, and the longest wait is 30 s"]
 
 
 def test_a_response_cannot_control_the_terminal(cli, server, photo):

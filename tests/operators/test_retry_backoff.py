@@ -383,7 +383,7 @@ class TestRetryBackoff:
         error = results.messages[0].value.exception
         assert error.response is refusal
         (note,) = error.__notes__
-        assert re.fullmatch(r"Not tried again: Retry-After is \w+ s, and wait_max 30 s", note)
+        assert re.fullmatch(r"Not tried again: Retry-After is \w+ s, and the longest wait is 30 s", note)
 
     def test_retry_after_is_not_mentioned_if_there_is_no_retry(self):
         """The error mentions Retry-After once, and only if there would be another attempt."""

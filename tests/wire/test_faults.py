@@ -128,8 +128,20 @@ class TestConnecting:
             elif how == "cut short":
                 connection.send(first_flight(hello)[:100])
 
-        with Server(script) as server, pytest.raises(httpx.ConnectError, match="TLS with localhost: "):
+        with Server(script) as server, pytest.raises(httpx.ConnectError, match=r"TLS with localhost:\d+: "):
             upload(f"https://localhost:{server.port}/", b"x", client=client).run()
+
+    @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.6\r\n"])
+    def test_a_port_without_tls_is_named_with_what_to_try(self, client, answer):
+        """Where the answer is no TLS, the error has the port, and the address of plain http."""
+
+        def script(connection: Connection) -> None:
+            connection.recv()
+            connection.send(answer)
+
+        with Server(script) as server, pytest.raises(httpx.ConnectError) as caught:
+            upload(f"https://localhost:{server.port}/x?secret", b"x", client=client).run()
+        assert str(caught.value).endswith(f"may be one for plain http: http://localhost:{server.port}/")
 
     def test_an_untrusted_certificate_is_a_connect_error(self):
         """An untrusted certificate is a ConnectError that says why, and the server gets the alert."""
