@@ -203,7 +203,7 @@ def test_every_door_reads_the_same_text(charset, tmp_path, capsys):
                 assert upload(server.url, b"data", client=client).run().text == text
         task = uploadFile(url=server.url, filePath=str(file), name="file")
         assert task.result(PATIENCE)["data"] == text
-        assert main(["send", server.url, str(file), str(file)]) == 0
+        assert main(["send", server.url, str(file), str(file), "-v"]) == 0
         assert capsys.readouterr().out.count(f"\n{text}\n") == 2
         assert main(["send", server.url, str(file), "--json"]) == 0
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -1,55 +1,52 @@
-"""Runs the command line: `rxupload demo`, `rxupload send` and `rxupload receive`.
+"""Starts the command, and ends it with one line on Ctrl-C, from its first moment to its last.
 
-Responses go to standard output, progress and errors to standard error. The receiver and tqdm are optional extras. Only
-the subcommands that use them import them.
+It imports next to nothing, because a Ctrl-C before the first line of `main` ends with Python's traceback.
 """
-# ruff: noqa: T201 - a command prints
 
-from __future__ import annotations
-
-import argparse
 import contextlib
-import io
 import os
+import signal
 import sys
 
-import httpx
-
-from .arguments import make_parser
-from .texts import fail, sentence
+_ABORTED = 130  # the status that a shell reports for Ctrl-C
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command with these arguments, or with those of the process. Return the exit status.
 
+    For the process, Ctrl-C ends it at once while modules are loaded and after the command has ended. Between them it
+    raises KeyboardInterrupt, so that uploads are aborted. A second one then ends the process at once, too.
+
     Raises:
         SystemExit: After `--help` and `--version` (status 0), and after wrong usage (status 2).
     """
-    _prepare_output()
-    args = make_parser().parse_args(argv)
+    # A shell starts `rxupload ... &` with Ctrl-C ignored, and then it has to stay ignored.
+    is_ours = argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    on_ctrl_c = signal.signal if is_ours else lambda *_: None
     try:
-        status: int = args.run(args)
-    except argparse.ArgumentError as error:
-        parser: argparse.ArgumentParser = args.parser
-        parser.error(str(error))
+        try:
+            on_ctrl_c(signal.SIGINT, _end_at_once)
+            from .command import run_command  # noqa: PLC0415 - it loads nearly all modules
+
+            on_ctrl_c(signal.SIGINT, signal.default_int_handler)
+            return run_command(argv)
+        finally:
+            on_ctrl_c(signal.SIGINT, _end_at_once)
     except KeyboardInterrupt:
-        print("aborted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # The reader of our output has closed it (`| head`). The interpreter's last flush must not fail, too.
-        with contextlib.suppress(OSError, ValueError):  # a stream without a descriptor
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except ImportError as error:
-        return fail(str(error))
-    except (OSError, ValueError, httpx.HTTPError, httpx.InvalidURL) as error:
-        where = getattr(error, "filename", None)
-        return fail(f"{where}: {sentence(error)}" if where else sentence(error))
-    return status
+        on_ctrl_c(signal.SIGINT, signal.SIG_DFL)
+        _say_aborted()
+        return _ABORTED
 
 
-def _prepare_output() -> None:
-    """Print each line at once, and escape characters that the console's code page lacks."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace", line_buffering=True)
+def _end_at_once(*_: object) -> None:
+    # Nothing is open then. KeyboardInterrupt would get lost where Python ignores errors, or come with a traceback.
+    _say_aborted()
+    os._exit(_ABORTED)
+
+
+def _say_aborted() -> None:
+    if sys.stderr is not None:  # without it, its descriptor may be that of something else
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+        with contextlib.suppress(OSError, ValueError):
+            print("aborted", file=sys.stderr, flush=True)  # noqa: T201 - a command prints

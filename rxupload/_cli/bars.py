@@ -12,7 +12,7 @@ import httpx
 
 from rxupload import BatchProgress, Progress
 
-from .reports import Lines
+from .reports import Errors, Lines, Style
 from .texts import printable
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class Bars(Lines):
     The result of each FILE is printed above the bars. That of a single FILE is printed below its bar.
     """
 
-    def __init__(self, files: list[str], kind: type[tqdm[Any]]) -> None:
-        super().__init__(files)
+    def __init__(self, files: list[str], style: Style, kind: type[tqdm[Any]]) -> None:
+        super().__init__(files, style)
         self._kind = kind
         self._columns, rows = os.get_terminal_size(sys.stderr.fileno())
         self._most = 0 if len(files) == 1 else rows // 2 - 1  # the most FILEs with their own bar at a time
@@ -152,9 +152,12 @@ class Bars(Lines):
         self._kind.write(line, file=stream)
 
 
-def choose_report(files: list[str]) -> Lines:
-    """Choose live bars if tqdm is installed and the terminal has room for them; otherwise plain lines."""
-    if sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).lines > 2:  # noqa: PLR2004 - as tqdm has it
-        with contextlib.suppress(ImportError):  # an optional extra
-            return Bars(files, _bar_kind())
-    return Lines(files)
+def choose_report(files: list[str], style: Style) -> Lines:
+    """Choose live bars if tqdm is installed and the terminal has room for them; otherwise plain lines, or errors."""
+    if style.is_quiet:
+        return Errors(files, style)
+    if sys.stderr is not None and sys.stderr.isatty():
+        with contextlib.suppress(ImportError, OSError):  # an optional extra; a terminal that has gone
+            if os.get_terminal_size(sys.stderr.fileno()).lines > 2:  # noqa: PLR2004 - as tqdm has it
+                return Bars(files, style, _bar_kind())
+    return Lines(files, style)

@@ -16,8 +16,12 @@ from reactivex import operators as ops
 
 from rxupload import ItemProgress, Progress, UploadEvent, UploadTransport, run, upload
 
+from . import values
 from .bars import choose_report
+from .reports import Style
 from .texts import amount, fail, printable, status
+
+_SIZE = 256 << 20  # bytes
 
 
 def demo(args: argparse.Namespace) -> int:
@@ -27,11 +31,14 @@ def demo(args: argparse.Namespace) -> int:
     except ImportError as error:
         raise ImportError('the demo needs an extra: pip install "rxupload[demo]"') from error
 
+    args.file = None if args.file is None else values.checked("FILE", values.file, args.file)
+    if args.file is not None and args.size is not None:
+        raise argparse.ArgumentError(None, "--size is for random bytes; leave it out, or FILE")
     with tempfile.TemporaryDirectory(prefix="rxupload-", ignore_cleanup_errors=True) as directory:
         if args.file is None:
-            path = Path(directory, "random.bin")
-            print(f"File      {path}, {amount(args.size)} of random bytes, removed at the end")
-            sha256 = _write_random(path, args.size)
+            path, size = Path(directory, "random.bin"), _SIZE if args.size is None else args.size
+            print(f"File      {path}, {amount(size)} of random bytes, removed at the end")
+            sha256 = _write_random(path, size)
         else:
             path = Path(args.file)
             with path.open("rb") as file:
@@ -59,7 +66,7 @@ def _upload_and_compare(url: str, path: Path, sha256: str) -> int:
     # With `transport=`, httpx ignores the proxy variables: a proxy could not reach a receiver on this machine.
     with (
         httpx.Client(transport=UploadTransport(), timeout=60) as client,
-        choose_report([str(path)]) as report,
+        choose_report([str(path)], Style()) as report,
     ):
         source = upload(url, path, client=client)
 

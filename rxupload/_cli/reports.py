@@ -6,14 +6,33 @@ import json
 import sys
 import threading
 from abc import ABC, abstractmethod
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Self, TextIO
 
 import httpx
 
 from rxupload import BatchEvent, BatchProgress, BatchSummary, ItemDone, ItemFailed, ItemProgress, Progress
+from rxupload.operators import Retry
 
-from .texts import amount, excerpt, printable, say, sentence, status
+from .texts import advice, amount, body, give_up, heads, pour, printable, request_head, say, sentence, status
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """What of an upload is printed, and where.
+
+    Attributes:
+        is_one: Whether there is one FILE, whose response is all of standard output.
+        output: The path of a file for the response.
+        is_verbose: Whether to print heads, and the responses of several FILEs.
+        is_quiet: Whether to print errors only.
+    """
+
+    is_one: bool = True
+    output: str | None = None
+    is_verbose: bool = False
+    is_quiet: bool = False
 
 
 class Report(ABC):
@@ -25,12 +44,13 @@ class Report(ABC):
     An output that cannot be printed ends no upload.
 
     Attributes:
-        lost: Why a line for standard output could not be printed. No line followed it.
+        lost: Why a line for standard output, or the file for the response, could not be written. No line followed it.
     """
 
-    def __init__(self, files: list[str]) -> None:
+    def __init__(self, files: list[str], style: Style) -> None:
         self.lost: Exception | None = None
         self._files = files
+        self._style = style
         self._broken: list[TextIO] = []
         self._lock = threading.Lock()
         self._is_open = True
@@ -52,26 +72,49 @@ class Report(ABC):
                 case ItemProgress(index, _, progress):
                     self._progress(index, progress)
                 case ItemDone(index, _, response):
-                    self._response(index, response, [])
+                    self._take_response(index, response, [])
                 case ItemFailed(index, _, httpx.HTTPStatusError() as error):  # not 2xx
-                    self._response(index, error.response, getattr(error, "__notes__", []))
+                    self._take_response(index, error.response, getattr(error, "__notes__", []))
                 case ItemFailed(index, _, error):
+                    self._show_heads(index, error)
                     self._error(index, error)
                 case BatchProgress():
                     self._progress_of_all(event)
                 case BatchSummary():
                     self._summary(event)
 
-    def again(self, index: int, error: Exception, attempt: str) -> None:
-        """Report a failed attempt that will be followed by another."""
+    def again(self, index: int, retry: Retry, attempts: int) -> None:
+        """Report a failed attempt that will be followed by another, of at most `attempts`."""
         with self._lock:
             if self._is_open:
-                self._again(index, error, attempt)
+                self._show_heads(index, retry.error)
+                self._again(index, retry, attempts)
 
     def aborted(self) -> None:
         """Report that the remaining FILEs will not be sent."""
         with self._lock:
             self._aborted()
+
+    def _take_response(self, index: int, response: httpx.Response, notes: list[str]) -> None:
+        if self._style.output is not None:
+            try:
+                Path(self._style.output).write_bytes(response.content)
+            except OSError as error:
+                self.lost = error
+        self._show_heads(index, response)
+        self._response(index, response, notes)
+
+    def _show_heads(self, index: int, outcome: httpx.Response | Exception) -> None:
+        if not self._style.is_verbose:
+            return
+        response = getattr(outcome, "response", outcome)
+        if isinstance(response, httpx.Response):
+            lines = heads([*response.history, response])
+        else:
+            lines = request_head(_request_of(outcome))
+        name = "" if self._style.is_one else f"{printable(self._files[index])}: "
+        for line in lines:
+            self._print(f"{name}{line}", sys.stderr)
 
     @abstractmethod
     def _progress(self, index: int, progress: Progress) -> None: ...
@@ -85,23 +128,27 @@ class Report(ABC):
     @abstractmethod
     def _summary(self, summary: BatchSummary) -> None: ...
 
-    def _print(self, line: str, stream: TextIO) -> None:
-        if stream in self._broken:
+    def _print(self, what: str | httpx.Response, stream: TextIO | None) -> None:
+        if stream is None or stream in self._broken:
             return
         try:
-            self._write(line, stream)
+            if isinstance(what, str):
+                self._write(what, stream)
+            else:
+                pour(what, stream)
         except (OSError, ValueError) as error:
             self._broken.append(stream)
+            give_up(stream)
             if stream is sys.stdout:
                 self.lost = error
 
     def _write(self, line: str, stream: TextIO) -> None:
         say(line, stream)
 
-    def _again(self, index: int, error: Exception, attempt: str) -> None:  # noqa: B027 - the default
-        """Do nothing."""
+    @abstractmethod
+    def _again(self, index: int, retry: Retry, attempts: int) -> None: ...
 
-    def _progress_of_all(self, progress: BatchProgress) -> None:  # noqa: B027
+    def _progress_of_all(self, progress: BatchProgress) -> None:  # noqa: B027 - the default
         """Do nothing."""
 
     def _aborted(self) -> None:  # noqa: B027
@@ -112,7 +159,7 @@ class Report(ABC):
 
 
 class JsonLines(Report):
-    """Prints each event as a JSON line, for programs. SEND_NOTES lists the keys."""
+    """Prints each event as a JSON line, for programs. The notes of `send_arguments` list the keys."""
 
     def _progress(self, index: int, progress: Progress) -> None:
         self._line("progress", index, **asdict(progress))
@@ -121,8 +168,14 @@ class JsonLines(Report):
         facts = {"status": response.status_code, "reason": response.reason_phrase, "body": response.text}
         self._line("response", index, **facts, notes=notes)
 
+    def _again(self, index: int, retry: Retry, attempts: int) -> None:  # noqa: ARG002 - the caller knows them
+        error = retry.error
+        code = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else None
+        facts = {"type": type(error).__name__, "message": sentence(error), "status": code}
+        self._line("retry", index, attempt=retry.attempt, wait=round(retry.wait, 3), **facts)
+
     def _error(self, index: int, error: Exception) -> None:
-        self._line("error", index, type=type(error).__name__, message=sentence(error))
+        self._line("error", index, type=type(error).__name__, message=advice(error))
 
     def _line(self, event: str, index: int, **facts: object) -> None:
         line = {"event": event, "index": index, "file": self._files[index], **facts}
@@ -137,8 +190,8 @@ class JsonLines(Report):
 class Lines(Report):
     """Prints plain lines, for a log: the progress at each tenth of a FILE, and its result."""
 
-    def __init__(self, files: list[str]) -> None:
-        super().__init__(files)
+    def __init__(self, files: list[str], style: Style) -> None:
+        super().__init__(files, style)
         self._tenths = [0] * len(files)
         self._done = 0
         self._failed: list[int] = []
@@ -156,17 +209,31 @@ class Lines(Report):
             self._done += 1
         else:
             self._failed.append(index)
-        self._say(index, f"{status(response)}{excerpt(response)}", sys.stdout)
+        self._show_response(index, response)
         for note in notes:
             self._say(index, note, sys.stderr)
 
+    def _show_response(self, index: int, response: httpx.Response) -> None:
+        style, out = self._style, sys.stdout
+        if not style.is_one:
+            text = body(response, is_whole=True) if style.is_verbose else ""
+            self._say(index, f"{status(response)}{text}", out)
+        elif style.output is not None:
+            self._say(index, status(response), sys.stderr)
+        elif out is not None and out.isatty():
+            self._say(index, f"{status(response)}{body(response, is_whole=style.is_verbose)}", out)
+        else:
+            self._say(index, status(response), sys.stderr)
+            self._print(response, out)
+
     def _error(self, index: int, error: Exception) -> None:
         self._failed.append(index)
-        self._say(index, sentence(error), sys.stderr)
+        self._say(index, advice(error), sys.stderr)
 
-    def _again(self, index: int, error: Exception, attempt: str) -> None:
+    def _again(self, index: int, retry: Retry, attempts: int) -> None:
+        error = retry.error
         failure = status(error.response) if isinstance(error, httpx.HTTPStatusError) else sentence(error)
-        self._say(index, f"{failure} ({attempt})", sys.stderr)
+        self._say(index, f"{failure} (attempt {retry.attempt} of {attempts})", sys.stderr)
 
     def _summary(self, summary: BatchSummary) -> None:
         self._is_over = True
@@ -177,12 +244,34 @@ class Lines(Report):
             self._conclude("")
 
     def _conclude(self, how: str) -> None:
-        if len(self._files) == 1:
+        if self._style.is_one:
             return
         self._print(f"{self._done} of {len(self._files)} files sent{how}", sys.stderr)
         if self._failed:
             names = [printable(self._files[index]) for index in sorted(self._failed)]
             self._print(f"failed: {', '.join(names)}", sys.stderr)
 
-    def _say(self, index: int, text: str, stream: TextIO) -> None:
+    def _say(self, index: int, text: str, stream: TextIO | None) -> None:
         self._print(f"{printable(self._files[index])}: {text}", stream)
+
+
+class Errors(Lines):
+    """Prints errors only, one line each on standard error."""
+
+    def _progress(self, index: int, progress: Progress) -> None: ...
+
+    def _again(self, index: int, retry: Retry, attempts: int) -> None: ...
+
+    def _conclude(self, how: str) -> None: ...
+
+    def _show_response(self, index: int, response: httpx.Response) -> None:
+        if not response.is_success:
+            self._say(index, status(response), sys.stderr)
+
+
+def _request_of(outcome: object) -> httpx.Request | None:
+    try:
+        request = getattr(outcome, "request", None)
+    except RuntimeError:  # httpx raises it for an error without a request
+        return None
+    return request if isinstance(request, httpx.Request) else None

@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import BinaryIO, cast
 
-import httpx
 from reactivex import Observable
 from reactivex import operators as ops
 
-from rxupload import BatchSummary, Client, Upload, UploadEvent, run, upload, upload_all
-from rxupload.operators import Retry, retry_backoff
+from rxupload import BatchSummary, Client, Field, File, Upload, UploadEvent, run, upload, upload_all
+from rxupload.operators import retry_backoff
 
+from . import values
 from .bars import choose_report
-from .reports import JsonLines, Report
+from .client import ask_for_password, make_client
+from .dry_run import dry_run
+from .files import Found, find_files
+from .reports import JsonLines, Report, Style
 
 
 def send(args: argparse.Namespace) -> int:
     """Upload each FILE, and return the exit status."""
-    with _client(args) as client:
-        uploads = _uploads(args, client)
-        with JsonLines(args.files) if args.json else choose_report(args.files) as report:
-            sources = [_retried(args, index, each, report) for index, each in enumerate(uploads)]
+    _check(args)
+    files = find_files(args)
+    _check_output(args.output, files)
+    with make_client(args) as client:
+        auth = None if args.dry_run else ask_for_password(args.user)
+        uploads = _uploads(args, files, client, auth)
+        if args.dry_run:
+            return dry_run(args, files)
+        with _choose_report(args, files) as report:
+            sources = [_retried(args, index, each, files, report) for index, each in enumerate(uploads)]
             batch = upload_all(sources, concurrency=args.concurrency, rate_limit=args.limit_rate)
             try:
                 summary = cast("BatchSummary", run(batch.pipe(ops.do_action(report.show))))
@@ -36,42 +46,99 @@ def send(args: argparse.Namespace) -> int:
     return 1 if summary.failed else 0
 
 
-def _uploads(args: argparse.Namespace, client: httpx.Client | None) -> list[Upload]:
+def _check(args: argparse.Namespace) -> None:
+    """Check the positional arguments, and refuse options that do not go together, by their own names."""
+    if args.url is None:
+        raise argparse.ArgumentError(None, "a URL is required, and a FILE")
+    args.url = values.checked("URL", values.url, args.url)
+    args.files = [values.checked("FILE", values.file, file) for file in args.files]
+    if args.json and args.quiet:
+        raise argparse.ArgumentError(None, "--json prints each event, and -q none; leave out one")
+    if args.raw:
+        for option, value in (("-F", args.form), ("--name", args.name), ("--filename", args.filename)):
+            if value:
+                raise argparse.ArgumentError(
+                    None, f"-T sends the FILE without a form, so {option} has no place"
+                )
+
+
+def _check_output(output: str | None, files: list[Found]) -> None:
+    if output is None:
+        return
+    path = Path(output)
+    reason = None
+    if len(files) > 1:
+        reason = f"it takes the response to a single FILE, and there are {len(files)}"
+    elif path.is_dir():
+        reason = "it is a directory"
+    elif not path.parent.is_dir():
+        reason = "its directory does not exist"
+    elif path.is_file() and Path(files[0].path).is_file() and path.samefile(files[0].path):
+        reason = "it is the FILE to send"
+    if reason:
+        raise argparse.ArgumentError(None, f"-o: {reason}")
+
+
+def _choose_report(args: argparse.Namespace, files: list[Found]) -> Report:
+    is_one = len(files) == 1 and not args.recursive and not args.files_from
+    style = Style(is_one=is_one, output=args.output, is_verbose=args.verbose, is_quiet=args.quiet)
+    paths = [file.path for file in files]
+    return JsonLines(paths, style) if args.json else choose_report(paths, style)
+
+
+def _uploads(
+    args: argparse.Namespace, files: list[Found], client: Client | None, auth: tuple[str, str] | None
+) -> list[Upload]:
     """Make an upload of each FILE. Invalid arguments end the command here, before anything is sent."""
-    if args.files.count("-") > 1:
-        raise argparse.ArgumentError(None, "standard input (-) can be sent only once")
     try:
-        return [_upload(args, file, client) for file in args.files]
+        return [_upload(args, file, client, auth) for file in files]
     except (TypeError, ValueError) as error:
         raise argparse.ArgumentError(None, str(error)) from error
 
 
-def _upload(args: argparse.Namespace, file: str, client: httpx.Client | None) -> Upload:
-    form: dict[str, list[str]] = {}
-    for key, value in args.form:
-        form.setdefault(key, []).append(value)
+def _upload(
+    args: argparse.Namespace, file: Found, client: Client | None, auth: tuple[str, str] | None
+) -> Upload:
+    parts = _parts(args, file)
     return upload(
         args.url,
-        _standard_input() if file == "-" else file,
-        args.name,
-        form_data=form,
+        parts if args.form else parts[0],
+        "file" if args.name is None else args.name,
+        raw=args.raw,
         headers=args.header,
+        method=args.method or ("PUT" if args.raw else "POST"),
         timeout=args.timeout,
         follow_redirects="same-origin" if args.same_origin else args.location,
+        auth=auth,
         client=client,
     )
 
 
-def _retried(args: argparse.Namespace, index: int, source: Upload, report: Report) -> Observable[UploadEvent]:
+def _parts(args: argparse.Namespace, file: Found) -> list[File | Field]:
+    """Return the parts of a form: those of -F in their order, and then the FILE."""
+    parts: list[File | Field] = []
+    for part in args.form:
+        if part.is_file:
+            parts.append(File(_source(part.value), part.name, part.filename, part.content_type))
+        else:
+            parts.append(Field(part.value, part.content_type, name=part.name))
+    if not file.has_form_alone:
+        filename = None if args.raw else file.filename
+        parts.append(File(_source(file.path), filename=filename, content_type=args.type))
+    return parts
+
+
+def _retried(
+    args: argparse.Namespace, index: int, source: Upload, files: list[Found], report: Report
+) -> Observable[UploadEvent]:
     """Add --retries to an upload. Report each failed attempt that will be followed by another."""
-    if not args.retries or not _can_be_read_again(args.files[index]):
+    sent = [files[index].path, *(part.value for part in args.form if part.is_file)]
+    if not args.retries or not all(map(_can_be_read_again, sent)):
         return source
     attempts = 1 + args.retries
-
-    def tell(retry: Retry) -> None:
-        report.again(index, retry.error, f"attempt {retry.attempt} of {attempts}")
-
-    return source.pipe(retry_backoff(attempts=attempts, on_retry=tell))
+    return source.pipe(
+        retry_backoff(attempts=attempts, on_retry=lambda retry: report.again(index, retry, attempts))
+    )
 
 
 def _can_be_read_again(file: str) -> bool:
@@ -81,11 +148,10 @@ def _can_be_read_again(file: str) -> bool:
     return False
 
 
-def _client(args: argparse.Namespace) -> contextlib.AbstractContextManager[Client | None]:
-    """Return a client for --insecure; otherwise None, for the default client."""
-    return Client(verify=False) if args.insecure else contextlib.nullcontext()
-
-
-def _standard_input() -> BinaryIO:
+def _source(file: str) -> str | BinaryIO:
+    if file != "-":
+        return file
+    if sys.stdin is None:
+        raise argparse.ArgumentError(None, "standard input (-) is closed")
     # Unbuffered: with a buffer, the interpreter crashes on its lock if it ends (Ctrl-C) while a thread is reading.
-    return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)
+    return os.fdopen(sys.stdin.fileno(), "rb", buffering=0, closefd=False)

@@ -8,174 +8,46 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import reactivex
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.command_line import (
+    PROCESS_PATIENCE,
+    Recorder,
+    command,
+    in_own_process,
+    interrupt,
+    on_a_terminal,
+    posix_only,
+    pseudo_terminal,
+    screens,
+    started,
+)
 from support.scripted_server import PATIENCE, Connection, Server, header
 
 import rxupload
-from rxupload import ItemProgress, Progress, operators, receiver
-from rxupload._cli import main, send
-from rxupload._cli.arguments import _size
-from rxupload._cli.reports import Lines
-
-posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and pseudo-terminals")
-
-# Like `python -m rxupload`, but Ctrl-C works even if the test run was started with it ignored (`pytest &`).
-INTERRUPTIBLE = """
-import signal, sys
-from rxupload._cli import main
-signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.exit(main())
-"""
-
-
-# Running it
-
-PROCESS_PATIENCE = 60.0  # seconds; a process imports everything anew, even on a busy machine
-
-
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch):
-    """A user's environment: buffered output, and none of the colours that argparse adds from Python 3.14 on."""
-    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
-    monkeypatch.delenv("FORCE_COLOR", raising=False)
-
-
-@pytest.fixture
-def no_waits(monkeypatch):
-    """Retries start at once."""
-    at_once = partial(operators.retry_backoff, wait_initial=0, wait_jitter=0)
-    monkeypatch.setattr(send, "retry_backoff", at_once)
-
-
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def cli(capsys):
-    """Run the command in this process."""
-
-    def run(*args: object) -> Result:
-        try:
-            status = main([str(arg) for arg in args])
-        except SystemExit as stop:
-            status = stop.code
-        return Result(status, *capsys.readouterr())
-
-    return run
-
-
-def command(*args: object, without: str | None = None) -> list[str]:
-    """The command line of a separate process in which the module `without` cannot be imported."""
-    if without is None:
-        return [sys.executable, "-m", "rxupload", *map(str, args)]
-    code = f"import sys; sys.modules[{without!r}] = None; from rxupload._cli import main; sys.exit(main())"
-    return [sys.executable, "-c", code, *map(str, args)]
-
-
-def in_own_process(args: list[str], **options) -> Result:
-    done = subprocess.run(args, capture_output=True, timeout=PROCESS_PATIENCE, check=False, **options)
-    return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
-
-
-@contextlib.contextmanager
-def started(*args: object, **options) -> Iterator[subprocess.Popen[str]]:
-    """A process that Ctrl-C can stop, and that is gone after the block."""
-    argv = [sys.executable, "-c", INTERRUPTIBLE, *map(str, args)]
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(argv, text=True, **streams | options) as process:
-        watchdog = threading.Timer(PROCESS_PATIENCE, process.kill)
-        watchdog.start()
-        try:
-            yield process
-        finally:
-            watchdog.cancel()
-            process.kill()
-
-
-def interrupt(process: subprocess.Popen[str]) -> Result:
-    process.send_signal(signal.SIGINT)
-    return Result(process.wait(PROCESS_PATIENCE), process.stdout.read(), process.stderr.read())
-
-
-# Servers
-
-
-class Recorder:
-    """Keeps each request, and answers as `answer(number of the request)` says; None breaks the connection."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[bytes, bytes]] = []
-        self.answer: Callable[[int], tuple | None] = lambda _: (200, b"stored")
-        self.url = ""
-
-    def __call__(self, connection: Connection) -> None:
-        while head := connection.read_head():
-            self.requests.append((head, connection.read_body(head)))
-            answer = self.answer(len(self.requests))
-            if answer is None:
-                return
-            connection.respond(*answer)
-
-    @property
-    def bodies(self) -> list[bytes]:
-        return [body for _, body in self.requests]
-
-
-@pytest.fixture
-def server():
-    recorder = Recorder()
-    with Server(recorder) as server:
-        recorder.url = server.url
-        yield recorder
-
-
-@pytest.fixture
-def stalled():
-    """A server that accepts connections and never reads: its address, and the listening socket."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/", listener
-
-
-@pytest.fixture
-def refusing():
-    """A URL that refuses connections; its port is taken, so that no other process can listen there."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{taken.getsockname()[1]}/"
-
-
-@pytest.fixture
-def photo(tmp_path):
-    path = tmp_path / "beach.jpg"
-    path.write_bytes(b"\xff\xd8 a beach")
-    return path
-
+from rxupload import ItemProgress, Progress, receiver
+from rxupload._cli import send
+from rxupload._cli.reports import Lines, Style
+from rxupload._cli.values import size
 
 # send: the request
 
 
 def test_send_uploads_the_file_as_a_form_does(cli, server, photo):
-    """The file arrives as multipart/form-data; the response is printed on standard output, and the status is 0."""
+    """The file arrives as multipart/form-data; the response goes to standard output, and the status is 0."""
     result = cli("send", server.url, photo)
 
-    assert result.status == 0
-    assert result.out == f"{photo}: 200 Status\nstored\n"
+    assert (result.status, result.out) == (0, "stored")
+    assert result.err.splitlines()[-1] == f"{photo}: 200 Status"
     ((head, body),) = server.requests
     assert header(head, b"content-type").startswith(b"multipart/form-data; boundary=")
     assert (
@@ -205,7 +77,7 @@ def test_send_uploads_each_file_in_its_own_request(cli, server, tmp_path):
     result = cli("send", server.url, *files)
 
     assert result.status == 0
-    assert sorted(result.out.splitlines()[::2]) == [f"{file}: 200 Status" for file in files]
+    assert sorted(result.out.splitlines()) == [f"{file}: 200 Status" for file in files]
     assert len(server.requests) == 3
     for file in files:
         assert sum(file.name.encode() in body for body in server.bodies) == 1
@@ -235,8 +107,8 @@ def test_standard_input_is_uploaded_for_a_dash(server):
     """FILE - uploads standard input, without a known size, under the filename "upload"."""
     result = in_own_process(command("send", server.url, "-"), input=b"from a pipe")
 
-    assert result.status == 0
-    assert result.out.replace("\r\n", "\n") == "-: 200 Status\nstored\n"
+    assert (result.status, result.out) == (0, "stored")
+    assert result.err.splitlines()[-1] == "-: 200 Status"
     (body,) = server.bodies
     assert b'filename="upload"' in body
     assert b"\r\n\r\nfrom a pipe\r\n" in body
@@ -260,12 +132,12 @@ def test_insecure_accepts_any_certificate(cli, photo):
 
 @pytest.mark.parametrize(("code", "status"), [(204, 0), (302, 1), (304, 1), (399, 1), (400, 1), (500, 1)])
 def test_the_status_says_whether_the_server_took_every_file(cli, server, photo, code, status):
-    """Every response is printed; the command fails for those that are not 2xx."""
+    """Every status is printed; the command fails for those that are not 2xx."""
     server.answer = lambda _: (code, b"")
     result = cli("send", server.url, photo)
 
     assert result.status == status
-    assert result.out.startswith(f"{photo}: {code}")
+    assert f"{photo}: {code}" in result.err
 
 
 def test_a_redirect_is_named_and_not_followed(cli, server, photo):
@@ -290,7 +162,7 @@ def test_a_redirect_is_followed(cli, server, photo, option):
     server.answer = lambda number: (307, b"", "Location: /there") if number == 1 else (200, b"stored")
     result = cli("send", server.url, photo, option)
 
-    assert (result.status, result.out) == (0, f"{photo}: 200 Status\nstored\n")
+    assert (result.status, result.out) == (0, "stored")
     assert [head.split()[1] for head, _ in server.requests] == [b"/", b"/there"]
 
 
@@ -320,7 +192,7 @@ def test_unreadable_files_do_not_stop_the_others(cli, server, photo, tmp_path):
     assert result.status == 1
     assert f"{missing}: No such file or directory\n" in result.err
     assert re.search(rf"^{re.escape(str(tmp_path))}: .*(directory|denied)", result.err, re.MULTILINE)
-    assert result.out == f"{photo}: 200 Status\nstored\n"
+    assert result.out == f"{photo}: 200 Status\n"
 
 
 def test_a_refused_connection_is_one_sentence(cli, refusing, photo):
@@ -363,7 +235,8 @@ def test_each_failure_before_the_last_is_printed_with_its_number(cli, server, ph
     result = cli("send", server.url, photo, "--retries", 2)
 
     assert result.status == 1
-    assert result.out == f"{photo}: 500 Status\nsorry\n"
+    assert result.out == "sorry"
+    assert result.err.splitlines()[-1] == f"{photo}: 500 Status"
     first, second = [line for line in result.err.splitlines() if "attempt" in line]
     assert first.startswith(f"{photo}: The server closed the connection before it answered")
     assert first.endswith(" (attempt 1 of 3)")
@@ -434,7 +307,8 @@ def test_a_named_pipe_is_sent_once(cli, server, tmp_path, no_waits):
     result = cli("send", server.url, pipe, "--retries", 3)
     writer.join(PATIENCE)
 
-    assert (result.status, result.out) == (1, f"{pipe}: 503 Status\n")
+    assert (result.status, result.out) == (1, "")
+    assert result.err.splitlines()[-1] == f"{pipe}: 503 Status"
     assert len(server.requests) == 1
 
 
@@ -444,7 +318,11 @@ def test_a_named_pipe_is_sent_once(cli, server, tmp_path, no_waits):
         ([], "required"),
         (["sned", "http://h/", "f"], "invalid choice"),
         (["send", "http://h/"], "FILE"),
-        (["send", "h/path", "f"], "http:// or https://"),
+        (["send", "a-word", "f"], "http:// or https://"),
+        (["send", __file__, "f"], "it is a file; the URL comes first"),
+        (["send", "::1:1", "f"], "in brackets, as in http://[::1]:8000/"),
+        (["send", "http://::1/", "f"], "in brackets"),
+        (["send", "https://u:p@fe80::1:1/", "f"], "in brackets"),
         (["send", "ftp://h/", "f"], "http:// or https://"),
         (["send", "http://", "f"], "http:// or https://"),
         (["send", "http://h:port/", "f"], "http:// or https://"),
@@ -478,6 +356,7 @@ def test_a_named_pipe_is_sent_once(cli, server, tmp_path, no_waits):
         (["send", "http://h/", "f", "--limit", "2M"], "--limit"),
         (["demo", "--size", "big"], "256MiB"),
         (["demo", "--size", "-1"], "--size"),
+        (["demo", "f", "--size", "10"], "--size is for random bytes"),
         (["receive", "--port", "65536"], "--port: expected a whole number from 0 to 65535"),
         (["receive", "--max-size", "1.5.2"], "256MiB"),
         (["receive", "--allow-host", "http://a.example"], "--allow-host"),
@@ -519,7 +398,7 @@ def progress(*facts: int | None) -> ItemProgress:
 
 def test_plain_lines_print_each_tenth(capsys):
     """Without a terminal, each tenth is printed once on standard error, and again in a second attempt."""
-    lines = Lines(["a.jpg"])
+    lines = Lines(["a.jpg"], Style())
     for attempt in (1, 2):
         for sent in range(0, 1_000_001, 1000):
             lines.show(progress(sent, 1_000_000, attempt))
@@ -530,7 +409,7 @@ def test_plain_lines_print_each_tenth(capsys):
 
 def test_plain_lines_of_an_unknown_total_print_each_10_mb(capsys):
     """If the total is unknown, a line comes every 10 MB."""
-    lines = Lines(["-"])
+    lines = Lines(["-"], Style())
     for sent in range(0, 25_000_000, 1_000_000):
         lines.show(progress(sent, None))
 
@@ -610,7 +489,7 @@ def test_a_long_retry_after_is_printed_as_the_reason(cli, server, photo):
     server.answer = lambda _: (503, b"", "Retry-After: 3600")
     result = cli("send", server.url, photo, "--retries", 4)
 
-    assert result.out == f"{photo}: 503 Status\n"
+    assert f"{photo}: 503 Status\n" in result.err
     assert result.err.splitlines()[-1] == (
         f"{photo}: Not tried again: Retry-After is 3600 s, and the longest wait is 30 s"
     )
@@ -618,14 +497,17 @@ def test_a_long_retry_after_is_printed_as_the_reason(cli, server, photo):
     assert response["notes"] == ["Not tried again: Retry-After is 3600 s, and the longest wait is 30 s"]
 
 
-def test_a_response_cannot_control_the_terminal(cli, server, photo):
-    """Control characters of a response are escaped, and a long body is cut."""
+@posix_only
+def test_a_response_cannot_control_the_terminal(server, photo):
+    """On a terminal, control characters of a response are escaped, and a long body is cut, and says so."""
     server.answer = lambda _: (200, b"\x1b]0;title\x07\r\nsecond line" + b"x" * 100_000)
-    result = cli("send", server.url, photo)
+    _, drawn = on_a_terminal(command("send", server.url, photo))
+    shown = drawn[drawn.index("200 Status") :]
 
-    assert "\x1b" not in result.out
-    assert "\n\\x1b]0;title\\x07\nsecond linexxx" in result.out
-    assert len(result.out) < 2000
+    assert "\x1b" not in shown
+    assert "\n\\x1b]0;title\\x07\nsecond linexxx" in shown
+    assert len(shown) < 2000
+    assert shown.endswith("\n... 99023 more characters; -o PATH or a pipe gets all of them\n")
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -658,7 +540,7 @@ def test_a_filename_that_the_console_cannot_show_is_escaped(server, tmp_path):
     result = in_own_process(command("send", server.url, file), env=env)
 
     assert result.status == 0
-    assert "\\u65e5\\u672c.txt: 200 Status" in result.out
+    assert "\\u65e5\\u672c.txt: 200 Status" in result.err
 
 
 @posix_only
@@ -773,55 +655,6 @@ def test_ctrl_c_ends_the_wait_for_a_retry(server, photo):
 # The live bars
 
 
-def on_a_terminal(args: list[str], rows: int = 24, columns: int = 100) -> tuple[int, str]:
-    """Run it on a pseudo-terminal; return its status and what was drawn, with line ends as on a pipe."""
-    with pseudo_terminal(rows, columns) as (terminal, drawn):
-        done = subprocess.run(args, stdout=terminal, stderr=terminal, timeout=PROCESS_PATIENCE, check=False)
-    return done.returncode, drawn.decode().replace("\r\n", "\n")
-
-
-@contextlib.contextmanager
-def pseudo_terminal(rows: int = 24, columns: int = 100) -> Iterator[tuple[int, bytearray]]:
-    """A terminal's descriptor, and what was drawn on it, which is complete after the block."""
-    import pty
-    import termios
-
-    main_end, terminal = pty.openpty()
-    termios.tcsetwinsize(terminal, (rows, columns))
-    drawn = bytearray()
-
-    def watch() -> None:
-        with contextlib.suppress(OSError):  # Linux ends a terminal that no process has open with EIO
-            while data := os.read(main_end, 1 << 16):
-                drawn.extend(data)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield terminal, drawn
-    finally:
-        os.close(terminal)
-        watcher.join()
-        os.close(main_end)
-
-
-def screens(drawn: str) -> Iterator[list[str]]:
-    """The content of the terminal after each movement of its cursor."""
-    lines, row, column = [""], 0, 0
-    for text, movement in re.findall(r"([^\r\n\x1b]*)(\r|\n|\x1b\[A|$)", drawn):
-        line = lines[row].ljust(column)
-        lines[row] = (line[:column] + text + line[column + len(text) :]).rstrip()
-        yield [line for line in lines if line]
-        column += len(text)
-        if movement == "\x1b[A":
-            row -= 1
-        else:
-            column = 0
-        if movement == "\n":
-            row += 1
-            lines += [""] * (row == len(lines))
-
-
 @posix_only
 def test_a_terminal_gets_a_live_bar(server, tmp_path):
     """On a terminal a bar runs from 0 % to 100 % on one line, and the response stays below it."""
@@ -863,7 +696,7 @@ def test_each_running_file_has_a_bar_above_the_one_for_all(server, tmp_path, row
             assert not set(titles) & set(kinds[kinds.index("6 files:") :]), "the total is not at the bottom"
     *outcomes, total, summary, failed = last
     assert sorted(outcomes) == sorted(
-        [*(f"{file}: 200 Status" for file in files), *["stored"] * 5, f"{missing}: No such file or directory"]
+        [*(f"{file}: 200 Status" for file in files), f"{missing}: No such file or directory"]
     )
     assert re.match(r"6 files: 100%\|.*5\.00M/5\.00M", total)
     assert re.fullmatch(r"5 of 6 files sent, 5\.0 MB in .* s", summary)
@@ -1107,7 +940,7 @@ def test_receive_takes_uploads_until_ctrl_c(cli, photo, tmp_path):
         result = interrupt(process)
 
     assert (stored.status, refused.status, result.status, result.err) == (0, 1, 0, "")
-    assert "413" in refused.out
+    assert "413" in refused.err
     assert {file.name: file.read_bytes() for file in inbox.iterdir()} == {"beach.jpg": photo.read_bytes()}
 
 
@@ -1172,7 +1005,7 @@ def test_sizes_are_decimal_or_binary(number, unit):
     """KB is 1000 bytes and KiB is 1024, in any case and with or without the B."""
     prefix = unit.upper().rstrip("B")
     base = 1024 if prefix.endswith("I") else 1000
-    assert _size(f"{number}{unit}") == number * base ** ["", "K", "M", "G", "T"].index(prefix.rstrip("I"))
+    assert size(f"{number}{unit}") == number * base ** ["", "K", "M", "G", "T"].index(prefix.rstrip("I"))
 
 
 # Help, version, imports

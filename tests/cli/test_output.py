@@ -1,10 +1,12 @@
-"""An output that cannot be printed ends no upload of `rxupload send`."""
+"""What `rxupload send` prints and where; an output that cannot be printed ends no upload."""
 
 from __future__ import annotations
 
+import base64
 import codecs
 import contextlib
 import io
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from support.command_line import PROCESS_PATIENCE, command, in_own_process
 from support.scripted_server import PATIENCE, Connection, Server
 
 from rxupload._cli import main
@@ -160,3 +163,182 @@ def test_a_reader_that_goes_ends_nothing(files):
         assert process.wait(60) == 1
         assert process.stderr.read() == b""
     assert len(received) == FILES
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell that closes or redirects a stream")
+@pytest.mark.parametrize("how", ["2>&-", "2>/dev/full"])
+@pytest.mark.parametrize("options", [[], ["-v"], ["--json"], ["-q"]])
+def test_a_standard_error_that_is_closed_or_full_stops_nothing(server, received, files, how, options):
+    """All FILEs arrive whole, the status is 0, and nothing of standard error gets into standard output."""
+    args = command("send", server.url, *files, *options)
+    result = in_own_process(["sh", "-c", f'"$@" {how}', "sh", *args])
+
+    assert (result.status, result.err) == (0, "")
+    assert len(received) == FILES
+    assert all(body.count(b"\r\n\r\ndata\r\n") == 1 for body in received)
+    if not options:
+        assert sorted(result.out.splitlines()) == [f"{file}: 200 Status" for file in files]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell that closes or redirects a stream")
+@pytest.mark.parametrize("how", ["2>&-", "2>/dev/full"])
+@pytest.mark.parametrize(
+    ("args", "status"),
+    [(["send", "http://127.0.0.1:1/", __file__], 1), (["send"], 2), (["demo", "no such file"], 1)],
+)
+def test_a_failure_without_a_standard_error_keeps_its_status(how, args, status):
+    """The status tells what could not be said, and standard output stays clean."""
+    result = in_own_process(["sh", "-c", f'"$@" {how}', "sh", *command(*args)])
+    assert (result.status, result.out) == (status, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
+@pytest.mark.parametrize("options", [[], ["--json"], ["--help"]])
+def test_a_full_standard_output_is_status_1(server, files, options):
+    """What was printed is not all, so it is no success; one line says why."""
+    args = command("send", server.url, files[0], *options)
+    result = in_own_process(["sh", "-c", '"$@" >/dev/full', "sh", *args])
+    assert result.status == (0 if options == ["--help"] else 1)
+    if options != ["--help"]:
+        assert result.err.splitlines()[-1] == "rxupload: No space left on device"
+
+
+# One response, and many
+
+BODY = b"\x00\xff\r\n" + bytes(range(256)) * 40
+
+
+@pytest.fixture
+def binary() -> Iterator[Server]:
+    """A server whose response is no text, and longer than an excerpt."""
+
+    def script(connection: Connection) -> None:
+        while head := connection.read_head():
+            connection.read_body(head)
+            connection.respond(404 if head.startswith(b"DELETE") else 200, BODY)
+
+    with Server(script) as server:
+        yield server
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_one_response_goes_out_as_it_came(binary, files, method):
+    """Off a terminal, standard output is the response to the byte, that of a failure, too; its status is on stderr."""
+    args = command("send", binary.url, files[0], "-X", method)
+    done = subprocess.run(args, capture_output=True, timeout=PROCESS_PATIENCE)
+
+    assert done.stdout == BODY
+    assert done.returncode == (1 if method == "DELETE" else 0)
+    assert f": {404 if method == 'DELETE' else 200} Status" in done.stderr.decode()
+
+
+def test_several_files_print_a_line_each(binary, files, cli):
+    """Their responses are printed with -v only, and then whole."""
+    result = cli("send", binary.url, *files)
+    assert sorted(result.out.splitlines()) == [f"{file}: 200 Status" for file in files]
+    verbose = cli("send", binary.url, *files[:2], "-v").out
+    assert verbose.count("\\x00\\x01\\x02") == 80
+    assert "\0" not in verbose
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+@pytest.mark.parametrize("options", [[], ["--json"], ["-q"]])
+def test_o_writes_the_response_to_a_file(binary, files, cli, tmp_path, method, options):
+    """-o writes it as it came, whatever its status; standard output has nothing of it."""
+    out = tmp_path / "response"
+    out.write_bytes(b"older, and longer" * 10_000)
+    result = cli("send", binary.url, files[0], "-X", method, "-o", out, *options)
+
+    assert out.read_bytes() == BODY
+    assert result.status == (1 if method == "DELETE" else 0)
+    assert (result.out == "") == (options != ["--json"])
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
+def test_o_that_cannot_be_written_is_a_failure(binary, files, cli):
+    """The upload succeeds, and the status is 1, with the reason."""
+    result = cli("send", binary.url, files[0], "-o", "/dev/full")
+    assert result.status == 1
+    assert f"{files[0]}: 200 Status" in result.err
+    assert result.err.splitlines()[-1].startswith("rxupload: ")
+    assert "No space left on device" in result.err
+
+
+def test_q_prints_errors_only(binary, files, cli, tmp_path):
+    """-q prints nothing of a success, and a line for each failure."""
+    assert cli("send", binary.url, *files, "-q") == (0, "", "")
+    assert cli("send", binary.url, files[0], "-q") == (0, "", "")
+    assert cli("send", binary.url, files[0], "-X", "DELETE", "-q") == (1, "", f"{files[0]}: 404 Status\n")
+    missing = tmp_path / "missing"
+    assert cli("send", binary.url, missing, *files, "-q") == (
+        1,
+        "",
+        f"{missing}: No such file or directory\n",
+    )
+
+
+# -v
+
+SECRET = "s3cret"
+
+
+def test_v_prints_heads_without_secrets(files, cli):
+    """The heads of each request and response go to standard error; values that may be secrets are left out."""
+
+    def script(connection: Connection) -> None:
+        while head := connection.read_head():
+            connection.read_body(head)
+            if head.startswith(b"POST /up?"):
+                location = f"http://127.0.0.1:{server.port}/there?key={SECRET}"
+                connection.respond(307, b"", f"Location: {location}", f"Set-Cookie: a={SECRET}")
+            else:
+                connection.respond(201, b"stored", "ETag: x\x1b[0m", f"X-Api-Key: {SECRET}")
+
+    headers = ["-H", f"X-Token: {SECRET}", "-H", "X-Album: summer", "-u", f"anna:{SECRET}"]
+    with Server(script) as server:
+        url = f"{server.url}up?key={SECRET}"
+        result = cli("send", url, files[0], "-v", "-L", *headers)
+
+    assert (result.status, result.out) == (0, "stored")
+    lines = [line for line in result.err.splitlines() if line.startswith((">", "<"))]
+    requests = [line for line in lines if line.startswith((">", "< HTTP"))]
+    assert [line for line in requests if " HTTP" in line or line.startswith("> POST")] == [
+        "> POST /up?...",
+        "< HTTP/1.1 307 Status",
+        "> POST /there?...",
+        "< HTTP/1.1 201 Status",
+    ]
+    for line in ("> x-token: ...", "> authorization: ...", "< set-cookie: ...", "< x-api-key: ..."):
+        assert line in map(str.lower, lines)
+    for line in ("> x-album: summer", f"< location: {server.url}there?...", "< etag: x\\x1b[0m"):
+        assert line in map(str.lower, lines)
+    assert any(line.lower().startswith("> content-type: multipart/form-data; boundary=") for line in lines)
+    assert SECRET not in result.out + result.err
+    assert base64.b64encode(f"anna:{SECRET}".encode()).decode() not in result.err
+
+
+def test_v_prints_the_request_of_an_error_and_of_each_attempt(files, cli, no_waits):
+    """What was asked is shown where no answer came, too. With several FILEs, each line names its own."""
+    left = [None, (503, b""), None]
+
+    def script(connection: Connection) -> None:
+        while head := connection.read_head():
+            connection.read_body(head)
+            if not (answer := left.pop(0)):
+                return
+            connection.respond(*answer)
+
+    with Server(script) as server:
+        result = cli("send", server.url, files[0], f"{files[0]}-missing", "-v", "--retries", 2)
+    lines = result.err.splitlines()
+    assert result.status == 1
+    assert lines.count(f"{files[0]}: > POST /") == 3
+    assert lines.count(f"{files[0]}: < HTTP/1.1 503 Status") == 1
+    assert f"{files[0]}-missing: No such file or directory" in lines
+
+
+def test_v_and_json_go_together(server, files, cli):
+    """The heads go to standard error, and each line of standard output is an object."""
+    result = cli("send", server.url, files[0], "-v", "--json")
+    assert [json.loads(line)["event"] for line in result.out.splitlines()][-2:] == ["response", "summary"]
+    assert "< HTTP/1.1 200 Status" in result.err

@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.scripted_server import Connection, Server
 
-from rxupload._cli import main
-
 WORD = "hunter2"
 URL = "http://127.0.0.1:1/"
-
-
-class Result(NamedTuple):
-    status: object
-    out: str
-    err: str
-
-
-@pytest.fixture
-def cli(capsys):
-    """Run the command in this process."""
-
-    def run(*args: object) -> Result:
-        try:
-            status: object = main([str(arg) for arg in args])
-        except SystemExit as stop:
-            status = stop.code
-        return Result(status, *capsys.readouterr())
-
-    return run
 
 
 @pytest.mark.parametrize(
@@ -40,7 +16,10 @@ def cli(capsys):
     [
         (["send", f"--token={WORD}", URL, "f"], "unrecognized arguments: --token"),
         (["send", URL, "f", "--token", WORD], "unrecognized arguments: --token"),
-        (["send", URL, "f", f"--token={WORD}", f"-k{WORD}"], "unrecognized arguments: --token -k"),
+        (["send", URL, "f", f"--token={WORD}", f"-Z{WORD}"], "unrecognized arguments: --token -Z"),
+        (["send", "--token", WORD, URL, "f"], "unrecognized arguments: --token"),
+        (["send", URL, "--token", WORD, "f"], "unrecognized arguments: --token"),
+        (["send", URL, "f", f"-kZ{WORD}"], "argument -k/--insecure: ignored explicit argument"),
         (["send", URL, "f", f"--header:{WORD}"], "unrecognized arguments: --header"),
         (["demo", "f", WORD], "unrecognized arguments: 1 too many"),
         (["demo", "f", WORD, WORD], "unrecognized arguments: 2 too many"),

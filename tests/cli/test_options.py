@@ -1,0 +1,383 @@
+"""The options of `rxupload send` that shape the request, as people of curl and httpie type them."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import trustme
+from support.command_line import PROCESS_PATIENCE, command, in_own_process, parse_form, posix_only
+from support.scripted_server import Connection, Server, header
+
+from rxupload._cli import values
+
+
+def test_f_adds_fields_and_files_in_their_order(cli, server, photo, tmp_path):
+    """-F NAME=VALUE and -F NAME=@PATH;type=...;filename=... come in their order, and the FILE after them."""
+    thumb = tmp_path / "thumb.png"
+    thumb.write_bytes(b"small")
+    form = [
+        ["-F", "title=a=b; c"],
+        ["-F", f"thumb=@{thumb};type=image/x-small;filename=t.png"],
+        ["-F", 'meta={"a": 1};type=application/json; charset=utf-8'],
+        ["-F", f'other=@{thumb};filename="two words.png"'],
+        ["--form-string", "handle=@anna;type=text/plain"],
+    ]
+    result = cli("send", server.url, photo, *[word for pair in form for word in pair])
+
+    assert result.status == 0
+    ((head, body),) = server.requests
+    parts = [(part.name, part.filename, part.content_type, part.content) for part in parse_form(head, body)]
+    assert parts == [
+        ("title", None, None, b"a=b; c"),
+        ("thumb", "t.png", "image/x-small", b"small"),
+        ("meta", None, "application/json; charset=utf-8", b'{"a": 1}'),
+        ("other", "two words.png", "image/png", b"small"),
+        ("handle", None, None, b"@anna;type=text/plain"),
+        ("file", "beach.jpg", "image/jpeg", photo.read_bytes()),
+    ]
+
+
+def test_f_with_a_file_needs_no_other(cli, server, photo):
+    """`-F photo=@beach.jpg` alone is one request, as with curl."""
+    result = cli("send", server.url, "-F", f"photo=@{photo}", "-F", "title=sea")
+
+    assert (result.status, result.out) == (0, "stored")
+    assert result.err.splitlines()[-1] == f"{photo}: 200 Status"
+    ((head, body),) = server.requests
+    assert [(part.name, part.filename) for part in parse_form(head, body)] == [
+        ("photo", "beach.jpg"),
+        ("title", None),
+    ]
+
+
+def test_f_takes_standard_input(server):
+    """`-F name=@-` is standard input."""
+    args = command("send", server.url, "-F", "log=@-;filename=a.log;type=text/plain")
+    assert in_own_process(args, input=b"lines").status == 0
+    ((head, body),) = server.requests
+    (part,) = parse_form(head, body)
+    assert (part.name, part.filename, part.content_type, part.content) == (
+        "log",
+        "a.log",
+        "text/plain",
+        b"lines",
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "method", "content_type"),
+    [
+        (["-T"], b"PUT", b"image/jpeg"),
+        (["--raw", "-X", "PATCH"], b"PATCH", b"image/jpeg"),
+        (["-T", "--type", "image/x-raw", "--method", "POST"], b"POST", b"image/x-raw"),
+        (["-T", "--type", ""], b"PUT", None),
+        (["-T", "-H", "Content-Type: a/b"], b"PUT", b"a/b"),
+    ],
+)
+def test_t_sends_the_bytes_alone(cli, server, photo, options, method, content_type):
+    """-T sends the file as the body, with PUT unless -X says otherwise."""
+    assert cli("send", server.url, photo, *options).status == 0
+    ((head, body),) = server.requests
+    assert body == photo.read_bytes()
+    assert (head.split(b" ")[0], header(head, b"content-type")) == (method, content_type)
+
+
+def test_filename_and_type_are_those_of_the_part(cli, server, photo):
+    """--filename and --type replace what the path would say; -X is the method."""
+    assert cli("send", server.url, photo, "--filename", "a b.tar", "--type", "x/y", "-X", "PUT").status == 0
+    ((head, body),) = server.requests
+    (part,) = parse_form(head, body)
+    assert (part.filename, part.content_type, head.split(b" ")[0]) == ("a b.tar", "x/y", b"PUT")
+
+
+def test_h_is_a_header(cli, server, photo):
+    """-H may be repeated, with or without a blank after the colon."""
+    assert cli("send", server.url, photo, "-H", "X-One: 1", "-HX-Two:2").status == 0
+    head = server.requests[0][0]
+    assert (header(head, b"x-one"), header(head, b"x-two")) == (b"1", b"2")
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_options_may_stand_anywhere(cli, server, photo, place):
+    """An option between URL and FILE, or between two FILEs, is as good as one before them."""
+    words = [server.url, photo, photo]
+    words[place:place] = ["--name", "photo"]
+    assert cli("send", *words).status == 0
+    assert len(server.requests) == 2
+
+
+def test_after_two_dashes_all_is_a_file(cli, server, tmp_path, monkeypatch):
+    """`--` ends the options, for a FILE that looks like one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-k").write_text("dash")
+    (tmp_path / "--json").write_text("dashes")
+    assert cli("send", server.url, "--", "-k", "--json").status == 0
+    assert sorted(body.count(b"dash") for body in server.bodies) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("localhost:8000", "http://localhost:8000"),
+        ("localhost", "http://localhost"),
+        ("localhost/a", "http://localhost/a"),
+        (":8000/a", "http://localhost:8000/a"),
+        (":/a", "http://localhost:/a"),
+        ("127.0.0.1", "http://127.0.0.1"),
+        ("example.org/a?b", "http://example.org/a?b"),
+        ("[::1]:8000", "http://[::1]:8000"),
+        ("user:password@host/", "http://user:password@host/"),
+        ("HTTPS://h/", "HTTPS://h/"),
+    ],
+)
+def test_a_url_without_a_scheme_is_http(typed, meant):
+    """`localhost:8000` is http://localhost:8000, and `:8000` too, as for curl and httpie."""
+    assert values.url(typed) == meant
+
+
+def test_a_url_without_a_scheme_is_sent_to(cli, server, photo):
+    """Such a URL works in a command."""
+    assert cli("send", server.url.removeprefix("http://"), photo).status == 0
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ([], "a URL is required"),
+        (["http://h/"], "a FILE to send is required"),
+        (["http://h/", "-F", "a=b"], "a FILE to send is required"),
+        (["http://h/", "f", "--key", "k"], "add --cert"),
+        (["http://h/", "f", "--cert", "missing.pem"], "--cert: No such file or directory"),
+        (["http://h/", "f", "--cacert", "missing.pem"], "--cacert: No such file or directory"),
+        (["http://h/", "f", "--cacert", __file__], "--cacert: not a PEM file"),
+        (["http://h/", "f", "--cert", __file__], "--cert: not a PEM file"),
+        (["http://h/", "f", "-k", "--cacert", "x"], "leave out one"),
+        (["http://h/", "f", "--proxy", "ftp://p:1"], "--proxy: expected the URL of a proxy"),
+        (["http://h/", "f", "g", "--filename", "x"], "--filename is for a single FILE, and there are 2"),
+        (["http://h/", "f", "g", "-F", "a=@-"], "-F with @- is for a single FILE"),
+        (["http://h/", "-", "-F", "a=@-"], "only once"),
+        (["http://h/", "-", "--files-from", "-"], "only once"),
+        (["http://h/", "f", "-T", "-F", "a=b"], "-T sends the FILE without a form, so -F has no place"),
+        (["http://h/", "f", "-T", "--name", "x"], "so --name has no place"),
+        (["http://h/", "f", "-T", "--filename", "x"], "so --filename has no place"),
+        (["http://h/", "f", "-q", "-v"], "not allowed with"),
+        (["http://h/", "f", "-q", "--json"], "leave out one"),
+        (["http://h/", "f", "g", "-o", "x"], "-o: it takes the response to a single FILE, and there are 2"),
+        (["http://h/", "f", "-o", "."], "-o: it is a directory"),
+        (["http://h/", "f", "-o", "no/such/x"], "-o: its directory does not exist"),
+        (["http://h/", __file__, "-o", __file__], "-o: it is the FILE to send"),
+        (["http://h/", "f", "-X", "A B"], "method"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(cli, args, said):
+    """Wrong usage ends with status 2, and names the option."""
+    result = cli("send", *args)
+    assert (result.status, result.out) == (2, "")
+    assert said in result.err.splitlines()[-1]
+
+
+# -u
+
+# Makes a terminal that of the session, and becomes the command.
+AT_TERMINAL = "import os, sys; os.open(sys.argv[1], os.O_RDWR); os.execv(sys.argv[2], sys.argv[2:])"
+
+
+def test_u_is_basic_authentication(cli, server, photo):
+    """-u USER:PASSWORD sends both; the password may have colons, or be empty."""
+    for user in ("anna:pass:word", "anna:"):
+        assert cli("send", server.url, photo, "-u", user).status == 0
+        head, _ = server.requests.pop()
+        assert header(head, b"authorization") == b"Basic " + base64.b64encode(user.encode())
+
+
+@posix_only
+def test_a_password_that_is_left_out_is_asked_for(server, photo):
+    """-u USER asks on the terminal without an echo. No other process can see the password, and FILE - stays whole."""
+    import pty
+
+    listed: list[str] = []
+
+    def answer(_: int) -> tuple[int, bytes]:
+        ps = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True)
+        listed.extend(line for line in ps.stdout.splitlines() if "-u anna" in line)
+        return 200, b"stored"
+
+    server.answer = answer
+    main_end, terminal = pty.openpty()
+    args = [
+        sys.executable,
+        "-c",
+        AT_TERMINAL,
+        os.ttyname(terminal),
+        *command("send", server.url, "-", "-u", "anna"),
+    ]
+    streams = {"stdin": subprocess.PIPE, "stdout": terminal, "stderr": terminal}
+    with subprocess.Popen(args, start_new_session=True, **streams) as process:
+        os.close(terminal)
+        process.stdin.write(b"the file")
+        process.stdin.close()
+        drawn = b""
+        while b"Password of anna: " not in drawn:
+            drawn += os.read(main_end, 1 << 16)
+        os.write(main_end, b"hunter2\n")
+        with contextlib.suppress(OSError):  # Linux ends a terminal that no process has open with EIO
+            while data := os.read(main_end, 1 << 16):
+                drawn += data
+        assert process.wait(PROCESS_PATIENCE) == 0
+    os.close(main_end)
+
+    ((head, body),) = server.requests
+    assert header(head, b"authorization") == b"Basic " + base64.b64encode(b"anna:hunter2")
+    assert b"\r\n\r\nthe file\r\n" in body
+    assert listed
+    assert "hunter2" not in "".join(listed) + drawn.decode()
+
+
+def test_without_a_terminal_no_password_is_read(server):
+    """Where there is no terminal, standard input is not read for the password: it may be the file."""
+    options = {"start_new_session": True} if os.name == "posix" else {}
+    result = in_own_process(command("send", server.url, "-", "-u", "anna"), input=b"the file", **options)
+    assert result.status == 2
+    assert "-u: no password, and no terminal to ask for it" in result.err
+    assert not server.requests
+
+
+# TLS and proxies
+
+
+@pytest.fixture
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@contextlib.contextmanager
+def asking_for_a_certificate(authority: trustme.CA, names: list[str]) -> Iterator[Server]:
+    """A TLS server that refuses clients without a certificate, and keeps the names in theirs."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    def script(connection: Connection) -> None:
+        names.extend(value for _, value in connection.sock.getpeercert().get("subjectAltName", ()))
+        connection.serve()
+
+    with Server(script, tls=context) as server:
+        yield server
+
+
+@pytest.mark.parametrize("is_apart", [True, False])
+def test_cacert_cert_and_key_are_used(cli, authority, photo, tmp_path, is_apart):
+    """--cacert is trusted, and --cert with --key, or with the key in it, is sent."""
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    own = authority.issue_cert("anna@example.org")
+    own.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    own.private_key_pem.write_to_path(tmp_path / "key.pem")
+    own.private_key_and_cert_chain_pem.write_to_path(tmp_path / "both.pem")
+    cert = ["--cert", tmp_path / "cert.pem", "--key", tmp_path / "key.pem"]
+    names: list[str] = []
+    with asking_for_a_certificate(authority, names) as server:
+        options = cert if is_apart else ["--cert", tmp_path / "both.pem"]
+        accepted = cli("send", server.url, photo, "--cacert", tmp_path / "ca.pem", *options)
+        refused = cli("send", server.url, photo, *options)
+
+    assert (accepted.status, names) == (0, ["anna@example.org"])
+    assert (refused.status, "certificate verify failed" in refused.err) == (1, True)
+
+
+def test_a_key_of_another_certificate_is_named(cli, authority, photo, tmp_path):
+    """A key that does not belong to the certificate is an error before anything is sent."""
+    authority.issue_cert("a@b.c").cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    authority.issue_cert("d@e.f").private_key_pem.write_to_path(tmp_path / "key.pem")
+    args = ["--cert", tmp_path / "cert.pem", "--key", tmp_path / "key.pem"]
+    result = cli("send", "https://localhost:1/", photo, *args)
+    assert result.status == 2
+    assert result.err.splitlines()[-1].endswith(
+        "--cert and --key: the key does not belong to the certificate"
+    )
+
+
+def test_k_accepts_any_certificate(cli, photo):
+    """-k is --insecure."""
+    with Server(Connection.serve, tls=True) as server:
+        assert cli("send", server.url, photo).status == 1
+        assert cli("send", server.url, photo, "-k").status == 0
+
+
+def test_https_to_a_plain_port_says_what_to_try(cli, photo):
+    """The error has the port, and the address of plain http."""
+
+    def script(connection: Connection) -> None:
+        connection.recv()
+        connection.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with Server(script) as server:
+        result = cli("send", server.url.replace("http", "https"), photo)
+        assert f"plain http: http://127.0.0.1:{server.port}/" in result.err
+
+
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_proxy_is_the_way(cli, server, photo, scheme, monkeypatch):
+    """--proxy takes the place of the environment's, also for a local address; a scheme may be left out."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    seen: list[bytes] = []
+
+    def forward(connection: Connection) -> None:
+        head = connection.read_head()
+        connection.read_body(head)
+        seen.append(head)
+        connection.respond(200, b"by the proxy")
+
+    with Server(forward) as proxy:
+        result = cli("send", server.url, photo, "--proxy", f"{scheme}u:p@127.0.0.1:{proxy.port}")
+    assert (result.status, result.out) == (0, "by the proxy")
+    assert seen[0].startswith(b"POST " + server.url.encode())
+    assert header(seen[0], b"proxy-authorization") == b"Basic " + base64.b64encode(b"u:p")
+
+
+def test_no_cookies_are_kept(cli, photo):
+    """A client for TLS or a proxy sends no cookies that a server has set, like the default one."""
+    heads: list[bytes] = []
+
+    def script(connection: Connection) -> None:
+        while head := connection.read_head():
+            connection.read_body(head)
+            heads.append(head)
+            connection.respond(200, b"", "Set-Cookie: a=b")
+
+    with Server(script, tls=True) as server:
+        assert cli("send", server.url, photo, photo, "-k", "--concurrency", 1).status == 0
+    assert [header(head, b"cookie") for head in heads] == [None, None]
+
+
+# --json
+
+
+def test_json_has_an_event_for_each_failed_attempt(cli, server, photo, no_waits):
+    """A failed attempt that is followed by another is a "retry", with its number, its error and the wait."""
+    server.answer = lambda number: [None, (503, b"busy"), (200, b"")][number - 1]
+    result = cli("send", server.url, photo, "--retries", 2, "--json")
+
+    events = [json.loads(line) for line in result.out.splitlines()]
+    retries = [event for event in events if event["event"] == "retry"]
+    assert result.status == 0
+    assert [(each["attempt"], each["status"], each["wait"]) for each in retries] == [
+        (1, None, 0),
+        (2, 503, 0),
+    ]
+    assert retries[0]["type"] in ("ReadError", "RemoteProtocolError")  # as the system says it
+    assert retries[1]["type"] == "HTTPStatusError"
+    assert all(each["index"] == 0 and each["file"] == str(photo) and each["message"] for each in retries)
+    at = [events.index(each) for each in retries]
+    attempts = [event["attempt"] for event in events if event["event"] == "progress"]
+    assert [events[place - 1]["attempt"] for place in at] == [1, 2]
+    assert attempts == sorted(attempts)
