@@ -10,41 +10,41 @@ Start with `help(rxupload.upload)`. `rxupload.upload_all` uploads many files. `r
 bars and rates. `rxupload.uploadtask` has callbacks. `rxupload.receiver` is a server to try it all on.
 """
 
-import importlib as _importlib
-import typing as _typing
+TYPE_CHECKING = False  # type checkers take it for True
 
-from ._arguments import HeaderTypes
-from ._body import Field, FieldValue
-from ._errors import (
-    DigestMismatch,
-    RedirectRefused,
-    ResponseTooLarge,
-    SourceChanged,
-    UploadAborted,
-    UploadTimeout,
-)
-from ._events import (
-    BatchEvent,
-    BatchProgress,
-    BatchSummary,
-    ItemDone,
-    ItemFailed,
-    ItemProgress,
-    Progress,
-    UploadEvent,
-)
-from ._run import run
-from ._sources import File, FileSource
-from ._stream import stream
-from ._upload import Upload, upload
-
-if _typing.TYPE_CHECKING:
+if TYPE_CHECKING:
     from . import operators as operators
     from . import receiver as receiver
     from . import uploadtask as uploadtask
+    from ._arguments import HeaderTypes
     from ._batch import BatchTask, UploadAll, upload_all
+    from ._body import Field, FieldValue
     from ._client import Client, HTTPClient
+    from ._errors import (
+        DigestMismatch,
+        RedirectRefused,
+        ResponseTooLarge,
+        SourceChanged,
+        UploadAborted,
+        UploadTimeout,
+    )
+    from ._events import (
+        BatchEvent,
+        BatchProgress,
+        BatchSummary,
+        ItemDone,
+        ItemFailed,
+        ItemProgress,
+        Progress,
+        UploadEvent,
+    )
+    from ._run import run
+    from ._sources import File, FileSource
+    from ._stream import stream
     from ._transport import UploadTransport
+    from ._upload import Upload, upload
+
+del TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -80,27 +80,53 @@ __all__ = [
     "upload_all",
 ]
 
-# Loaded on first use, because many programs do without.
-_LOADED_LATER = {
+# Each name is loaded on first use. Many programs do without most of them, and the command can end on Ctrl-C while the
+# rest is loaded.
+_MODULES = {
+    "BatchEvent": "_events",
+    "BatchProgress": "_events",
+    "BatchSummary": "_events",
     "BatchTask": "_batch",
     "Client": "_client",
+    "DigestMismatch": "_errors",
+    "Field": "_body",
+    "FieldValue": "_body",
+    "File": "_sources",
+    "FileSource": "_sources",
     "HTTPClient": "_client",
+    "HeaderTypes": "_arguments",
+    "ItemDone": "_events",
+    "ItemFailed": "_events",
+    "ItemProgress": "_events",
+    "Progress": "_events",
+    "RedirectRefused": "_errors",
+    "ResponseTooLarge": "_errors",
+    "SourceChanged": "_errors",
+    "Upload": "_upload",
+    "UploadAborted": "_errors",
     "UploadAll": "_batch",
+    "UploadEvent": "_events",
+    "UploadTimeout": "_errors",
     "UploadTransport": "_transport",
     "operators": "operators",
     "receiver": "receiver",
+    "run": "_run",
+    "stream": "_stream",
+    "upload": "_upload",
     "upload_all": "_batch",
     "uploadtask": "uploadtask",
 }
 
 
-def __getattr__(name: str) -> _typing.Any:
-    if name not in _LOADED_LATER:
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = _importlib.import_module(f".{_LOADED_LATER[name]}", __name__)
-    value = globals()[name] = module if name == _LOADED_LATER[name] else getattr(module, name)
+    from importlib import import_module  # noqa: PLC0415 - loaded on first use, too
+
+    module = import_module(f".{_MODULES[name]}", __name__)
+    value = globals()[name] = module if name == _MODULES[name] else getattr(module, name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LOADED_LATER})
+    return sorted({*globals(), *_MODULES})

@@ -20,20 +20,23 @@ def main(argv: list[str] | None = None) -> int:
     Raises:
         SystemExit: After `--help` and `--version` (status 0), and after wrong usage (status 2).
     """
-    # A shell starts `rxupload ... &` with Ctrl-C ignored, and then it has to stay ignored.
-    is_ours = argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    on_ctrl_c = signal.signal if is_ours else lambda *_: None
     try:
+        # A shell starts `rxupload ... &` with Ctrl-C ignored, and then it has to stay ignored.
+        is_ours = argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler
         try:
-            on_ctrl_c(signal.SIGINT, _end_at_once)
+            if is_ours:
+                signal.signal(signal.SIGINT, _end_at_once)
             from .command import run_command  # noqa: PLC0415 - it loads nearly all modules
 
-            on_ctrl_c(signal.SIGINT, signal.default_int_handler)
+            if is_ours:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             return run_command(argv)
         finally:
-            on_ctrl_c(signal.SIGINT, _end_at_once)
+            if is_ours:
+                signal.signal(signal.SIGINT, _end_at_once)
     except KeyboardInterrupt:
-        on_ctrl_c(signal.SIGINT, signal.SIG_DFL)
+        if argv is None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         _say_aborted()
         return _ABORTED
 
@@ -45,8 +48,9 @@ def _end_at_once(*_: object) -> None:
 
 
 def _say_aborted() -> None:
-    if sys.stderr is not None:  # without it, its descriptor may be that of something else
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.flush()
-        with contextlib.suppress(OSError, ValueError):
-            print("aborted", file=sys.stderr, flush=True)  # noqa: T201 - a command prints
+    if sys.stderr is None:  # print() would take standard output instead
+        return
+    with contextlib.suppress(
+        OSError, ValueError, RuntimeError
+    ):  # the last one if a signal interrupts a print()
+        print("aborted", file=sys.stderr, flush=True)  # noqa: T201 - a command prints

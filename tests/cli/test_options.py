@@ -6,10 +6,12 @@ import base64
 import contextlib
 import json
 import os
+import re
 import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import trustme
@@ -381,3 +383,30 @@ def test_json_has_an_event_for_each_failed_attempt(cli, server, photo, no_waits)
     attempts = [event["attempt"] for event in events if event["event"] == "progress"]
     assert [events[place - 1]["attempt"] for place in at] == [1, 2]
     assert attempts == sorted(attempts)
+
+
+# The README
+
+
+@posix_only
+def test_the_examples_of_the_readme_work(server, tmp_path):
+    """Each line of the README's examples sends what it says."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"^```sh\n(rxupload send .*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    script = script.replace("localhost:8000", server.url.removeprefix("http://")).replace("URL", server.url)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "rxupload").write_text(f'#!/bin/sh\nexec {sys.executable} -m rxupload "$@"\n')
+    (tmp_path / "bin" / "rxupload").chmod(0o700)
+    here = tmp_path / "here"
+    (here / "photos" / "sea").mkdir(parents=True)
+    for path in (here / "beach.jpg", here / "photos" / "sea" / "a.jpg"):
+        path.write_bytes(b"\xff\xd8")
+    stamp = here / "stamp"
+    stamp.touch()
+    os.utime(stamp, (0, 0))
+    for line in script.splitlines():
+        server.requests.clear()
+        path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+        result = in_own_process(["sh", "-c", line], cwd=here, env={**os.environ, "PATH": path})
+        assert result.status == 0, (line, result)
+        assert len(server.requests) == (2 if line.startswith("find") else 1), line
