@@ -53,7 +53,7 @@ class _CommandParser(_Parser):
         super().__init__(**options)
         self._is_mixing = False
 
-    def parse_known_args(  # type: ignore[override]
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride] - it has overloads
         self, args: Any = None, namespace: Any = None
     ) -> Any:
         """Parse the options first and the positional arguments after them."""

@@ -99,10 +99,9 @@ def _uploads(
 def _upload(
     args: argparse.Namespace, file: Found, client: Client | None, auth: tuple[str, str] | None
 ) -> Upload:
-    parts = _parts(args, file)
     return upload(
         args.url,
-        parts if args.form else parts[0],
+        _parts(args, file),
         "file" if args.name is None else args.name,
         raw=args.raw,
         headers=args.header,

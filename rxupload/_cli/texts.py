@@ -65,9 +65,10 @@ def finish() -> int:
     """Write what waits in the standard streams. Return 1 if standard output cannot be written, or else 0."""
     status = 0
     for stream in (sys.stderr, sys.stdout):
+        if stream is None:
+            continue
         try:
-            if stream is not None:
-                stream.flush()
+            stream.flush()
         except (OSError, ValueError):
             give_up(stream)
             status = int(stream is sys.stdout)
