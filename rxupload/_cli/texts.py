@@ -131,7 +131,8 @@ def request_head(request: httpx.Request | None) -> Iterator[str]:
 
 
 def _fields(mark: str, headers: httpx.Headers) -> Iterator[str]:
-    for name, value in headers.multi_items():
+    for raw_name, raw_value in headers.raw:  # as they were written
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         if name.lower() in ("location", "content-location", "referer"):
             shown = "..."
             with contextlib.suppress(httpx.InvalidURL):
