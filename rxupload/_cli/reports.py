@@ -100,7 +100,7 @@ class Report(ABC):
             try:
                 Path(self._style.output).write_bytes(response.content)
             except OSError as error:
-                self.lost = error
+                self.lost = OSError(error.errno, error.strerror, self._style.output)
         self._show_heads(index, response)
         self._response(index, response, notes)
 

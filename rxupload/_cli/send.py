@@ -99,9 +99,10 @@ def _uploads(
 def _upload(
     args: argparse.Namespace, file: Found, client: Client | None, auth: tuple[str, str] | None
 ) -> Upload:
+    parts = _parts(args, file)
     return upload(
         args.url,
-        _parts(args, file),
+        parts if args.form else cast("File", parts[0]),  # errors then do not count the files
         "file" if args.name is None else args.name,
         raw=args.raw,
         headers=args.header,

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import pytest
-from support.command_line import PROCESS_PATIENCE, in_own_process, started
+from support.command_line import PROCESS_PATIENCE, in_own_process, interrupt, started
 from support.scripted_server import Connection, Server
+
+import rxupload
+from rxupload._cli import send
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 
@@ -193,3 +199,94 @@ def test_ctrl_c_during_the_question_for_a_password():
         assert termios.tcgetattr(terminal) == before
     os.close(terminal)
     os.close(main_end)
+
+
+# While it runs
+
+
+def test_ctrl_c_aborts_and_says_so(stalled, tmp_path):
+    """Ctrl-C during a stalled upload ends the command at once with status 130."""
+    url, listener = stalled
+    file = tmp_path / "large.bin"
+    with file.open("wb") as sparse:
+        sparse.truncate(1 << 30)
+    with started("send", url, file, "--json") as process:
+        assert json.loads(process.stdout.readline())["sent"] == 0
+        result = interrupt(process)
+
+    assert result.status == 130
+    assert result.err == "aborted\n"
+    assert "response" not in result.out
+    connection, _ = listener.accept()
+    with connection, contextlib.suppress(ConnectionResetError):
+        while connection.recv(1 << 20):
+            pass
+
+
+def test_ctrl_c_prints_what_was_sent(tmp_path):
+    """Ctrl-C among several FILEs prints how many the server has, and which ones it refused."""
+    files = [tmp_path / name for name in ("taken", "refused", "held")]
+    for file in files:
+        file.write_text(file.name)
+
+    def receive(connection: Connection) -> None:
+        while head := connection.read_head():
+            body = connection.read_body(head)
+            if b"held" in body:
+                connection.wait_for_end()
+                return
+            connection.respond(500 if b"refused" in body else 200)
+
+    with Server(receive) as server, started("send", server.url, *files, "--concurrency", 1) as process:
+        while "refused: 500" not in (line := process.stdout.readline()):
+            assert line
+        result = interrupt(process)
+
+    assert (result.status, result.err.splitlines()[-3:]) == (
+        130,
+        ["1 of 3 files sent", f"failed: {files[1]}", "aborted"],
+    )
+
+
+def test_ctrl_c_after_the_summary(cli, server, photo, monkeypatch):
+    """Ctrl-C while the command ends adds nothing to the summary."""
+
+    def interrupted(source: Any) -> Any:
+        rxupload.run(source)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(send, "run", interrupted)
+    result = cli("send", server.url, photo, photo)
+    assert result.status == 130
+    assert result.err.count("files sent") == 1
+    assert result.err.endswith("\naborted\n")
+
+
+def test_ctrl_c_while_standard_input_is_silent():
+    """Ctrl-C ends the command even during the wait for standard input."""
+    has_begun = threading.Event()
+
+    def receive(connection: Connection) -> None:
+        connection.read_head()
+        connection.read(1 << 19)
+        has_begun.set()
+        connection.wait_for_end()
+
+    with Server(receive) as server, started("send", server.url, "-", stdin=subprocess.PIPE) as process:
+        process.stdin.write("x" * (1 << 20))
+        process.stdin.flush()
+        assert has_begun.wait(PROCESS_PATIENCE)
+        result = interrupt(process)
+
+    assert (result.status, result.err) == (130, "aborted\n")
+
+
+def test_ctrl_c_ends_the_wait_for_a_retry(server, photo):
+    """Ctrl-C ends the command during the wait for a retry as well."""
+    server.answer = lambda _: (503, b"", "Retry-After: 30")
+    with started("send", server.url, photo, "--retries", 1) as process:
+        while "attempt 1 of 2" not in (line := process.stderr.readline()):
+            assert line
+        result = interrupt(process)
+
+    assert result == (130, "", "aborted\n")
