@@ -15,6 +15,7 @@ import httpx
 from rxupload import BatchEvent, BatchProgress, BatchSummary, ItemDone, ItemFailed, ItemProgress, Progress
 from rxupload.operators import Retry
 
+from .digest import digests
 from .texts import advice, amount, body, give_up, heads, pour, printable, request_head, say, sentence, status
 
 
@@ -51,6 +52,7 @@ class Report(ABC):
         self.lost: Exception | None = None
         self._files = files
         self._style = style
+        self._verified: set[int] = set()
         self._broken: list[TextIO] = []
         self._lock = threading.Lock()
         self._is_open = True
@@ -89,6 +91,11 @@ class Report(ABC):
             if self._is_open:
                 self._show_heads(index, retry.error)
                 self._again(index, retry, attempts)
+
+    def confirm(self, index: int) -> None:
+        """Take note that the server has the FILE as it was sent."""
+        with self._lock:
+            self._verified.add(index)
 
     def aborted(self) -> None:
         """Report that the remaining FILEs will not be sent."""
@@ -165,7 +172,10 @@ class JsonLines(Report):
         self._line("progress", index, **asdict(progress))
 
     def _response(self, index: int, response: httpx.Response, notes: list[str]) -> None:
-        facts = {"status": response.status_code, "reason": response.reason_phrase, "body": response.text}
+        facts: dict[str, object] = {"status": response.status_code, "reason": response.reason_phrase}
+        facts["body"] = response.text
+        if computed := digests(response):
+            facts |= {"digests": computed, "verified": index in self._verified}
         self._line("response", index, **facts, notes=notes)
 
     def _again(self, index: int, retry: Retry, attempts: int) -> None:  # noqa: ARG002 - the caller knows them
@@ -214,17 +224,22 @@ class Lines(Report):
             self._say(index, note, sys.stderr)
 
     def _show_response(self, index: int, response: httpx.Response) -> None:
-        style, out = self._style, sys.stdout
+        style, out, outcome = self._style, sys.stdout, self._outcome(index, response)
         if not style.is_one:
             text = body(response, is_whole=True) if style.is_verbose else ""
-            self._say(index, f"{status(response)}{text}", out)
+            self._say(index, f"{outcome}{text}", out)
         elif style.output is not None:
-            self._say(index, status(response), sys.stderr)
+            self._say(index, outcome, sys.stderr)
         elif out is not None and out.isatty():
-            self._say(index, f"{status(response)}{body(response, is_whole=style.is_verbose)}", out)
+            self._say(index, f"{outcome}{body(response, is_whole=style.is_verbose)}", out)
         else:
-            self._say(index, status(response), sys.stderr)
+            self._say(index, outcome, sys.stderr)
             self._print(response, out)
+
+    def _outcome(self, index: int, response: httpx.Response) -> str:
+        """Return the status, and the digests with --digest."""
+        computed = "".join(f", {digest or 'not all was sent'}" for digest in digests(response))
+        return f"{status(response)}{computed}{', verified' if index in self._verified else ''}"
 
     def _error(self, index: int, error: Exception) -> None:
         self._failed.append(index)

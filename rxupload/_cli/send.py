@@ -18,6 +18,7 @@ from rxupload.operators import retry_backoff
 from . import values
 from .bars import choose_report
 from .client import ask_for_password, make_client
+from .digest import compare_digest, wanted
 from .dry_run import dry_run
 from .files import Found, find_files
 from .reports import JsonLines, Report, Style
@@ -34,7 +35,7 @@ def send(args: argparse.Namespace) -> int:
         if args.dry_run:
             return dry_run(args, files)
         with _choose_report(args, files) as report:
-            sources = [_retried(args, index, each, files, report) for index, each in enumerate(uploads)]
+            sources = [_pipeline(args, index, each, files, report) for index, each in enumerate(uploads)]
             batch = upload_all(sources, concurrency=args.concurrency, rate_limit=args.limit_rate)
             try:
                 summary = cast("BatchSummary", run(batch.pipe(ops.do_action(report.show))))
@@ -105,8 +106,9 @@ def _upload(
         parts if args.form else cast("File", parts[0]),  # errors then do not count the files
         "file" if args.name is None else args.name,
         raw=args.raw,
-        headers=args.header,
+        headers=_headers(args),
         method=args.method or ("PUT" if args.raw else "POST"),
+        digest=args.digest,
         timeout=args.timeout,
         follow_redirects="same-origin" if args.same_origin else args.location,
         auth=auth,
@@ -128,10 +130,20 @@ def _parts(args: argparse.Namespace, file: Found) -> list[File | Field]:
     return parts
 
 
-def _retried(
-    args: argparse.Namespace, index: int, source: Upload, files: list[Found], report: Report
+def _headers(args: argparse.Namespace) -> list[tuple[str, str]]:
+    headers: list[tuple[str, str]] = args.header
+    if args.digest is None or any(name.lower() == "want-repr-digest" for name, _ in headers):
+        return headers
+    return [*headers, *wanted(args.digest)]
+
+
+def _pipeline(
+    args: argparse.Namespace, index: int, upload: Upload, files: list[Found], report: Report
 ) -> Observable[UploadEvent]:
-    """Add --retries to an upload. Report each failed attempt that will be followed by another."""
+    """Add --digest and --retries to an upload. Report each failed attempt that will be followed by another."""
+    source: Observable[UploadEvent] = upload
+    if args.digest is not None:
+        source = source.pipe(compare_digest(lambda: report.confirm(index)))
     sent = [files[index].path, *(part.value for part in args.form if part.is_file)]
     if not args.retries or not all(map(_can_be_read_again, sent)):
         return source

@@ -33,7 +33,8 @@ with --json, each line on standard output is one JSON object:
 and, depending on the event:
   progress: sent, total (bytes of the request body; total is null if unknown), attempt (from 1)
   retry:    attempt (the failed one), wait (seconds), type, message, status (of the response, or null)
-  response: status (a number), reason, body (text), notes (texts, such as where a redirect leads)
+  response: status (a number), reason, body (text), notes (texts, such as where a redirect leads), and
+            with --digest: digests (texts, in hex), verified (whether the server has sent an equal one)
   error:    type (the exception's name), message
   summary:  done (FILEs with a status of 2xx), failed (all others), sent (bytes of all request bodies),
             seconds
@@ -73,6 +74,11 @@ def _files(parser: argparse.ArgumentParser) -> None:
     )
     add("--filename", metavar="NAME", help="the name of a single FILE for the server (its own)")
     add("--type", metavar="TYPE", help="the media type of each FILE (guessed from its name)")
+    add(
+        "--digest",
+        metavar="NAME",
+        help="hash each FILE as it is sent (sha256, ...), print the digest, and compare it with the server's, if any",
+    )
     add("--dry-run", action="store_true", help="print what would be sent, and send nothing")
 
 
