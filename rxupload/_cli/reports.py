@@ -185,7 +185,7 @@ class JsonLines(Report):
         self._line("retry", index, attempt=retry.attempt, wait=round(retry.wait, 3), **facts)
 
     def _error(self, index: int, error: Exception) -> None:
-        self._line("error", index, type=type(error).__name__, message=advice(error))
+        self._line("error", index, type=type(error).__name__, message=advice(error, self._files[index]))
 
     def _line(self, event: str, index: int, **facts: object) -> None:
         line = {"event": event, "index": index, "file": self._files[index], **facts}
@@ -243,7 +243,7 @@ class Lines(Report):
 
     def _error(self, index: int, error: Exception) -> None:
         self._failed.append(index)
-        self._say(index, advice(error), sys.stderr)
+        self._say(index, advice(error, self._files[index]), sys.stderr)
 
     def _again(self, index: int, retry: Retry, attempts: int) -> None:
         error = retry.error

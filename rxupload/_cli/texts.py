@@ -92,12 +92,15 @@ def sentence(error: Exception) -> str:
     return one_line(text or type(error).__name__)
 
 
-def advice(error: Exception) -> str:
-    """Say what went wrong, and how to send the files of a directory."""
+def advice(error: Exception, file: str) -> str:
+    """Say what went wrong with FILE, and how to send the files of a directory. Name another file of its form."""
     path = getattr(error, "filename", None)
-    if isinstance(error, OSError) and isinstance(path, str) and Path(path).is_dir():
-        is_readable = os.access(path, os.R_OK | os.X_OK)
-        return "is a directory; add -r to send the files in it" if is_readable else sentence(error)
+    if not isinstance(error, OSError) or not isinstance(path, str):
+        return sentence(error)
+    if path != file:
+        return f"{printable(path)}: {sentence(error)}"
+    if Path(path).is_dir() and os.access(path, os.R_OK | os.X_OK):
+        return "is a directory; add -r to send the files in it"
     return sentence(error)
 
 

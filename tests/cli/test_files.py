@@ -217,6 +217,16 @@ def test_dry_run_in_json(server, photo, tmp_path):
     assert (events[2]["filename"], events[2]["size"]) == ("upload", None)
 
 
+@pytest.mark.parametrize("options", [[], ["--dry-run"], ["--json"]])
+def test_another_file_of_the_form_is_named(cli, server, photo, album, options):
+    """An error of a file of -F names that file, beside the FILE that is not sent for it."""
+    for path, reason in ((album / "missing", "No such file or directory"), (album, "Is a directory")):
+        result = cli("send", server.url, photo, "-F", f"a=@{path}", *options)
+        assert result.status == 1
+        assert f"{path}: {reason}" in result.out + result.err
+    assert not server.requests
+
+
 @posix_only
 def test_dry_run_does_not_wait_for_a_pipe(cli, server, tmp_path):
     """A named pipe is not opened, because nobody may write to it."""

@@ -35,7 +35,8 @@ def test_help_of_send_documents_statuses_and_json(cli):
     """`send --help` lists every exit status, and each key of the JSON lines."""
     text = cli("send", "--help").out
 
-    words = "exit status 130 event index file sent total attempt reason body notes type message done failed seconds"
+    words = "exit status 130 event index file sent total attempt reason body notes type message done failed seconds "
+    words += "retry wait notes digests verified dry-run method url filename size"
     for word in words.split():
         assert re.search(rf"\b{word}\b", text)
 
