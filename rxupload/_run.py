@@ -51,11 +51,12 @@ def run(source: Observable[T], scheduler: abc.SchedulerBase | None = None) -> T:
             with delaying_ctrl_c(subscription.dispose):
                 here.work()
         elif scheduler is None or not works_in_place(scheduler):
-            with delaying_ctrl_c():  # until there is a subscription to dispose
+            with delaying_ctrl_c(only_steps=True):  # until there is a subscription to dispose
                 subscription = source.subscribe(outcome, scheduler=scheduler or NewThreadScheduler())
         else:
             subscription = source.subscribe(outcome, scheduler=scheduler)
-        outcome.ended.wait()
+        with delaying_ctrl_c(outcome.ended.set):
+            outcome.ended.wait()
     except BaseException:
         subscription.dispose()
         raise

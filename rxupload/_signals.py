@@ -18,49 +18,100 @@ import sys
 import threading
 from _signal import getsignal  # type: ignore[import-not-found] # pyright: ignore[reportMissingImports]
 from _signal import signal as set_handler  # pyright: ignore[reportMissingImports]
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from types import FrameType
+from collections.abc import Callable
+from contextlib import suppress
+from inspect import currentframe
+from types import CodeType, FrameType
+from typing import Any, TypeVar, cast
 
 from reactivex.internal import noop
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 _MOST_DELAYED = 2  # Ctrl-C
 _STATUS_CONTROL_C_EXIT = 0xC000013A - (1 << 32)  # the exit status of Windows for Ctrl-C
 
 
-@contextmanager
-def delaying_ctrl_c(act: Callable[[], object] = noop) -> Iterator[None]:
-    """Delay what the handler of Ctrl-C raises to the end of the block, and call `act` at once.
+# The packages whose functions are steps of a block. All others are the caller's.
+_STEPS = {"rxupload", "reactivex", "httpx", "idna", "certifi", *sys.stdlib_module_names}
+_long_steps: set[CodeType] = set()
+
+
+def is_long(function: _Function) -> _Function:
+    """Mark a function that is not a step: it uploads in place, or calls the caller's code."""
+    _long_steps.add(function.__code__)
+    return function
+
+
+class delaying_ctrl_c:  # noqa: N801 - it reads as a phrase
+    """Delay what the handler of Ctrl-C raises to the end of a `with` block.
 
     The third Ctrl-C raises at once, in case the block hangs. Only the main thread gets signals, so elsewhere this does
     nothing.
+
+    Args:
+        act: Called at once, to end the block. What interrupts the caller's code in the block, such as another signal
+            handler, is not delayed.
+        only_steps: Delay nothing while the block uploads in place, or runs the caller's code. That may take for ever.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = getsignal(signal.SIGINT)
-    if not callable(handler):
-        yield
-        return
-    raised: list[BaseException] = []
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def __init__(self, act: Callable[[], object] | None = None, *, only_steps: bool = False) -> None:
+        self._act = act
+        self._only_steps = only_steps
+        self.outer: Any = None  # the handler outside the block
+        self._block: FrameType | None = None  # while it runs
+        self._raised: list[BaseException] = []
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread() and callable(
+            handler := getsignal(signal.SIGINT)
+        ):
+            self.outer = handler
+            self._block = cast("FrameType", currentframe()).f_back
+            set_handler(signal.SIGINT, self)
+
+    def __exit__(self, *_: object) -> None:
+        if self._block is not None:
+            self._leave()
+            if self._raised:
+                raise self._raised[0]
+
+    def _leave(self) -> None:
+        if (
+            getsignal(signal.SIGINT) is self
+        ):  # otherwise the caller's code has set another handler in the block
+            set_handler(signal.SIGINT, self.outer)
+        self._block = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle Ctrl-C."""
         try:
-            handler(number, frame)
+            (self.outer if self._act is None else self._outermost())(number, frame)
         except BaseException as error:
-            raised.append(error)
-            if len(raised) > _MOST_DELAYED:
-                set_handler(signal.SIGINT, handler)  # because what it raises may skip the code below
+            if self._block is None:  # the caller's code has set this handler again
                 raise
-            act()
+            if (self._only_steps or self._act is not None) and not self._is_in_a_step(frame):
+                raise
+            self._raised.append(error)
+            if len(self._raised) > _MOST_DELAYED:
+                self._leave()  # because what it raises may skip the end of the block
+                raise
+            if self._act is not None:
+                self._act()
 
-    set_handler(signal.SIGINT, handle)
-    try:
-        yield
-    finally:
-        set_handler(signal.SIGINT, handler)
-        if raised:
-            raise raised[0]
+    def _outermost(self) -> Any:
+        """Return the handler outside all blocks. A block around this one must not keep the exception to itself."""
+        handler = self.outer
+        while isinstance(handler, delaying_ctrl_c):
+            handler = handler.outer
+        return handler
+
+    def _is_in_a_step(self, frame: FrameType | None) -> bool:
+        while frame is not None and frame is not self._block:
+            package = frame.f_globals.get("__name__", "").partition(".")[0]
+            if package not in _STEPS or (self._only_steps and frame.f_code in _long_steps):
+                return False
+            frame = frame.f_back
+        return True
 
 
 # The end of a script

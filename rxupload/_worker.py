@@ -27,12 +27,14 @@ from ._redirects import (
     prepare,
     wrong_location,
 )
+from ._signals import is_long
 from ._throttle import Throttling
 from ._transfer import EXTENSION, Abandoned, Disposed, Transfer
 
 _MAX_REDIRECTS = 20  # for a client without `max_redirects`
 
 
+@is_long
 def work(plan: Plan, transfer: Transfer, delivery: Delivery, throttling: Throttling) -> None:
     """Run one upload, from opening the files to the terminal notification. It blocks the calling thread."""
     response: httpx.Response | None = None

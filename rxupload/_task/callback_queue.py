@@ -12,13 +12,13 @@ from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from functools import partial
-from threading import Condition, RLock, get_ident
+from threading import Condition, RLock, current_thread, get_ident, main_thread
 from typing import Any
 
 from reactivex import abc
 
 from rxupload._schedulers import call_soon, is_closed, is_loop_of_this_thread, may_block, runs_coroutines
-from rxupload._signals import delaying_ctrl_c
+from rxupload._signals import delaying_ctrl_c, is_long
 from rxupload._threads import run_on_thread
 from rxupload._wait import Latch, wait_for
 
@@ -71,6 +71,7 @@ class CallbackQueue:
         self._awaited: asyncio.Task[None] | None = None  # the asynchronous callback that runs
         self._later: deque[Callable[[], object]] = deque()  # the steps that wait for it
         self._missed = 0  # turns of the loop that came meanwhile
+        self._interrupt: KeyboardInterrupt | None = None  # it came in a user's function
 
     @property
     def is_current(self) -> bool:
@@ -108,7 +109,7 @@ class CallbackQueue:
 
         def run() -> None:
             try:
-                with delaying_ctrl_c():
+                with delaying_ctrl_c(only_steps=True):
                     action()
             finally:
                 self.do(is_over.set)
@@ -173,11 +174,13 @@ class CallbackQueue:
     def call(self, callback: Callback, *args: Any) -> None:
         """Call the user's function, if any, as a step. Log what it raises, and go on.
 
-        SystemExit is logged, too: otherwise it would silently end the library's thread.
+        SystemExit is logged, too: otherwise it would silently end the library's thread. Ctrl-C, which comes on a loop
+        of the main thread, is raised after the step's action, or its part.
         """
         if callback.function is not None:
             self.do(partial(self._call, callback, callback.function, args))
 
+    @is_long
     def _call(self, callback: Callback, function: Callable[..., object], args: tuple[Any, ...]) -> None:
         self._note_call(is_calling=True)
         try:
@@ -185,7 +188,10 @@ class CallbackQueue:
             if inspect.iscoroutine(result):
                 self._begin(callback, result)
         except BaseException as error:  # noqa: BLE001
-            self._log(callback, error)
+            if isinstance(error, KeyboardInterrupt) and current_thread() is main_thread():
+                self._interrupt = error
+            else:
+                self._log(callback, error)
         finally:
             self._note_call(is_calling=False)
 
@@ -217,14 +223,16 @@ class CallbackQueue:
     async def _await(self, callback: Callback, coroutine: Coroutine[Any, Any, object]) -> None:
         try:
             await coroutine
-        except asyncio.CancelledError:
-            raise
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            raise  # the second one ends the loop's run
         except BaseException as error:  # noqa: BLE001 - as in `_call`
             self._log(callback, error)
 
     def _go_on_after(self, coroutine: Coroutine[Any, Any, object], task: asyncio.Task[None]) -> None:
-        with delaying_ctrl_c():
+        with delaying_ctrl_c(only_steps=True):
             coroutine.close()  # if the task was cancelled before its first step
+            if not task.cancelled():
+                task.exception()  # so that asyncio does not report Ctrl-C again
             with self._lock:
                 if self._awaited is not task:  # another turn, or a thread, has gone on
                     return
@@ -247,29 +255,34 @@ class CallbackQueue:
 
     def _leave(self) -> None:
         """End the running action, or leave it to its asynchronous callback."""
-        with delaying_ctrl_c():
-            with self._lock:
-                self._owner = None
-                if self._awaited is not None:
-                    return
-                self._running = None
-                self._changed.notify_all()
-                missed, self._missed = self._missed, 0
-            for _ in range(missed):
-                self._ask_for_a_turn()
+        try:
+            with delaying_ctrl_c():
+                with self._lock:
+                    self._owner = None
+                    if self._awaited is not None:
+                        return
+                    self._running = None
+                    self._changed.notify_all()
+                    missed, self._missed = self._missed, 0
+                for _ in range(missed):
+                    self._ask_for_a_turn()
+        finally:
+            interrupt, self._interrupt = self._interrupt, None
+            if interrupt is not None:
+                raise interrupt
 
     # Turns
 
     def _run_on_a_thread(self) -> None:
-        with delaying_ctrl_c():
+        with delaying_ctrl_c(only_steps=True):
             with self._lock:
                 if self._has_thread:
                     return
                 self._has_thread = True
-            try:
+            with suppress(RuntimeError):
                 run_on_thread(self._run_all)
-            except RuntimeError:  # the interpreter starts no threads while it shuts down
-                self._run_all()
+                return
+            self._run_all()  # the interpreter starts no threads while it shuts down
 
     def _run_all(self) -> None:
         while True:
@@ -277,7 +290,11 @@ class CallbackQueue:
                 if not self._actions and self._awaited is None:
                     self._has_thread = False
                     return
-            self._run_one()
+            try:
+                self._run_one()
+            except KeyboardInterrupt:
+                self._run_all()
+                raise
 
     def _run_one(self) -> None:
         with delaying_ctrl_c(), self._lock:

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from reactivex import operators as ops
 from reactivex.scheduler import ImmediateScheduler, NewThreadScheduler
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 from support.scripted_server import PATIENCE, Connection, Server
@@ -62,8 +63,15 @@ class Injector:
             self.place -= 1
             if self.has_fired:
                 self.where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-                signal.raise_signal(self._number)
+                call_handler(self._number, frame)
         return self._trace
+
+
+def call_handler(number: int, frame: FrameType) -> None:
+    """Do what a signal does that comes in this frame."""
+    handler = signal.getsignal(number)
+    assert callable(handler)
+    handler(number, frame)
 
 
 class Place:
@@ -161,6 +169,11 @@ def runs_in_place(place: Place, _task: UploadTask, _injector: Injector) -> None:
     assert upload(place.answering, b"data").run(ImmediateScheduler()).status_code == 200
 
 
+def runs_in_place_within_subscribe(place: Place, _task: UploadTask, _injector: Injector) -> None:
+    source = upload(place.answering, b"data").pipe(ops.subscribe_on(ImmediateScheduler()))
+    assert run(source).status_code == 200
+
+
 def is_interrupted_in_run(place: Place, _task: UploadTask, injector: Injector) -> None:
     """The first Ctrl-C comes in the wait. The injected signal comes later."""
     with interrupted_in("Latch.wait", injector):
@@ -224,7 +237,7 @@ def interrupted_in(function: str, injector: Injector) -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, 0.001)  # it is not there yet
             return
         injector.is_armed = True
-        signal.raise_signal(signal.SIGINT)
+        call_handler(signal.SIGINT, frame)
 
     signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, 0.001)
@@ -255,6 +268,7 @@ SCENARIOS: dict[str, Callable[[Place, UploadTask, Injector], None]] = {
         aborts_a_batch,
         is_interrupted_in_the_result_of_a_batch,
         runs_in_place,
+        runs_in_place_within_subscribe,
         awaits_a_task,
         calls_asynchronous_callbacks,
         is_interrupted_in_run,

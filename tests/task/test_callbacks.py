@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import threading
+from asyncio import new_event_loop
+from functools import partial
 
+import pytest
 from reactivex.notification import OnCompleted
 from reactivex.scheduler import EventLoopScheduler
+from reactivex.scheduler.eventloop import AsyncIOScheduler
 from support.recording_observer import observe
-from support.scripted_server import PATIENCE
+from support.scripted_server import PATIENCE, Server
 
 from rxupload._task.callback_queue import CallbackQueue
 from rxupload._task.callbacks import Hot
 from rxupload._wait import Latch
+from rxupload.uploadtask import uploadFile
 
 
 def test_rule_8_a_late_listener_gets_the_latest_event_before_a_queued_end():
@@ -48,3 +55,40 @@ def test_rule_10_no_overlap_where_the_loop_is_disposed_in_a_callback():
     go_on.set()
     assert is_done.wait(PATIENCE)
     assert log == ["first", "second"]
+
+
+@pytest.mark.parametrize("event", ["progress", "headers", "success", "complete"])
+def test_ctrl_c_in_a_callback_on_a_loop_is_raised(tmp_path, event):
+    """Ctrl-C that comes in a callback on the main thread's loop ends the loop's run. The upload ends as it would."""
+    path = tmp_path / "photo"
+    path.write_bytes(bytes(3000))
+    log: list[str] = []
+
+    def callback(name: str, *_: object) -> None:
+        log.append(name)
+        if name == event and log.count(name) == 1:
+            signal.raise_signal(signal.SIGINT)
+            log.append("goes on")
+
+    async def wait() -> None:
+        await task
+
+    with (
+        Server(lambda connection: connection.serve()) as server,
+        contextlib.closing(new_event_loop()) as loop,
+    ):
+        task = uploadFile(
+            url=server.url,
+            filePath=str(path),
+            name="photo",
+            success=partial(callback, "success"),
+            complete=partial(callback, "complete"),
+            scheduler=AsyncIOScheduler(loop),
+        )
+        task.onProgressUpdate(partial(callback, "progress"))
+        task.onHeadersReceived(partial(callback, "headers"))
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(wait())
+        loop.run_until_complete(wait())
+    assert "goes on" not in log
+    assert log[-2:] == ["success", "complete"]
