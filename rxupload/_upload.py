@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Generator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 import httpx
@@ -195,15 +195,12 @@ class Upload(Observable[UploadEvent]):
     __iter__ = None  # with Observable's __getitem__, a `for` loop over it would never end
 
     def __init__(self, plan: Plan) -> None:
-        super().__init__(self._begin)
+        # Load the network modules with the first upload, but not on a thread of its own: if the process forks while a
+        # thread loads a module, the child can never load it.
+        from ._subscription import begin  # noqa: PLC0415
+
+        super().__init__(partial(begin, plan))
         self._plan = plan
-
-    def _begin(
-        self, observer: abc.ObserverBase[UploadEvent], scheduler: abc.SchedulerBase | None = None
-    ) -> abc.DisposableBase:
-        from ._subscription import begin  # noqa: PLC0415 - load the network modules with the first upload
-
-        return begin(self._plan, observer, scheduler)
 
     def __repr__(self) -> str:
         files = ", ".join(self._plan.body.filenames)
@@ -300,7 +297,7 @@ def _fault(text: str, *, has_base: bool) -> str:  # noqa: PLR0911 - one for each
         return "must begin with http:// or https:// and a host; there is no host"
     if url.port is not None and not 0 < url.port < 1 << 16:
         return f"a port is a number from 1 to 65535{'' if '@' in text else f', not {url.port}'}"
-    from ._transport import check_host  # noqa: PLC0415 - see `Upload._begin`
+    from ._transport import check_host  # noqa: PLC0415 - see `Upload.__init__`
 
     try:
         check_host(url.host)

@@ -6,6 +6,7 @@ The encoding is the WHATWG's (HTML, "multipart/form-data encoding algorithm", wh
 
 from __future__ import annotations
 
+import codecs
 import re
 import secrets
 from collections.abc import Generator, Sequence
@@ -15,6 +16,8 @@ from rxupload._sources import Piece, Reader
 
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 _ESCAPES = str.maketrans({"\n": "%0A", "\r": "%0D", '"': "%22"})
+
+codecs.lookup("utf-16-le")  # load it now, and not on a thread of an upload; see `Upload.__init__`
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,39 @@ def test_a_forked_child_starts_its_own_threads():
     assert (done.stdout, done.returncode) == ("200\n", 0), done.stderr
 
 
+LOADING = """
+import sys, threading
+import reactivex
+from rxupload import upload, upload_all
+from rxupload.uploadtask import uploadFile
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if threading.current_thread() is not threading.main_thread():
+            print(name, threading.current_thread().name, flush=True)
+
+sys.meta_path.insert(0, Finder())
+url = sys.argv[1]
+assert {call}
+"""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "upload(url, lambda: [b'data']).run().status_code == 200",
+        "upload(url, reactivex.of(b'data'), pause=reactivex.of(False)).run().status_code == 200",
+        "upload_all([upload(url, b'data')]).run().done == 1",
+        "upload(url, b'data').start().result()['statusCode'] == 200",
+        "uploadFile(url=url, filePath=sys.executable, name='a').result()['statusCode'] == 200",
+    ],
+)
+def test_no_thread_of_an_upload_loads_a_module(call):
+    """The threads of the first upload load no module: if the process forked meanwhile, its child never could."""
+    with Server(lambda connection: connection.serve()) as server:
+        assert run(LOADING.format(call=call), server.url) == []
+
+
 INTERRUPTED = """
 import asyncio, sys
 from rxupload import run, upload, upload_all
