@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from threading import current_thread
+from threading import Thread, current_thread
 from typing import Any, TypeVar
 
 from reactivex import abc
@@ -106,6 +106,14 @@ def is_closed(scheduler: abc.SchedulerBase | None) -> bool:
     if isinstance(scheduler, AsyncIOScheduler):
         return scheduler._loop.is_closed()  # noqa: SLF001
     return isinstance(scheduler, EventLoopScheduler) and scheduler._is_disposed  # noqa: SLF001
+
+
+def is_running(scheduler: abc.SchedulerBase | None) -> bool:
+    """Whether the scheduler's loop is known to run. False for schedulers other than these two."""
+    if isinstance(scheduler, AsyncIOScheduler):
+        return scheduler._loop.is_running()  # noqa: SLF001
+    thread = scheduler._thread if isinstance(scheduler, EventLoopScheduler) else None  # noqa: SLF001
+    return isinstance(thread, Thread) and thread.is_alive()
 
 
 def is_loop_of_this_thread(scheduler: abc.SchedulerBase | None) -> bool:

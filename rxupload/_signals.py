@@ -166,8 +166,8 @@ def _wait_or_die(
 
 
 def died_of_ctrl_c() -> bool:
-    """Whether Ctrl-C has ended the script."""
-    return isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
+    """Whether Ctrl-C has ended the script. In an interactive session it ends only what runs."""
+    return isinstance(getattr(sys, "last_value", None), KeyboardInterrupt) and not hasattr(sys, "ps1")
 
 
 def _die_of_ctrl_c() -> None:

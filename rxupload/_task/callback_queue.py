@@ -17,10 +17,19 @@ from typing import Any
 
 from reactivex import abc
 
-from rxupload._schedulers import call_soon, is_closed, is_loop_of_this_thread, may_block, runs_coroutines
+from rxupload._schedulers import (
+    call_soon,
+    is_closed,
+    is_loop_of_this_thread,
+    is_running,
+    may_block,
+    runs_coroutines,
+)
 from rxupload._signals import delaying_ctrl_c, is_long
 from rxupload._threads import run_on_thread
 from rxupload._wait import Latch, wait_for
+
+from . import queue
 
 _logger = logging.getLogger("rxupload")
 
@@ -49,7 +58,7 @@ class Callback:
 class CallbackQueue:
     """Runs posted actions one after the other: in turns of a loop, or on a thread.
 
-    If the loop closes, a thread runs the remaining actions, so that every task notifies its end.
+    If the loop is gone, a thread runs the remaining actions, so that every task notifies its end.
 
     An action may consist of steps, which it gives to `do` and `call`. While an asynchronous callback runs, the later
     steps and actions wait for it, and the loop goes on.
@@ -104,7 +113,7 @@ class CallbackQueue:
         self._run_on_a_thread()
 
     def post_end(self, action: Callable[[], object]) -> None:
-        """Post it, and see to it that it runs to its end also where the loop closes before that."""
+        """Post it, and see to it that it runs to its end even if the loop is gone before that."""
         is_over = Latch()
 
         def run() -> None:
@@ -122,10 +131,14 @@ class CallbackQueue:
 
     def _see_to_it(self, is_over: Latch) -> None:
         while not is_over.wait(time.monotonic() + _LOOK_SECONDS):
-            if is_closed(self._scheduler):
+            if self._is_gone():
                 self._call_soon = None
                 self._run_on_a_thread()
                 return
+
+    def _is_gone(self) -> bool:
+        """Whether the loop has closed, or the script has ended and left a loop that does not run."""
+        return is_closed(self._scheduler) or (queue.uploads.is_waited_for and not is_running(self._scheduler))
 
     def run(self, action: Callable[[], object]) -> None:
         """Run the action before this returns.
@@ -306,8 +319,8 @@ class CallbackQueue:
             action = None
             if self._awaited is not None:
                 self._missed += 1
-                # In a loop that has closed it never ends. Ctrl-C may have kept one that has ended from going on.
-                if not self._awaited.done() and not is_closed(self._scheduler):
+                # In a loop that is gone it never ends. Ctrl-C may have kept one that has ended from going on.
+                if not self._awaited.done() and not self._is_gone():
                     return
                 self._awaited = None
             elif self._actions:

@@ -60,6 +60,7 @@ class UploadQueue:
         self._has_errand_thread = False
         self._unseen: dict[Callable[[], object], Callable[[], object]] = {}  # by weak reference to the task
         self._is_aborted = False  # Ctrl-C has ended the script
+        self.is_waited_for = False  # the script has ended, and waits for its tasks
         self._threads = 0  # the number of threads that run tasks, each of them one task after the other
 
     def add(self, task: Queued) -> None:
@@ -181,13 +182,17 @@ class UploadQueue:
 
     def wait(self) -> None:
         """Wait until the last callback of all tasks has returned, and the errands of these are done."""
-        while True:
-            with delaying_ctrl_c(), self._lock:
-                task = next(iter(self._untold), None)
-            if task is None:
-                break
-            task.ended.wait()
-            del task  # so that it may go, and log its error
+        self.is_waited_for = True
+        try:
+            while True:
+                with delaying_ctrl_c(), self._lock:
+                    task = next(iter(self._untold), None)
+                if task is None:
+                    break
+                task.ended.wait()
+                del task  # so that it may go, and log its error
+        finally:
+            self.is_waited_for = False
         is_done = Latch()
         self.do(is_done.set)
         is_done.wait()

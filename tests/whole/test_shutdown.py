@@ -117,6 +117,53 @@ def test_no_thread_of_an_upload_loads_a_module(call):
         assert run(LOADING.format(call=call), server.url) == []
 
 
+LEFT_LOOP = """
+import asyncio, sys
+from reactivex.scheduler.eventloop import AsyncIOScheduler
+from rxupload.uploadtask import uploadFile
+
+async def start():
+    uploadFile(
+        url=sys.argv[1], filePath=sys.executable, name="a", success=lambda _: print("success"),
+        complete=lambda: print("complete"), scheduler=AsyncIOScheduler(asyncio.get_running_loop()),
+    )
+
+loop = asyncio.new_event_loop()
+loop.run_until_complete(start())
+"""
+
+
+def test_a_script_ends_that_leaves_a_loop_which_does_not_run():
+    """A script may stop its loop, not close it, and end, while a task is running. The task's callbacks still come."""
+    with Server(lambda connection: connection.serve()) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", LEFT_LOOP, server.url], capture_output=True, text=True, timeout=60
+        )
+    assert done.stdout.splitlines() == ["success", "complete"]
+
+
+INTERACTIVE = """
+import sys
+from rxupload.uploadtask import uploadFile
+raise KeyboardInterrupt
+uploadFile(url=sys.argv[1], filePath=sys.executable, name="a", success=print, fail=print) and None
+"""
+
+
+def test_ctrl_c_in_an_interactive_session_does_not_abort_later_tasks():
+    """The end of an interactive session waits for tasks, also where Ctrl-C has ended an earlier statement."""
+    with Server(lambda connection: connection.serve()) as server:
+        done = subprocess.run(
+            [sys.executable, "-i", "-", server.url],
+            input=INTERACTIVE,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert "KeyboardInterrupt" in done.stderr
+    assert done.stdout.startswith("{'statusCode': 200")
+
+
 INTERRUPTED = """
 import asyncio, sys
 from rxupload import run, upload, upload_all
