@@ -36,7 +36,7 @@ def readable_url(text: str) -> httpx.URL | None:
     """Return the URL; None if the text is none. There is no error that could quote it."""
     try:
         return parse_url(text)
-    except httpx.InvalidURL:
+    except (httpx.InvalidURL, UnicodeEncodeError):  # the second one, for a lone surrogate
         return None
 
 

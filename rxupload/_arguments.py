@@ -110,6 +110,13 @@ def check_scheduler(scheduler: object) -> None:
         raise wrong_type("scheduler", "a reactivex scheduler or None", scheduler)
 
 
+def check_bool(argument: str, value: object) -> bool:
+    """Return the value if it is a bool. Any other one, such as "no", would count as its truth."""
+    if not isinstance(value, bool):
+        raise wrong_type(argument, "True or False", value)
+    return value
+
+
 def check_method(method: object) -> str:
     """Return the request method if it is a token (RFC 9110, section 9.1)."""
     if not isinstance(method, str):
@@ -123,10 +130,30 @@ def check_seconds(argument: str, value: object, *, zero: bool = True) -> float:
     """Return the seconds. 0 is valid only if `zero` is True."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise wrong_type(argument, "a number of seconds", value)
-    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+    seconds = as_float(value)
+    if not math.isfinite(seconds) or seconds < 0 or (seconds == 0 and not zero):
         least = "0 or more" if zero else "more than 0 (None for no limit)"
-        raise ValueError(f"{argument}: must be a finite number of seconds, {least}; got {value!r}")
-    return float(value)
+        raise ValueError(f"{argument}: must be a finite number of seconds, {least}; got {seconds}")
+    return seconds
+
+
+def check_wait(value: object) -> float:
+    """Return the most seconds to wait: `math.inf` for None. A negative number means that the time is over."""
+    if value is None:
+        return math.inf
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise wrong_type("timeout", "a number of seconds or None", value)
+    if math.isnan(seconds := as_float(value)):
+        raise ValueError("timeout: must be a number of seconds or None; got nan")
+    return seconds
+
+
+def as_float(value: Any) -> float:
+    """Return the number as a float; `math.inf` or `-math.inf` for an int or a fraction that is too large."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def check_headers(headers: Any, argument: str = "headers") -> list[tuple[bytes, bytes]]:
@@ -204,14 +231,11 @@ def check_rate(value: object) -> float:
             "rate_limit: expected a number of bytes per second, an Observable of them, or None, "
             f"got {type(value).__name__}"
         )
-    try:
-        rate = float(value)
-    except OverflowError:
-        rate = math.inf
+    rate = as_float(value)
     if not math.isfinite(rate) or rate <= 0:
         raise ValueError(
             "rate_limit: must be a finite number of bytes per second, more than 0 (None for no limit); "
-            f"got {value!r}"
+            f"got {rate}"
         )
     return rate
 

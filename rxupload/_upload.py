@@ -17,6 +17,7 @@ from ._arguments import (
     Pause,
     RateLimit,
     check_auth,
+    check_bool,
     check_client,
     check_headers,
     check_method,
@@ -150,7 +151,7 @@ def upload(
     """
     if client is not None:
         check_client(client)
-    plan_body = plan_raw if raw else plan_form
+    plan_body = plan_raw if check_bool("raw", raw) else plan_form
     return Upload(
         Plan(
             url=_check_url(url, client),
@@ -161,7 +162,7 @@ def upload(
             progress_interval=check_seconds("progress_interval", progress_interval, zero=True),
             follow_redirects=_check_follow(follow_redirects),
             max_response_size=_check_size(max_response_size),
-            expect_continue=expect_continue,
+            expect_continue=check_bool("expect_continue", expect_continue),
             rate_limit=check_rate_limit(rate_limit),
             pause=check_pause(pause),
             auth=check_auth(auth, client),

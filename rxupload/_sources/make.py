@@ -149,6 +149,12 @@ def _check_size(size: object, argument: str) -> None:
 
 def _checked_path(file: str | os.PathLike[str] | os.PathLike[bytes], argument: str) -> str:
     path = os.fsdecode(file)
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{argument} must be a path, and {path!r} has characters that none can have"
+        ) from None
     if not path or "\0" in path:
         raise ValueError(f"{argument} must be a path, and {path!r} is none")
     return path

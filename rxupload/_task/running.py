@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -16,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from reactivex import abc
 from reactivex.disposable import SingleAssignmentDisposable
 
+from rxupload._arguments import check_wait
 from rxupload._backlog import Backlog
 from rxupload._errors import UploadAborted
 from rxupload._schedulers import is_on_a_loop
@@ -89,16 +89,16 @@ class RunningTask(ABC, Generic[E, R]):
 
     def result(self, timeout: float | None = None) -> R:
         """Wait until it has ended, and return its result."""
+        seconds = check_wait(timeout)
         if self._queue.is_current:
             raise RuntimeError("result() in a callback of its own task would wait for itself")
         if self._queue.has_loop and not self._future.done() and is_on_a_loop():
             raise RuntimeError(
                 "result() would block the event loop on which the callbacks come; await the task"
             )
-        until = math.inf if timeout is None else time.monotonic() + timeout
         try:
-            if not self.ended.wait(until):
-                raise TimeoutError(f"{self._what} has not ended within {timeout:g} s")
+            if not self.ended.wait(time.monotonic() + seconds):
+                raise TimeoutError(f"{self._what} has not ended within {seconds:g} s")
         except KeyboardInterrupt:
             self.abort()
             raise

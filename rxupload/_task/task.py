@@ -150,6 +150,8 @@ class UploadTask(RunningTask[UploadEvent, UploadResult]):
 
         Raises:
             TimeoutError: `timeout` has passed.
+            TypeError: `timeout` is not a number.
+            ValueError: `timeout` is NaN.
             RuntimeError: It would wait for itself: it was called in a callback, or on the running loop that calls the
                 callbacks.
             UploadAborted: The upload was aborted.

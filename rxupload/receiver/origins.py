@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 from collections.abc import Iterable
@@ -32,6 +33,8 @@ class Origins:
     def __init__(self, allow_hosts: Iterable[str]) -> None:
         if isinstance(allow_hosts, str):
             raise TypeError("allow_hosts takes several names: write allow_hosts=[NAME]")
+        if not isinstance(allow_hosts, Iterable):
+            raise TypeError(f"allow_hosts: expected an iterable of str, got {type(allow_hosts).__name__}")
         self._allowed = {_checked(name) for name in allow_hosts}
         self.on_loopback = True
 
@@ -87,8 +90,11 @@ def _split(authority: str) -> tuple[str, str]:
     return (match[1].strip("[]").lower().removesuffix("."), match[2] or "") if match else ("", "")
 
 
-def _checked(name: str) -> str:
+def _checked(name: object) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"allow_hosts: each name must be a str, not {type(name).__name__}")
     host, port = _split(f"[{name}]" if name.count(":") > 1 and name[0] != "[" else name)
-    if not host or port:
-        raise ValueError(f"allow_hosts (--allow-host) takes names without scheme and port, not {name!r}")
-    return host if host.isascii() else host.encode("idna").decode()  # as a browser sends it
+    with contextlib.suppress(UnicodeError):
+        if host and not port:
+            return host if host.isascii() else host.encode("idna").decode()  # as a browser sends it
+    raise ValueError(f"allow_hosts (--allow-host) takes names without scheme and port, not {name!r}")

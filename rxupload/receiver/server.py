@@ -87,8 +87,8 @@ def running(
 
     Raises:
         OSError: The directory cannot be created.
-        TypeError: `allow_hosts` is a str.
-        ValueError: A name in `allow_hosts` has a scheme, a port or a path.
+        TypeError: An argument has the wrong type, such as a str for `allow_hosts`; the message names it.
+        ValueError: A name in `allow_hosts` has a scheme, a port or a path, or `max_size` is negative.
     """
     with contextlib.ExitStack() as stack:
         if directory is None:
@@ -118,9 +118,9 @@ def serve(
 
     Raises:
         OSError: The address is in use or not this machine's, or the directory cannot be created.
-        TypeError: `allow_hosts` is a str.
-        ValueError: Another thread than the main one called it, or a name in `allow_hosts` has a scheme, a port or a
-            path.
+        TypeError: An argument has the wrong type, such as a str for `allow_hosts`; the message names it.
+        ValueError: Another thread than the main one called it, a name in `allow_hosts` has a scheme, a port or a path,
+            or `max_size` is negative.
     """
     receiver = _Receiver(directory, max_size, allow_hosts, _say)
 
@@ -138,8 +138,25 @@ def serve(
         asyncio.run(until_stopped())
 
 
-def _created(directory: str | os.PathLike[str]) -> Path:
-    path = Path(directory).resolve()
+def _checked_size(max_size: object) -> int | None:
+    if max_size is None:
+        return None
+    if isinstance(max_size, bool) or not isinstance(max_size, int):
+        raise TypeError(
+            f"max_size: expected an int, a number of bytes, or None, got {type(max_size).__name__}"
+        )
+    if max_size < 0:
+        raise ValueError(f"max_size: must be 0 or more bytes (None for no limit), got {max_size}")
+    return max_size
+
+
+def _created(directory: object) -> Path:
+    if not isinstance(directory, str | os.PathLike):
+        raise TypeError(f"directory: expected a str or an os.PathLike, got {type(directory).__name__}")
+    try:
+        path = Path(directory).resolve()
+    except ValueError as error:  # a NUL, or a lone surrogate
+        raise ValueError(f"directory: {directory!r} is no path: {error}") from None
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -206,9 +223,9 @@ class _Receiver:
         allow_hosts: Iterable[str],
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._max_size = _checked_size(max_size)
         self.origins = Origins(allow_hosts)
         self.directory = _created(directory)
-        self._max_size = max_size
         self._report = report
         remove_leftovers(self.directory)
 

@@ -16,6 +16,7 @@ from reactivex import abc
 from rxupload._addresses import HINT, readable_url, shown
 from rxupload._arguments import (
     NO_LOOP,
+    as_float,
     check_client,
     check_content_type,
     check_headers,
@@ -157,6 +158,10 @@ def _check_path(given: Mapping[Any, object]) -> tuple[str | Inside, str | None]:
     path = check_name("filePath", _required(given, "filePath"))
     if "\0" in path:
         raise ValueError("filePath: there is a NUL character in it")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise ValueError("filePath: there is a lone surrogate in it") from None
     if not path.startswith("internal://"):
         return path, None
     folder, _, rest = path.removeprefix("internal://").partition("/")
@@ -207,9 +212,10 @@ def _check_timeout(timeout: Any) -> float | None:
         timeout = DEFAULT_TIMEOUT
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
         raise wrong_type("timeout", "a number of milliseconds", timeout)
-    if math.isnan(timeout) or timeout < 0:
-        raise ValueError(f"timeout: must be 0 or more milliseconds; got {timeout}")
-    return timeout / 1000 if 0 < timeout < math.inf else None
+    milliseconds = as_float(timeout)
+    if math.isnan(milliseconds) or milliseconds < 0:
+        raise ValueError(f"timeout: must be 0 or more milliseconds; got {milliseconds:g}")
+    return milliseconds / 1000 if 0 < milliseconds < math.inf else None
 
 
 def _check_follow(follow: Any) -> bool | Literal["same-origin"]:

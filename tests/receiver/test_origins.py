@@ -193,7 +193,19 @@ def test_an_allowed_host_is_let_in(client, inbox, send, name, headers):
 
 
 @pytest.mark.parametrize(
-    "name", ["http://a.example", "a.example:80", "a.example/", "a b", "", "[::1]:80", "me@a.example", "*@"]
+    "name",
+    [
+        "http://a.example",
+        "a.example:80",
+        "a.example/",
+        "a b",
+        "",
+        "[::1]:80",
+        "me@a.example",
+        "*@",
+        "é" * 70,
+        "\ud800",
+    ],
 )
 def test_what_is_no_host_is_a_value_error(inbox, name):
     """The error says what is expected, before anything runs."""
@@ -212,3 +224,28 @@ def test_one_name_in_place_of_several_is_a_type_error(inbox):
         receiver.running(inbox, allow_hosts="a.example"),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error"),
+    [
+        ({"allow_hosts": None}, TypeError),
+        ({"allow_hosts": [None]}, TypeError),
+        ({"allow_hosts": [b"a.example"]}, TypeError),
+        ({"allow_hosts": b"a.example"}, TypeError),
+        ({"max_size": "1M"}, TypeError),
+        ({"max_size": True}, TypeError),
+        ({"max_size": 1e6}, TypeError),
+        ({"max_size": -1}, ValueError),
+        ({"directory": 3}, TypeError),
+        ({"directory": b"inbox"}, TypeError),
+        ({"directory": "in\0box"}, ValueError),
+        ({"directory": "in\ud800box"}, ValueError),
+    ],
+)
+def test_a_wrong_argument_is_an_error_that_names_it(inbox, keywords, error):
+    """The error names the argument, before anything runs."""
+    (name,) = keywords
+    with pytest.raises(error, match=f"^{name}"), receiver.running(**{"directory": inbox, **keywords}):
+        pass
+    assert not inbox.exists()

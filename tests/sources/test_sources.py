@@ -287,6 +287,7 @@ def test_an_invalid_size_is_refused(size, error, message):
         ("", ValueError, "it must be a path, and '' is none"),
         (PathOf(b""), ValueError, "it must be a path, and '' is none"),
         ("a\0b", ValueError, r"it must be a path, and 'a\x00b' is none"),
+        ("a\ud800", ValueError, r"it must be a path, and 'a\ud800' has characters that none can have"),
         (io.StringIO("text"), TypeError, "it is a file object in text mode; open it in binary mode"),
         (memoryview(b"abcd")[::2], ValueError, "it must be contiguous in memory; upload bytes(it) instead"),
         (None, TypeError, "or a function that returns one of the last two, not NoneType"),

@@ -29,6 +29,22 @@ def test_result_times_out(photo, server):
     assert task.result(PATIENCE)["statusCode"] == 200
 
 
+@pytest.mark.parametrize(
+    ("timeout", "error"),
+    [("5", TypeError), (True, TypeError), (b"", TypeError), (float("nan"), ValueError)],
+)
+def test_a_wrong_timeout_of_result_names_it(photo, server, timeout, error):
+    """A wrong timeout is an error that names the argument, and the upload continues."""
+    recorder = RecordingCallbacks()
+    task = start(recorder, server.url, photo)
+    with pytest.raises(error, match=r"^timeout: .* a number of seconds or None"):
+        task.result(timeout)
+    request = server.next_request()
+    request.read_all()
+    request.respond()
+    assert task.result(10**400)["statusCode"] == 200
+
+
 def test_state(film, server):
     """The states are queued, uploading, waiting for the response, done."""
     uploadtask.configure(max_concurrent=1)
