@@ -227,7 +227,7 @@ class DefaultClient:
         self._transport.close_idle()
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # reentrant, because a signal handler may upload while its own thread holds it
 _client: DefaultClient | None = None
 
 
@@ -238,7 +238,8 @@ def default_client() -> DefaultClient:
         return client
     with _lock:
         if _client is None:
-            _client = DefaultClient()
+            client = DefaultClient()
+            _client = _client or client  # a signal handler may have made one meanwhile
         return _client
 
 
@@ -252,7 +253,7 @@ def _close_idle() -> None:
 def _forget_default_client() -> None:
     """Start afresh in a forked child: the connections are the parent's, and a thread of it may have held the lock."""
     global _lock, _client  # noqa: PLW0603
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _client = None
 
 

@@ -27,6 +27,9 @@ def run(source: Observable[T], scheduler: abc.SchedulerBase | None = None) -> T:
     It works like `Observable.run`. In addition, Ctrl-C or any other exception that interrupts the wait disposes the
     subscription before it propagates.
 
+    A signal handler should not call it, but `subscribe` or `start()`, which do not wait. A wait in the handler may be
+    for a thread that itself waits for a lock of the interrupted code.
+
     Args:
         source: Any Observable.
         scheduler: Passed to `subscribe`. None for a new thread; an upload that calls nothing of the caller's runs on

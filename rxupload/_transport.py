@@ -172,7 +172,7 @@ class _Lazy(Generic[T]):
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # as that of the default client
         self.made: T | None = None
 
     def get(self) -> T:
@@ -228,7 +228,7 @@ class RoutingTransport(httpx.BaseTransport):
         self._proxy = proxy
         self._environment = Environment() if trust_env and proxy is None else None
         self._options = {"trust_env": trust_env, **options}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # as that of the default client
         self._transports: dict[str | None, UploadTransport] = {}
         self.direct = UploadTransport(**self._options)  # never uses a proxy
         self._transport(None)  # report an error in `proxy` at once

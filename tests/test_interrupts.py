@@ -14,12 +14,15 @@ QUICK = ("registers", "aborts", "aborts_a_batch", "is_interrupted_in_result", "i
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there is no other way to send a signal to one's own process")
-@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM", "SIGUSR1"])
 @pytest.mark.parametrize(
     "scenario", [each if each in QUICK else pytest.param(each, marks=pytest.mark.slow) for each in SCENARIOS]
 )
 def test_no_signal_at_any_line_leaves_a_deadlock(tmp_path, scenario, signal):
-    """Ctrl-C, or a handler that aborts all tasks, may come at each line: tasks end, and later uploads succeed."""
+    """Ctrl-C, a handler that aborts all tasks, or one that starts others, may come at each line.
+
+    All tasks end, and later uploads succeed.
+    """
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(bytes(3000))
     done = subprocess.run(

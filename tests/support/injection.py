@@ -27,6 +27,7 @@ from support.scripted_server import PATIENCE, Connection, Server
 
 import rxupload
 from rxupload import UploadAborted, upload, upload_all
+from rxupload._client import _forget_default_client
 from rxupload._run import run
 from rxupload._task import callback_queue
 from rxupload._task.queue import uploads
@@ -37,7 +38,10 @@ FILES = (PACKAGE, threading.__file__)
 
 
 class Injector:
-    """While it is entered, sends a signal at the n-th line that this thread runs in the library, after `armed`."""
+    """While it is entered, sends a signal at the n-th line that this thread runs in the library, after `armed`.
+
+    SIGUSR1 does not come in `threading`: Python itself starts no thread in a handler that interrupts such a start.
+    """
 
     def __init__(self, number: int, place: int) -> None:
         self.place = place
@@ -57,7 +61,7 @@ class Injector:
         sys.settrace(None)
 
     def _trace(self, frame: FrameType, event: str, _arg: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(FILES):
+        if not frame.f_code.co_filename.startswith(PACKAGE if self._number == signal.SIGUSR1 else FILES):
             return None
         if event == "line" and self.is_armed and not self.has_fired:
             self.place -= 1
@@ -282,6 +286,10 @@ def inject(place: Place, scenario: str, number: int, line: int) -> bool:
     task = place.task()
     if number == signal.SIGTERM:
         signal.signal(number, lambda *_: abort_all())
+    started: list[UploadTask] = []
+    if number == signal.SIGUSR1:
+        _forget_default_client()  # to come also while it is made
+        signal.signal(number, lambda *_: started.extend(start_some(place)))
     injector = Injector(number, line)
     try:
         with injector:
@@ -289,6 +297,7 @@ def inject(place: Place, scenario: str, number: int, line: int) -> bool:
     except KeyboardInterrupt:
         assert number == signal.SIGINT or scenario.startswith("is_interrupted")
     print("a signal came at", injector.where, file=sys.stderr, flush=True)
+    assert [each.result(PATIENCE)["statusCode"] for each in started] == [200] * len(started)
     abort_all()
     uploads.wait()
     assert task.ended.is_set()
@@ -299,6 +308,13 @@ def inject(place: Place, scenario: str, number: int, line: int) -> bool:
     place.told.clear()
     uploadFile(url=place.answering, filePath=place.photo, name="a").result(PATIENCE)
     return injector.has_fired
+
+
+def start_some(place: Place) -> list[UploadTask]:
+    assert upload(place.answering, b"data").run().status_code == 200
+    upload(place.answering, b"data").subscribe()
+    upload_all([upload(place.answering, b"data")]).subscribe()
+    return [upload(place.answering, source).start() for source in (b"data", lambda: [b"piece"])]
 
 
 def abort_all() -> None:
