@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from asyncio import new_event_loop
+from asyncio import new_event_loop, sleep
 from functools import partial
 
 import pytest
@@ -92,3 +92,36 @@ def test_ctrl_c_in_a_callback_on_a_loop_is_raised(tmp_path, event):
         loop.run_until_complete(wait())
     assert "goes on" not in log
     assert log[-2:] == ["success", "complete"]
+
+
+def test_ctrl_c_in_an_asynchronous_callback_is_raised(tmp_path):
+    """Ctrl-C that comes in an asynchronous callback ends the loop's run. The later callbacks still come."""
+    path = tmp_path / "photo"
+    path.write_bytes(b"data")
+    log: list[str] = []
+
+    async def success(_: object) -> None:
+        await sleep(0)
+        log.append("success")
+        signal.raise_signal(signal.SIGINT)
+        log.append("goes on")
+
+    async def wait() -> None:
+        await task
+
+    with (
+        Server(lambda connection: connection.serve()) as server,
+        contextlib.closing(new_event_loop()) as loop,
+    ):
+        task = uploadFile(
+            url=server.url,
+            filePath=str(path),
+            name="photo",
+            success=success,
+            complete=lambda: log.append("complete"),
+            scheduler=AsyncIOScheduler(loop),
+        )
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(wait())
+        loop.run_until_complete(wait())
+    assert log == ["success", "complete"]
