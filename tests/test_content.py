@@ -103,7 +103,7 @@ def body_of(*files, fields=()):
 
 
 class TestPieces:
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(
         st.lists(
             st.integers(0, 3000) | st.sampled_from([128 * KIB - 1, 128 * KIB, MIB, 3 * MIB + 1]), max_size=8

@@ -271,7 +271,7 @@ def test_several_locations_are_an_error(client, lines, target):
         assert server.targets == ["/", target]
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.text(alphabet="/\\?#@:.%[]ahx-1\u00fc\u3002\u200d \t\x7f", max_size=12),
     st.sampled_from(["", "/", "//", "http:", "http://", "http://xn--", "https:/", "http://u:hunter2@", "x:"]),

@@ -103,7 +103,7 @@ def outcome(make: Callable[[], Any]) -> Texts:
 # The address
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(mark=MARKS, more=MARKS, tail=MARKS, is_digit=st.booleans())
 def test_no_text_has_a_secret_of_the_address(busy, tmp_path, mark, more, tail, is_digit):
     """A password with any character in it, a token in the query and one in the fragment are in no text."""
@@ -208,7 +208,7 @@ def test_a_redirect_shows_no_secret_of_its_location():
 # Headers
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     mark=st.sampled_from(["é", "\n", "\r\nX: y", "\0", "\x7f", "日", "\ud800"]),
     place=st.sampled_from(["begin", "end", "name"]),

@@ -110,7 +110,6 @@ def empty(throttle: Throttle) -> None:
     throttle.forget(asker)
 
 
-@settings(deadline=None)
 @given(
     steps=st.lists(
         st.one_of(
@@ -145,7 +144,6 @@ def test_any_flow_stays_below_the_limit(steps):
         assert sent <= allowed + 1e-3  # bytes; the sums are rounded
 
 
-@settings(deadline=None)
 @given(rate=st.floats(1, 1e7), idle=st.floats(0, 10), wanted=st.integers(1, 10_000_000))
 @example(rate=180 - 1e-9, idle=1, wanted=100)
 def test_bursts_are_short(rate, idle, wanted):
@@ -279,7 +277,7 @@ def test_a_large_upload_gets_its_share_beside_many_short_ones(clock):
     assert simulation.got["large"] > 0.7 * MB
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     st.lists(
         st.tuples(

@@ -755,7 +755,7 @@ class TestInOperators:
         assert first == Progress(0, first.total)
         assert taken == []
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(
         pieces=st.lists(st.integers(1, 1 << 20), min_size=1, max_size=8),
         sized=st.booleans(),

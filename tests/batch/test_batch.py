@@ -923,7 +923,7 @@ def scheduler_of(kind: str) -> Iterator[Any]:
 
 @pytest.mark.parametrize("kind", ["none", "new thread", "pool", "loop", "in place", "virtual"])
 @given(batch=st.lists(items(), max_size=12), concurrency=st.integers(1, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_batch_has_the_right_events(kind, batch, concurrency):
     """Any uploads, outcomes and concurrency give the right events, a summary, and one end."""
     gauge = ConcurrencyGauge()

@@ -48,7 +48,7 @@ def part(file, name="file", filename="upload", content_type="application/octet-s
     return Part(name, reader, filename, content_type)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(forms(), files_of(READ_AGAIN + READ_ONCE))
 def test_body_is_what_the_standard_says(form_data, files):
     """Every byte is as the standard says, and the length is exact if every size is known."""
@@ -59,7 +59,7 @@ def test_body_is_what_the_standard_says(form_data, files):
         assert body.length == (len(content) if known else None)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(forms(), files_of(READ_AGAIN))
 def test_each_pass_gives_the_same_bytes(form_data, files):
     """A redirect or an auth challenge sends the same body again, even if the pass before broke off."""
@@ -73,7 +73,7 @@ def test_each_pass_gives_the_same_bytes(form_data, files):
 
 
 @pytest.mark.parametrize("parser", [WERKZEUG, PYTHON_MULTIPART], ids=["werkzeug", "python-multipart"])
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     forms(names_for_parsers),
     files_of(READ_AGAIN + READ_ONCE, names_for_parsers),

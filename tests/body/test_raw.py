@@ -68,7 +68,7 @@ def read_by_httptools(data):
 
 
 @pytest.mark.parametrize("read", [read_by_h11, read_by_httptools])
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(READ_AGAIN + READ_ONCE), content_pieces, st.sampled_from([1, 100, 1 << 18]))
 def test_servers_parsers_read_exactly_the_file(read, kind, pieces, count):
     """Two servers' parsers read the bytes of any kind of source, and its length is exact where it is known."""

@@ -142,7 +142,7 @@ def test_a_response_cannot_control_the_terminal(server, photo):
     assert shown.endswith("\n... 99023 more characters; -o PATH or a pipe gets all of them\n")
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     more=st.text(alphabet="aZ09:@/?#%&= '\"\\\n\x1bé", max_size=8),
     shape=st.sampled_from(["send", "no command", "no file", "stray option", "stray argument"]),

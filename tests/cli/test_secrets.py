@@ -58,7 +58,7 @@ def test_wrong_usage_echoes_no_value(cli, args, said):
     assert "9" * 20 not in result.err
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     text=st.text(alphabet="aZ0'\"\\()=-: \n\x1b\u00e9", max_size=12),
     shape=st.sampled_from(["{}", "--x={}", "-x{}", "--json={}", "--timeout={}", "--header={}"]),

@@ -74,7 +74,7 @@ def test_no_filename_leaves_the_directory(client, url, inbox):
     )
     forbidden = {*string.printable[-5:], *map(chr, range(32)), *'<>:"/\\|?*'}
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(filename=filenames)
     def check(filename):
         response = client.post(url, content=file_part(filename, b"content") + CLOSING, headers=FORM)

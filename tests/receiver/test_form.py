@@ -148,7 +148,7 @@ def test_every_content_arrives(client, url, inbox):
     fragments = st.sampled_from([b"\r", b"\n", b"\r\n", b"--", b"\r\n--", b"\r\n--A", b"--B--", b"\0", b"x"])
     contents = st.lists(fragments | st.binary(max_size=20), max_size=12).map(b"".join)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(
         content=contents.filter(lambda content: b"\r\n--B" not in b"\r\n" + content + b"\r\n"),
         sizes=st.lists(st.integers(1, 40), min_size=1, max_size=5),

@@ -261,7 +261,7 @@ class TestContent:
         parts = body.split(b"\r\n\r\n")[1:]
         assert [part.partition(b"\r\n--")[0] for part in parts] == [b"one", b"two", b"three"]
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(
         st.lists(st.integers(0, 300) | st.integers(0, 2 << 20), max_size=8),
         st.sampled_from(["in subscribe", "on the trampoline", "on a thread"]),

@@ -335,4 +335,4 @@ logging.getLogger("rxupload").addFilter(
 )
 
 TestUploads = Uploads.TestCase
-TestUploads.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestUploads.settings = settings(max_examples=100, stateful_step_count=30)

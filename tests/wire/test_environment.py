@@ -6,7 +6,7 @@ import traceback
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rxupload._wire.environment import Environment
@@ -118,7 +118,6 @@ def test_no_proxy_selects_the_same_hosts_as_httpx(environ, no_proxy, url, throug
     assert by_httpx(url) is expected
 
 
-@settings(deadline=None)
 @given(
     st.text() | st.text(alphabet="[]:/.%*@,- 0189afx\u00fc\u3002\u0661\u00b2"),
     st.sampled_from(

@@ -92,14 +92,14 @@ def deaf(monkeypatch):
 
 @pytest.mark.parametrize(("says", "then"), BEHAVIOURS)
 class TestAnyServer:
-    @settings(max_examples=8, deadline=None)
+    @settings(max_examples=8)
     @given(data=st.data())
     def test_there_is_one_right_end(self, says, then, data):
         """Whatever the server does and whenever the abort comes, there is at most one end, and it is right."""
         play(data.draw(scenarios(says, then)))
 
     @pytest.mark.slow
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(data=st.data())
     def test_there_is_one_right_end_many_more_times(self, says, then, data):
         """The same with many more servers and moments."""

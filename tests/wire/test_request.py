@@ -312,7 +312,7 @@ def shapes(draw):
     return Shapes(made)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(shapes(), st.booleans())
 def test_any_body_with_a_length_is_sent_exactly(shapes, is_head_alone):
     """The bytes of any body follow the head unchanged, and all of them count as content."""
@@ -323,7 +323,7 @@ def test_any_body_with_a_length_is_sent_exactly(shapes, is_head_alone):
     assert all(data or data is None for data, _ in units)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(shapes(), st.booleans())
 def test_any_chunked_body_is_sent_exactly(shapes, is_head_alone):
     """Another parser reads the same bytes from the chunks of any body, and nothing after them."""
@@ -354,7 +354,7 @@ class TestCount:
         assert count.arrived(20) == 7
         assert count.arrived(1000) == count.content == 8
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(shapes(), st.booleans(), st.lists(st.floats(0, 1), max_size=30).map(sorted))
     def test_it_is_never_too_high(self, shapes, is_chunked, moments):
         """The count never exceeds the part of the body that has arrived; in the end it is the whole body."""

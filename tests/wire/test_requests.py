@@ -385,7 +385,7 @@ def dechunked(data: bytes) -> bytes:
     return content
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(
     steps=servers(),
     body=bodies(),

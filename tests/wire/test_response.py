@@ -747,7 +747,7 @@ def draw_cuts(data, size):
 
 
 @given(responses(), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_response_is_read_as_it_was_written(response, data):
     """A well-formed response of any shape, cut anywhere, gives back its heads and its body, as with h11."""
     wire, method, expected = response
@@ -763,7 +763,7 @@ TELLING_BYTES = st.sampled_from([b"\r\n", *(b"%c" % byte for byte in b'\r\n\0\t 
 
 
 @given(responses(), st.data())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_changed_bytes_are_refused_or_read_in_one_way(response, data):
     """Mutated bytes raise only our two errors, and mean the same at every cut."""
     wire, method, _ = response
@@ -779,7 +779,7 @@ def test_changed_bytes_are_refused_or_read_in_one_way(response, data):
 
 
 @given(st.binary(max_size=60), st.sampled_from([b"", b"HTTP/1.1 200 OK\r\n", answer(CHUNKED)]), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_bytes_are_refused_or_read_in_one_way(junk, start, data):
     """Random bytes raise only our two errors, and mean the same at every cut."""
     wire = start + junk
