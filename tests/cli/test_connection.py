@@ -37,7 +37,7 @@ def test_a_password_that_is_left_out_is_asked_for(server, photo):
     listed: list[str] = []
 
     def answer(_: int) -> tuple[int, bytes]:
-        ps = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True)
+        ps = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True)
         listed.extend(line for line in ps.stdout.splitlines() if "-u anna" in line)
         return 200, b"stored"
 
