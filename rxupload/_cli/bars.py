@@ -18,6 +18,9 @@ from .texts import printable
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+_OF_BYTES = {"unit": "B", "unit_scale": True}
+_OF_FILES = {"unit": "", "unit_scale": False}
+
 
 def _bar_kind() -> type[tqdm[Any]]:
     from tqdm import tqdm  # noqa: PLC0415 - an optional extra
@@ -51,8 +54,6 @@ class Bars(Lines):
         return self._kind(
             desc=title,
             total=total,
-            unit="B",
-            unit_scale=True,
             dynamic_ncols=True,
             bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt}" if is_short else None,
             miniters=0,  # otherwise tqdm learns to skip updates, and then lags behind an upload that slows down
@@ -76,27 +77,28 @@ class Bars(Lines):
             return
         title = f"{len(self._files)} files"
         if progress.total is None and progress.count is not None:
-            self._show_all(
-                title, progress.done + progress.failed, progress.count, {"unit": "", "unit_scale": False}
-            )
+            self._show_all(title, progress.done + progress.failed, progress.count, _OF_FILES)
         else:
-            self._show_all(title, progress.sent, progress.total, {"unit": "B", "unit_scale": True})
+            self._show_all(title, progress.sent, progress.total, _OF_BYTES)
 
     def _show_all(self, title: str, done: int, total: int | None, unit: dict[str, Any]) -> None:
         if self._all is None:
             is_short = self._columns < 60  # noqa: PLR2004
-            self._all = self._bar(title, total, is_short=is_short, position=len(self._bars))
-        if getattr(self._all, "unit", None) != unit["unit"]:  # a disabled bar has none
+            self._all = self._bar(title, total, is_short=is_short, position=len(self._bars), **unit)
+        elif not self._all.disable and self._all.unit != unit["unit"]:
+            # Count bytes from now on. The time goes on, and what is done is not part of a rate.
             for name, value in unit.items():
                 setattr(self._all, name, value)
-            self._all.initial = done  # the rate is that from now on
+            began = self._all.start_t
             self._all.reset(total)
+            self._all.start_t, self._all.n, self._all.last_print_n = began, done, done
+            self._all.refresh()
         self._all.total = total
         self._all.update(done - self._all.n)
 
     def _progress(self, index: int, progress: Progress) -> None:
         if len(self._files) == 1:
-            self._show_all(self._title(0), progress.sent, progress.total, {"unit": "B"})
+            self._show_all(self._title(0), progress.sent, progress.total, _OF_BYTES)
         elif index in self._bars:
             bar = self._bars[index]
             bar.total = progress.total
@@ -112,6 +114,7 @@ class Bars(Lines):
             self._title(index),
             progress.total,
             is_short=True,
+            **_OF_BYTES,
             initial=progress.sent,
             position=place,
             leave=False,

@@ -47,7 +47,7 @@ def progress_bar(**tqdm_options: Any) -> Callable[[Observable[T]], Observable[T]
         def subscribe(
             observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            bar = _Bar(lambda total: tqdm(**{**options, "total": total}), of_bytes)
+            bar = _Bar(lambda **more: tqdm(**{**options, **more}), of_bytes)
 
             def on_next(item: T) -> None:
                 if isinstance(item, Progress | BatchProgress):
@@ -97,7 +97,7 @@ _OF_FILES = {"unit": " files", "unit_scale": False}
 class _Bar:
     """A tqdm bar that follows Progress. The lock is for a dispose, which may come from any thread."""
 
-    def __init__(self, make: Callable[[int | None], tqdm[Any]], of_bytes: dict[str, Any]) -> None:
+    def __init__(self, make: Callable[..., tqdm[Any]], of_bytes: dict[str, Any]) -> None:
         self._make = make
         self._of_bytes = of_bytes
         self._counts_files = False
@@ -115,15 +115,13 @@ class _Bar:
                 attempt = progress.attempt
             elif total is None and progress.count is not None:
                 done, total, counts_files = progress.done + progress.failed, progress.count, True
+            unit = _OF_FILES if counts_files else self._of_bytes
             if self._bar is None:
-                self._bar = self._make(total)
+                self._bar = self._make(**unit, total=total)
+            elif counts_files != self._counts_files:
+                _count_anew(self._bar, done, total, unit)
             self._bar.total = total  # set it here, because reset(None) keeps the old total
-            if counts_files != self._counts_files:
-                for name, value in (_OF_FILES if counts_files else self._of_bytes).items():
-                    setattr(self._bar, name, value)
-                self._bar.initial = done  # the rate is that from now on
-                self._bar.reset(total)
-            elif attempt != self._attempt:
+            if attempt != self._attempt:
                 self._bar.reset(total)
             self._attempt, self._counts_files = attempt, counts_files
             self._bar.update(done - self._bar.n)
@@ -134,3 +132,15 @@ class _Bar:
             if self._bar is not None:
                 with contextlib.suppress(OSError):
                     self._bar.close()
+
+
+def _count_anew(bar: tqdm[Any], done: int, total: int | None, unit: dict[str, Any]) -> None:
+    """Have the bar count something else from now on. The time goes on, and what is done is not part of a rate."""
+    if bar.disable:
+        return
+    for name, value in unit.items():
+        setattr(bar, name, value)
+    began = bar.start_t
+    bar.reset(total)
+    bar.start_t, bar.n, bar.last_print_n = began, done, done
+    bar.refresh()

@@ -126,6 +126,21 @@ class TestProgressBar:
         assert "2000/3000 files" in texts
         assert f"1.00k/2.00k{options.get('unit', 'B')}" in texts
 
+    def test_no_rate_mixes_files_and_bytes(self):
+        """The first frame counts files as files. The step to bytes gives no negative rate, and the time goes on."""
+        drawn = io.StringIO()
+        source = Subject()
+        source.pipe(progress_bar(file=drawn, ascii=True, mininterval=0)).subscribe()
+        for done, sent, total in ((0, 0, None), (1, 10_000_000, None), (2, 20_000_000, 30_000_000)):
+            source.on_next(BatchProgress(done, 0, 1, sent, total, count=3))
+        source.on_completed()
+        frames = [text.strip() for text in drawn.getvalue().split("\r") if text.strip()]
+        assert frames
+        assert "0/3 [" in frames[0]
+        assert "B/s" not in frames[0]
+        assert not [frame for frame in frames if "-" in frame.rpartition("[")[2]]
+        assert "20.0M/30.0M" in frames[-1]
+
     def test_a_new_attempt_restarts_the_bar(self):
         """A new attempt restarts the same bar, with its total."""
         steps = steps_drawn([P0, P1, Progress(0, 20, 2), Progress(20, 20, 2), Progress(3, None, 3)])
