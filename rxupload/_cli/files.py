@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from .texts import printable, say
 
@@ -65,6 +67,25 @@ def find_files(args: argparse.Namespace) -> list[Found]:
                     None, f"{option} is for a single FILE, and there are {len(found)}"
                 )
     return found
+
+
+def ends_with_slash(url: str) -> bool:
+    """Whether the path of a URL ends with a slash."""
+    return _path(url).endswith("/")
+
+
+def address_of(args: argparse.Namespace, file: Found) -> str:
+    """Return the URL that a FILE goes to. As with curl, -T adds the FILE's name to a URL that ends with /."""
+    url: str = args.url
+    if not args.raw or file.path == "-" or not ends_with_slash(url):
+        return url
+    path = _path(url)
+    return path + quote(file.filename or Path(file.path).name, safe="/") + url[len(path) :]
+
+
+def _path(url: str) -> str:
+    """Return a URL without its query and its fragment."""
+    return re.split("[?#]", url, maxsplit=1)[0]
 
 
 def _all(args: argparse.Namespace) -> Iterator[Found]:

@@ -20,7 +20,7 @@ from .bars import choose_report
 from .client import ask_for_password, make_client
 from .digest import compare_digest, wanted
 from .dry_run import dry_run
-from .files import Found, find_files
+from .files import Found, address_of, ends_with_slash, find_files
 from .reports import JsonLines, Report, Style
 
 
@@ -29,6 +29,11 @@ def send(args: argparse.Namespace) -> int:
     _check(args)
     files = find_files(args)
     _check_output(args.output, files)
+    if args.raw and len(files) > 1 and not ends_with_slash(args.url):
+        raise argparse.ArgumentError(
+            None,
+            f"-T would send {len(files)} FILEs to one address; end the URL with / to add the name of each",
+        )
     with make_client(args) as client:
         auth = None if args.dry_run else ask_for_password(args.user)
         uploads = _uploads(args, files, client, auth)
@@ -53,6 +58,9 @@ def _check(args: argparse.Namespace) -> None:
         raise argparse.ArgumentError(None, "a URL is required, and a FILE")
     args.url = values.checked("URL", values.url, args.url)
     args.files = [values.checked("FILE", values.file, file) for file in args.files]
+    args.output = None if args.output == "-" else args.output  # standard output, as without -o
+    if args.method is None:
+        args.method = "PUT" if args.raw else "POST"
     if args.json and args.quiet:
         raise argparse.ArgumentError(None, "--json prints each event, and -q none; leave out one")
     if args.raw:
@@ -102,12 +110,12 @@ def _upload(
 ) -> Upload:
     parts = _parts(args, file)
     return upload(
-        args.url,
+        address_of(args, file),
         parts if args.form else cast("File", parts[0]),  # errors then do not count the files
         "file" if args.name is None else args.name,
         raw=args.raw,
         headers=_headers(args),
-        method=args.method or ("PUT" if args.raw else "POST"),
+        method=args.method,
         digest=args.digest,
         timeout=args.timeout,
         follow_redirects="same-origin" if args.same_origin else args.location,

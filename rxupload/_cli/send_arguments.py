@@ -38,7 +38,8 @@ and, depending on the event:
   error:    type (the exception's name), message
   summary:  done (FILEs with a status of 2xx), failed (all others), sent (bytes of all request bodies),
             seconds
-With --dry-run the only events are "dry-run": method, url, filename, size (bytes, or null), error (or null).
+With --dry-run the only events are "dry-run": method, url, filename, size (bytes, or null), error (or null),
+and with -F: form (for each part its name, file and size).
 After Ctrl-C no more lines come, so unfinished FILEs have neither a response nor an error.
 """
 
@@ -103,7 +104,12 @@ def _request(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="a form field whose value is taken as it is, @ and ; included",
     )
-    add("-T", "--raw", action="store_true", help="send the FILE as the whole body, by PUT, without a form")
+    add(
+        "-T",
+        "--raw",
+        action="store_true",
+        help="send the FILE as the whole body, by PUT, without a form; a URL that ends with / gets its name",
+    )
     add(
         "-H",
         "--header",
@@ -156,7 +162,9 @@ def _connection(parser: argparse.ArgumentParser) -> None:
 
 def _output(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
-    group.add_argument("-o", "--output", metavar="PATH", help="write the response to this file")
+    group.add_argument(
+        "-o", "--output", metavar="PATH", help="write the response to this file (-: standard output)"
+    )
     volume = group.add_mutually_exclusive_group()
     volume.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
     volume.add_argument(

@@ -188,7 +188,7 @@ def test_dry_run_finds_what_cannot_be_read(cli, server, album, photo):
     """What would fail to open is an error, with status 1."""
     result = cli("send", server.url, album / "missing", album, photo, "--dry-run", "-T")
 
-    assert (result.status, result.out) == (1, f"{photo}: PUT {server.url}, 10 bytes\n")
+    assert (result.status, result.out) == (1, f"{photo}: PUT {server.url}beach.jpg, 10 bytes\n")
     assert result.err == (
         f"{album / 'missing'}: No such file or directory\n"
         f"{album}: is a directory; add -r to send the files in it\n"

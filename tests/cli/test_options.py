@@ -230,3 +230,63 @@ def test_the_examples_of_the_readme_work(server, tmp_path):
         result = in_own_process(["sh", "-c", line], cwd=here, env={**os.environ, "PATH": path})
         assert result.status == 0, (line, result)
         assert len(server.requests) == (2 if line.startswith("find") else 1), line
+
+
+@pytest.mark.parametrize(
+    ("path", "targets"),
+    [
+        ("up/", [b"/up/beach.jpg", b"/up/two%20words.txt"]),
+        ("up/?key=1/2", [b"/up/beach.jpg?key=1/2", b"/up/two%20words.txt?key=1/2"]),
+        ("", [b"/beach.jpg", b"/two%20words.txt"]),
+    ],
+)
+def test_t_adds_the_name_to_a_url_that_ends_with_a_slash(cli, server, photo, tmp_path, path, targets):
+    """As with curl, each FILE goes to an address of its own, below a URL that ends with /."""
+    other = tmp_path / "two words.txt"
+    other.write_bytes(b"text")
+    result = cli("send", server.url + path, photo, other, "-T", "--concurrency", 1)
+
+    assert result.status == 0
+    assert [head.split(b" ")[1] for head, _ in server.requests] == targets
+    assert server.bodies == [photo.read_bytes(), b"text"]
+
+
+def test_t_does_not_send_several_files_to_one_address(cli, server, photo):
+    """Each would replace the one before it, so nothing is sent."""
+    result = cli("send", server.url + "up", photo, photo, "-T")
+
+    assert result.status == 2
+    assert "-T would send 2 FILEs to one address; end the URL with / to add the name of each" in result.err
+    assert not server.requests
+
+
+def test_an_empty_method_is_refused(cli, server, photo):
+    """An empty -X, as of an unset variable of a shell, is not taken as POST."""
+    result = cli("send", server.url, photo, "-X", "")
+
+    assert result.status == 2
+    assert "method" in result.err
+    assert not server.requests
+
+
+def test_o_with_a_hyphen_is_standard_output(server, photo, tmp_path):
+    """-o - writes the response to standard output, and makes no file of that name."""
+    result = in_own_process(command("send", server.url, photo, "-o", "-"), cwd=tmp_path)
+
+    assert (result.status, result.out) == (0, "stored")
+    assert not (tmp_path / "-").exists()
+
+
+def test_dry_run_shows_the_form(cli, server, photo, tmp_path):
+    """Each -F is a line with its file or the size of its value, which may be a secret."""
+    thumb = tmp_path / "thumb.png"
+    thumb.write_bytes(b"small")
+    form = ["-F", f"thumb=@{thumb}", "-F", "key=s3cret"]
+    result = cli("send", server.url, photo, *form, "--dry-run")
+
+    assert result.out.splitlines()[1:] == [f"  -F thumb: {thumb}, 5 bytes", "  -F key: a value, 6 bytes"]
+    result = cli("send", server.url, photo, *form, "--dry-run", "--json")
+    assert json.loads(result.out)["form"] == [
+        {"name": "thumb", "file": str(thumb), "size": 5},
+        {"name": "key", "file": None, "size": 6},
+    ]
