@@ -34,7 +34,7 @@ from support.hand_cranked_client import PATIENCE, HandCrankedClient, ScriptedCli
 from support.recording_observer import RecordingObserver, check_grammar, observe
 
 import rxupload
-from rxupload import File, Progress, Upload, UploadTimeout, upload
+from rxupload import Field, File, Progress, Upload, UploadTimeout, upload
 from rxupload._transfer import Disposed
 
 URL = "http://upload.test/"
@@ -1134,3 +1134,12 @@ def test_import_is_light():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout.split()
     assert not {"tqdm", "starlette", "uvicorn", "python_multipart", "multipart", "argparse"} & set(loaded)
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, Field({"a": 1}, content_type="application/json")])
+def test_a_dict_as_a_form_value_is_advised_to_be_json(value):
+    """A dict has no one form in a multipart body, so the error names json.dumps()."""
+    with pytest.raises(
+        TypeError, match=r"form_data\['meta'\] must be .*, not dict; for JSON, use json.dumps\(\)"
+    ):
+        upload(URL, b"data", form_data={"meta": value})

@@ -71,7 +71,9 @@ _LOOK_SECONDS = 1.0  # between two checks whether the observer's loop has closed
 def check_upload(index: int, each: object) -> None:
     """Raise TypeError for anything but an Observable."""
     if not isinstance(each, Observable):
-        raise TypeError(f"uploads: expected Observables, but [{index}] is of type {type(each).__name__}")
+        raise TypeError(
+            f"uploads: expected Observables, such as upload(url, file), but [{index}] is of type {type(each).__name__}"
+        )
 
 
 @dataclass(slots=True, eq=False)

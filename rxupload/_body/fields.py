@@ -117,7 +117,8 @@ def _encoded(argument: str, value: object) -> bytes:  # noqa: PLR0911 - one for 
         case None:
             raise TypeError(f'{argument} is None; leave it out, or send "" instead')
         case _:
+            advice = "; for JSON, use json.dumps()" if isinstance(value, dict) else ""
             raise TypeError(
                 f"{argument} must be a str, bytes, a number, a bool, a UUID, a date or a Field, or a list of those, "
-                f"not {type(value).__name__}"
+                f"not {type(value).__name__}{advice}"
             )

@@ -269,7 +269,10 @@ class _Receiver:
         content_type = request.headers.get("content-type", "")
         boundary = parameters(content_type).get("boundary")
         if content_type.partition(";")[0].strip().lower() != "multipart/form-data" or not boundary:
-            raise FormParserError("The Content-Type is not multipart/form-data with a boundary.")
+            raise FormParserError(
+                "The Content-Type is not multipart/form-data with a boundary. This receiver takes forms: leave out "
+                "raw=True, or -T of the command."
+            )
         received = 0
         with Form(boundary.encode("latin-1"), self.directory) as form:
             async for data in request.stream():
