@@ -41,9 +41,8 @@ def _key(item: Any) -> object:
     """Return the same key for events of which only the latest need wait."""
     if isinstance(item, BatchProgress):
         return BatchProgress
-    progress = (
-        item if isinstance(item, Progress) else getattr(item, "progress", None)
-    )  # of a batch; throughput
+    # ItemProgress and Throughput have a Progress.
+    progress = item if isinstance(item, Progress) else getattr(item, "progress", None)
     if isinstance(progress, Progress):
         return type(item), getattr(item, "index", None), progress.attempt, progress.sent == 0
     return object()

@@ -76,9 +76,7 @@ class delaying_ctrl_c:  # noqa: N801 - it reads as a phrase
                 raise self._raised[0]
 
     def _leave(self) -> None:
-        if (
-            getsignal(signal.SIGINT) is self
-        ):  # otherwise the caller's code has set another handler in the block
+        if getsignal(signal.SIGINT) is self:  # the caller's code may have set another one in the block
             set_handler(signal.SIGINT, self.outer)
         self._block = None
 

@@ -230,9 +230,8 @@ class _Exchange:
 def _without_quotes(error: Exception, hop: Hop) -> Exception:
     if is_of_the_location(error):
         return wrong_location(hop)
-    if type(error).__name__ == "LocalProtocolError" and str(error).startswith(
-        "Illegal header "
-    ):  # h11 quotes it
+    # h11 quotes the header.
+    if type(error).__name__ == "LocalProtocolError" and str(error).startswith("Illegal header "):
         kind: Any = type(error)
         return cast("Exception", kind("A header has a character that cannot be sent"))
     return error

@@ -160,9 +160,7 @@ class Batch:
                 self._slots += 1
                 self._room.notify()
             self._subscriptions.dispose()
-            if isinstance(
-                reason, Disposed
-            ):  # otherwise the observer's end disposes it, maybe on another thread
+            if isinstance(reason, Disposed):  # otherwise the observer's end disposes it, where it comes
                 self._throttling.dispose()
 
     def fail(self, error: Exception) -> None:

@@ -50,7 +50,6 @@ def _end_at_once(*_: object) -> None:
 def _say_aborted() -> None:
     if sys.stderr is None:  # print() would take standard output instead
         return
-    with contextlib.suppress(
-        OSError, ValueError, RuntimeError
-    ):  # the last one if a signal interrupts a print()
+    # A RuntimeError comes if a signal interrupts a print().
+    with contextlib.suppress(OSError, ValueError, RuntimeError):
         print("aborted", file=sys.stderr, flush=True)  # noqa: T201 - a command prints

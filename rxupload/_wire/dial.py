@@ -35,10 +35,8 @@ MakeSocket: TypeAlias = Callable[[int, int, int], socket.socket]
 ATTEMPT_DELAY = 0.25
 RETRY_DELAY = 0.5  # seconds before the second retry, doubled for each later one, as in httpcore
 
-_FIRST_LOOK, _LAST_LOOK = (
-    0.001,
-    0.1,
-)  # seconds between two tries at a full Unix socket: doubled up to the second
+# Seconds between two tries at a full Unix socket: the first, doubled up to the second
+_FIRST_LOOK, _LAST_LOOK = 0.001, 0.1
 
 
 # TCP

@@ -27,9 +27,8 @@ from .request import Flow, Unit, is_range
 from .response import Head, ResponseParser
 
 _BATCH = 128 * 1024  # bytes of content to frame at a time
-_UNSENT = (
-    64 * 1024
-)  # the most bytes of answers to the server's own frames (SETTINGS, PING) that it does not read
+# The most bytes of answers to the server's own frames (SETTINGS, PING) that it does not read
+_UNSENT = 64 * 1024
 # Bytes: for each frame that is sent, a server may open the windows of the stream and of the connection.
 _UPDATES = 2 * (FRAME_HEAD + 4)
 _STATUS = re.compile(rb"[1-9][0-9][0-9]")
