@@ -124,9 +124,12 @@ class UploadQueue:
 
     def _next(self) -> Queued | None:
         with delaying_ctrl_c(), self._lock:
-            if not self._waiting or len(self._running) >= self.limit:
+            if len(self._running) >= self.limit:
                 return None
-            task = self._waiting.popleft()
+            try:
+                task = self._waiting.popleft()
+            except IndexError:  # a look before would not do: a signal handler may take it meanwhile
+                return None
             self._running.add(task)
             return task
 
