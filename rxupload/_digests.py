@@ -26,7 +26,7 @@ _ITEM = (
 )
 _PARAMETERS = rf"(?:; *{_KEY}(?:={_ITEM})?)*"
 _INNER_LIST = rf"\( *(?:{_ITEM}{_PARAMETERS}(?: +{_ITEM}{_PARAMETERS})*)? *\)"
-_MEMBER = re.compile(rf"({_KEY})(?:=({_ITEM}|{_INNER_LIST}))?{_PARAMETERS}", re.ASCII)
+_MEMBER = rf"({_KEY})(?:=({_ITEM}|{_INNER_LIST}))?{_PARAMETERS}"
 _COMMA = re.compile(r"[ \t]*,[ \t]*(?=[a-z*])")
 
 
@@ -106,7 +106,8 @@ def dictionary(field: str) -> dict[str, str]:
     found: dict[str, str] = {}
     text = field.strip(" ")
     position = 0
-    while member := _MEMBER.match(text, position):
+    pattern = re.compile(_MEMBER, re.ASCII)  # here: it takes 2 ms, and most programs read no digest
+    while member := pattern.match(text, position):
         found[member[1]] = member[2] or "?1"
         if member.end() == len(text):
             return found
