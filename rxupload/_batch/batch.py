@@ -138,9 +138,8 @@ class Batch:
         self._exhausted = False
         self._error: Exception | None = None  # the iterable's
         self._failure: Exception | None = None  # a setting's, until the observer gets it
-        self._is_following = (
-            True  # `work` is still subscribing to the settings, which must not call the observer
-        )
+        # `work` is still subscribing to the settings, which must not call the observer.
+        self._is_following = True
         self._running: dict[int, _Running] = {}
         self._done = 0
         self._statuses: Counter[int] = Counter()

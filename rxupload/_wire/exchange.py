@@ -240,13 +240,7 @@ class Exchange:
     def _wait_to_send(self) -> None:
         """Wait until the system takes more. Hear the server meanwhile."""
         while True:
-            now = self._clock.now()
-            until = self._movement.stalled_at(now, self._movement.report())
-            if now >= until:
-                if self._hearing.parser.status is not None:
-                    raise Answered
-                self._movement.raise_stall()
-            until = min(until, self._control.check(), self._movement.ask_again())
+            until = self._look_again()
             events = READ if self.connection.wants_input else WRITE | (READ if self._hearing.goes_on else 0)
             is_ready_now = self._movement.wait(until, events)
             # Note the count now: the next send may fill the queue to the same size, and hide that bytes have gone.
@@ -255,6 +249,16 @@ class Exchange:
             # Ask the throttle only once the socket is writable.
             if is_ready_now and (not self._control.is_held_back or self._movement.wait(0.0, WRITE)):
                 return
+
+    def _look_again(self) -> float:
+        """Return when a wait for the server must end. Raise if it has taken nothing for the write limit."""
+        now = self._clock.now()
+        until = self._movement.stalled_at(now, self._movement.report())
+        if now >= until:
+            if self._hearing.parser.status is not None:
+                raise Answered
+            self._movement.raise_stall()
+        return min(until, self._control.check(), self._movement.ask_again())
 
     # Receiving
 

@@ -263,14 +263,7 @@ class Http2Exchange(Exchange):
         """Wait until the server takes more. Hear it meanwhile."""
         if not self._hearing.goes_on:  # it has answered and closed
             raise Answered
-        now = self._clock.now()
-        until = self._movement.stalled_at(now, self._movement.report())
-        if now >= until:
-            if self._hearing.parser.status is not None:
-                raise Answered
-            self._movement.raise_stall()
-        until = min(until, self._control.check(), self._movement.ask_again())
-        self._movement.wait(until, READ)
+        self._movement.wait(self._look_again(), READ)
         self._movement.note(self._movement.report())
         self._hearing.hear()
 
