@@ -17,6 +17,8 @@ def threads():
     made = Threads("test")
     yield made
     made.retire()
+    for each in running():  # the next test looks for threads of the same name
+        each.join(PATIENCE)
 
 
 def running():
