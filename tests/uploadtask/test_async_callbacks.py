@@ -432,8 +432,9 @@ def test_a_loop_that_ends_cancels_the_callback(photo, kind):
         tasks.append(callbacks.start(url, photo))
         await begun.wait()
 
-    run_with_server(main)
-    assert tasks[0].result(PATIENCE)["statusCode"] == 200
+    with Server(echo) as server:  # it outlives the loop, for the upload goes on
+        asyncio.run(main(server.url))
+        assert tasks[0].result(PATIENCE)["statusCode"] == 200
     assert log[: EVENTS.index(kind) + 1] == list(EVENTS[: EVENTS.index(kind) + 1])
 
 
