@@ -116,7 +116,7 @@ class Hot(Observable[T]):
 class _Subscription(SingleAssignmentDisposable):
     """A subscription that ends when its observer raises, or its loop closes."""
 
-    def stop(self, _: BaseException) -> None:
+    def stop(self, reason: BaseException) -> None:  # noqa: ARG002
         self.dispose()
 
 
