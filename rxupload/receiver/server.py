@@ -25,10 +25,12 @@ from uvicorn.server import ServerState
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+from .appending import Connection, Refused, has_body
 from .digest import digest_headers
 from .files import remove_leftovers
 from .form import Form, parameters
 from .origins import Origins, is_loopback
+from .resumable import Resumable
 
 _LINGER = 2.0  # how many seconds to read on after an early response
 
@@ -190,9 +192,15 @@ async def _serving(receiver: _Receiver, host: str, port: int) -> AsyncIterator[s
     protocol: Any = config.http_protocol_class
     state = ServerState()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        lambda: protocol(config=config, server_state=state, app_state={}), host, port
-    )
+
+    def connect() -> asyncio.Protocol:
+        known: dict[str, Any] = {}
+        connection: asyncio.Protocol = protocol(config=config, server_state=state, app_state=known)
+        known["connection"] = Connection(connection)
+        return connection
+
+    server = await loop.create_server(connect, host, port)
+    receiver.resumable.tidy()
     addresses = [listener.getsockname() for listener in server.sockets]
     receiver.origins.on_loopback = all(is_loopback(address[0]) for address in addresses)
     host, port = addresses[0][:2]
@@ -211,6 +219,7 @@ async def _serving(receiver: _Receiver, host: str, port: int) -> AsyncIterator[s
             connection.transport.abort()
         if state.tasks:
             await asyncio.wait(state.tasks)
+        receiver.resumable.stop()
 
 
 class _Receiver:
@@ -227,6 +236,7 @@ class _Receiver:
         self.origins = Origins(allow_hosts)
         self.directory = _created(directory)
         self._report = report
+        self.resumable = Resumable(self.directory, self._max_size, report)
         remove_leftovers(self.directory)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -235,7 +245,7 @@ class _Receiver:
             response = await self._respond(request)
         except HTTPException as refusal:
             self._report(f"Refused: {refusal.status_code} {refusal.detail}")
-            response = _Refusal({"error": refusal.detail}, refusal.status_code, refusal.headers)
+            response = _refusal(request, refusal)
         except ClientDisconnect:
             self._report("An upload broke off.")
             return
@@ -245,6 +255,8 @@ class _Receiver:
     async def _respond(self, request: Request) -> Response:
         if refusal := self.origins.refusal(request):
             raise HTTPException(403, refusal)
+        if (response := await self.resumable.respond(request)) is not None:
+            return response
         if request.method in {"GET", "HEAD"}:
             return HTMLResponse(_PAGE)
         if request.method not in {"POST", "PUT"}:
@@ -285,6 +297,15 @@ class _Receiver:
             # Use a thread: when a file replaces another, ext4 first allocates all its blocks: 0.4 s for 1 GiB.
             await asyncio.to_thread(form.finish)
         return form
+
+
+def _refusal(request: Request, refusal: HTTPException) -> JSONResponse:
+    content = {"error": refusal.detail}
+    if isinstance(refusal, Refused):
+        content |= refusal.members
+        if refusal.is_read or not has_body(request):
+            return JSONResponse(content, refusal.status_code, refusal.headers)
+    return _Refusal(content, refusal.status_code, refusal.headers)
 
 
 class _Refusal(JSONResponse):

@@ -1,0 +1,70 @@
+"""Finds out which protocol for resumable uploads a request speaks, and removes uploads that have expired."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from . import tus, uploads
+from .appending import Turns, media_type, token_in
+
+_CREATION_PATHS = {"/files", "/files/"}
+_METHODS = "POST, PUT, HEAD, PATCH, DELETE, OPTIONS"
+
+
+class Resumable:
+    """Answers the requests that belong to resumable uploads.
+
+    Args:
+        directory: Where to keep unfinished uploads and finished files.
+        max_size: How long an upload may be, in bytes; None for no limit.
+        report: Called with a line for each file that is stored.
+    """
+
+    def __init__(self, directory: Path, max_size: int | None, report: Callable[[str], None]) -> None:
+        self._max_size = max_size
+        self._uploads = uploads.Uploads(directory, report)
+        self._turns = Turns(self._uploads)
+        self._tus = tus.Tus(self._uploads, self._turns, max_size)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def tidy(self) -> None:
+        """Remove what has expired, now and whenever something will have. The loop must run."""
+        self.stop()
+        seconds = self._uploads.tidy(self._turns.keys)
+        # No upload that begins or ends meanwhile expires before REMEMBERED is over.
+        wait = uploads.REMEMBERED if seconds is None else min(seconds, uploads.REMEMBERED)
+        self._timer = asyncio.get_running_loop().call_later(wait, self.tidy)
+
+    def stop(self) -> None:
+        """Remove nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def respond(self, request: Request) -> Response | None:
+        """Answer the request; None if it belongs to no resumable upload.
+
+        Raises:
+            HTTPException: It is refused.
+            ClientDisconnect: The connection has broken, or another request has taken the upload.
+        """
+        if request.method == "OPTIONS":
+            response = Response(status_code=204, headers=tus.announcement(self._max_size))
+        elif _is_tus(request):
+            response = await self._tus.respond(request)
+        else:
+            return None
+        return response
+
+
+def _is_tus(request: Request) -> bool:
+    if "tus-resumable" in request.headers:
+        return True
+    if token_in(request.url.path) is not None:
+        return request.method in {"HEAD", "PATCH", "DELETE"}
+    is_form = media_type(request) == "multipart/form-data"
+    return request.method == "POST" and request.url.path in _CREATION_PATHS and not is_form
