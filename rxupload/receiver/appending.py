@@ -184,8 +184,9 @@ async def append(
                 # Work on the loop, as for forms: a thread would cost a third of the throughput.
                 if checksum is not None:
                     checksum.update(data)
-                write_all(stream, data)
-                on_stored(offset)
+                if data:
+                    write_all(stream, data)
+                    on_stored(offset)
             is_right = checksum is None or checksum.is_right
         finally:
             if not is_right:

@@ -9,7 +9,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 
-from . import tus, uploads
+from . import ietf, tus, uploads
 from .appending import Turns, media_type, token_in
 
 _CREATION_PATHS = {"/files", "/files/"}
@@ -30,6 +30,7 @@ class Resumable:
         self._uploads = uploads.Uploads(directory, report)
         self._turns = Turns(self._uploads)
         self._tus = tus.Tus(self._uploads, self._turns, max_size)
+        self._ietf = ietf.Ietf(directory, self._uploads, self._turns, max_size, report)
         self._timer: asyncio.TimerHandle | None = None
 
     def tidy(self) -> None:
@@ -53,7 +54,10 @@ class Resumable:
             ClientDisconnect: The connection has broken, or another request has taken the upload.
         """
         if request.method == "OPTIONS":
-            response = Response(status_code=204, headers=tus.announcement(self._max_size))
+            headers = tus.announcement(self._max_size) | ietf.announcement(self._max_size)
+            response = Response(status_code=204, headers=headers)
+        elif ietf.is_spoken(request):
+            response = await self._ietf.respond(request)
         elif _is_tus(request):
             response = await self._tus.respond(request)
         else:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 from .appending import Connection, Refused, has_body
 from .digest import digest_headers
 from .files import remove_leftovers
-from .form import Form, parameters
+from .form import Form, boundary_of
 from .origins import Origins, is_loopback
 from .resumable import Resumable
 
@@ -267,8 +267,7 @@ class _Receiver:
             raise HTTPException(400, str(error)) from error
         except OSError as error:
             raise HTTPException(500, f"Cannot store the upload: {error.strerror}") from error
-        files = ", ".join(f"{file.path.name} ({file.size} bytes)" for file in form.files)
-        self._report(f"Received {files or 'no files'}")
+        self._report(form.summary)
         received = form.as_json()
         headers = digest_headers(", ".join(request.headers.getlist("want-repr-digest")), received["files"])
         return JSONResponse(received, headers=headers)
@@ -278,15 +277,14 @@ class _Receiver:
         too_large = HTTPException(413, f"The body is longer than {self._max_size} bytes.")
         if int(request.headers.get("content-length", 0)) > limit:
             raise too_large
-        content_type = request.headers.get("content-type", "")
-        boundary = parameters(content_type).get("boundary")
-        if content_type.partition(";")[0].strip().lower() != "multipart/form-data" or not boundary:
+        boundary = boundary_of(request.headers.get("content-type", ""))
+        if boundary is None:
             raise FormParserError(
                 "The Content-Type is not multipart/form-data with a boundary. This receiver takes forms: leave out "
                 "raw=True, or -T of the command."
             )
         received = 0
-        with Form(boundary.encode("latin-1"), self.directory) as form:
+        with Form(boundary, self.directory) as form:
             async for data in request.stream():
                 received += len(data)
                 if received > limit:

@@ -82,6 +82,8 @@ class Tus:
         if token is None:
             raise Refused(404, "This is no URL of an upload. Create one with POST.")
         async with self._turns.take(token, request) as upload:
+            if upload.record.protocol != "tus":
+                raise Refused(404, "This upload speaks another protocol.")
             if method == "HEAD":
                 return Response(headers=_state(upload) | {"Cache-Control": "no-store"})
             if method == "PATCH":

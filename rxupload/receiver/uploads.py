@@ -60,9 +60,9 @@ class Record:
         concat: The Upload-Concat of its creation.
         wants_digest: The Want-Repr-Digest of its creation.
         trusted: Where a request began whose checksum is still open. The bytes after that do not count.
-        stored_as: The name of the finished file. None until then.
+        stored_as: The name of the finished file, or "" if it is not kept as one. None until it is finished.
         used_for: The token of the upload that has this partial one's bytes. None until then.
-        response: What was answered when it was finished.
+        response: The JSON that was answered when it was finished.
     """
 
     protocol: str
@@ -189,11 +189,19 @@ class Upload:
                 raise
         self._report(f"Received {path.name} ({self.record.length} bytes)")
 
+    def keep_nothing(self) -> None:
+        """Finish the upload without a file. What was in it has been taken out."""
+        self.record.stored_as = ""
+        self.save()
+        self.data.unlink()
+
     def settle(self) -> None:
         """Do what a kill has prevented: store the file of a whole upload."""
         if self.record.stored_as is None:
             if self.record.protocol == "tus" and not self.record.is_partial and self.is_whole:
                 self.keep()
+        elif not self.record.stored_as:
+            self.data.unlink(missing_ok=True)
         elif self.data.exists():
             with contextlib.suppress(InUse, FileNotFoundError), self._held():
                 path = self.directory / self.record.stored_as
@@ -224,7 +232,7 @@ class Uploads:
 
     Args:
         directory: Where they and the finished files are.
-        report: Called with a line for each file that is stored.
+        report: Called with a line for each upload that is finished.
     """
 
     def __init__(self, directory: Path, report: Callable[[str], None]) -> None:
