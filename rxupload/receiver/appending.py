@@ -64,13 +64,19 @@ class Connection:
     def __init__(self, protocol: Any) -> None:
         self._protocol = protocol  # uvicorn's H11Protocol
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody is there to be answered. Any thread may ask."""
+        closing: bool = self._protocol.transport.is_closing()
+        return closing
+
     def abort(self) -> None:
         """Close the connection. The handler of its request gets a ClientDisconnect."""
         self._protocol.transport.abort()
 
     def inform(self, status: int, reason: str, headers: dict[str, str]) -> None:
         """Send an interim response (RFC 9110, section 15.2). The final one must not have begun."""
-        if self._protocol.transport.is_closing():
+        if self.is_closed:
             return
         event = h11.InformationalResponse(
             status_code=status, reason=reason.encode(), headers=list(headers.items())

@@ -305,7 +305,7 @@ def _answer(request: Request, upload: Upload) -> Response:
 def _checksum(request: Request) -> Checksum | None:
     """Return the digest of the request's bytes (RFC 9530, section 2), if it has one."""
     digest = digest_of(", ".join(request.headers.getlist("content-digest")), "sha256")
-    return digest and Checksum("sha256", digest)
+    return Checksum("sha256", digest) if digest else None
 
 
 def _inconsistent(*, is_read: bool = False) -> Refused:

@@ -10,10 +10,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from . import ietf, tus, uploads
-from .appending import Turns, media_type, token_in
+from .appending import Turns, media_type, refusing, token_in
 
 _CREATION_PATHS = {"/files", "/files/"}
-_METHODS = "POST, PUT, HEAD, PATCH, DELETE, OPTIONS"
+_METHODS = "POST, PUT, HEAD, GET, PATCH, DELETE, OPTIONS"
+_TOLD = (
+    "Location, Repr-Digest, Tus-Checksum-Algorithm, Tus-Extension, Tus-Max-Size, Tus-Resumable, Tus-Version, "
+    "Upload-Complete, Upload-Concat, Upload-Defer-Length, Upload-Expires, Upload-Length, Upload-Limit, "
+    "Upload-Metadata, Upload-Offset"
+)
 
 
 class Resumable:
@@ -53,16 +58,20 @@ class Resumable:
             HTTPException: It is refused.
             ClientDisconnect: The connection has broken, or another request has taken the upload.
         """
+        headers = _for_pages(request)
+        with refusing(headers):
+            response = await self._respond(request)
+        if response is not None:
+            response.headers.update(headers)
+        return response
+
+    async def _respond(self, request: Request) -> Response | None:
         if request.method == "OPTIONS":
             headers = tus.announcement(self._max_size) | ietf.announcement(self._max_size)
-            response = Response(status_code=204, headers=headers)
-        elif ietf.is_spoken(request):
-            response = await self._ietf.respond(request)
-        elif _is_tus(request):
-            response = await self._tus.respond(request)
-        else:
-            return None
-        return response
+            return Response(status_code=204, headers=headers)
+        if ietf.is_spoken(request):
+            return await self._ietf.respond(request)
+        return await self._tus.respond(request) if _is_tus(request) else None
 
 
 def _is_tus(request: Request) -> bool:
@@ -72,3 +81,22 @@ def _is_tus(request: Request) -> bool:
         return request.method in {"HEAD", "PATCH", "DELETE"}
     is_form = media_type(request) == "multipart/form-data"
     return request.method == "POST" and request.url.path in _CREATION_PATHS and not is_form
+
+
+def _for_pages(request: Request) -> dict[str, str]:
+    """Return what lets a page of another origin send the request and read the response (WHATWG Fetch, section 3.3).
+
+    Only origins that are allowed get here.
+    """
+    origin = request.headers.get("origin")
+    if origin is None:
+        return {}
+    headers = {
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Expose-Headers": _TOLD,
+        "Vary": "Origin",
+    }
+    if request.method == "OPTIONS":
+        headers["Access-Control-Allow-Methods"] = _METHODS
+        headers["Access-Control-Allow-Headers"] = request.headers.get("access-control-request-headers", "")
+    return headers

@@ -39,7 +39,8 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <title>rxupload receiver</title>
 <h1>rxupload receiver</h1>
-<p>Upload with POST or PUT of multipart/form-data to any path here: the answer says in JSON what arrived.</p>
+<p>Upload with POST or PUT of multipart/form-data to any path here: the answer says in JSON what arrived.
+Uploads by tus, which go on after a break, begin at /files.</p>
 <form method="post" enctype="multipart/form-data">
   <input type="file" name="file" aria-label="Files to upload" multiple required>
   <button>Upload</button>
@@ -54,7 +55,7 @@ def running(
     max_size: int | None = None,
     allow_hosts: Iterable[str] = (),
 ) -> Iterator[str]:
-    """Run a multipart receiver on a free loopback port during the `with` block.
+    """Run a receiver of uploads on a free loopback port during the `with` block.
 
     It has its own thread and event loop. So it works in a script, on a worker thread, inside a running event loop, and
     in a Jupyter kernel. It accepts connections from the start of the block. The end of the block stops it at once: it
@@ -74,13 +75,27 @@ def running(
       localhost nor an address of loopback. `allow_hosts` lets such requests in.
     - 413 `{"error": "..."}`: the body is longer than `max_size`. It is sent as soon as that is known.
 
+    It answers two protocols for uploads that go on after a broken connection, or after the receiver was killed:
+
+    - tus 1.0.0 (https://tus.io) where a request has `Tus-Resumable`, and POST of anything but a form on `/files`. It
+      has the extensions creation, creation-with-upload, creation-defer-length, expiration, termination, checksum (sha1,
+      sha256) and concatenation. `filename` of Upload-Metadata names the file; without it, `filetype` gives the suffix.
+    - draft-ietf-httpbis-resumable-upload where a request has `Upload-Draft-Interop-Version: 8`. Any upload with
+      `Upload-Complete` can go on, also a form, and gets the response of an ordinary one. Interim responses with 104 say
+      its URL and how much is stored. Other bytes than a form are a file of their own, named by Content-Disposition.
+
+    The offset is what is stored, however the connection or the process has ended. A new request for an upload ends one
+    that hangs. `max_size` limits the whole upload. Unfinished uploads wait in the directory for 24 hours after their
+    last byte, in hidden files (`.*.upload`, and `.*.upload.json` beside it). That a finished one is whole the receiver
+    knows for an hour. DELETE removes an unfinished upload, and leaves the file of a finished one.
+
     It stores files in the directory, under a safe form of their filenames, and never replaces one: `beach.jpg`, then
-    `beach (1).jpg`. It removes the files of an incomplete upload. At its start it removes those that a killed process
+    `beach (1).jpg`. It removes the files of an incomplete form. At its start it removes those that a killed process
     has left (`.*.part`). It knows those of a receiver that is still running by a lock.
 
     Args:
         directory: Where to store files; created if missing. None: a temporary directory, removed at the end.
-        max_size: The longest request body to accept, in bytes; None for no limit.
+        max_size: The longest request body or resumable upload to accept, in bytes; None for no limit.
         allow_hosts: Names of further hosts, without scheme and port, that may stand in Host and in Origin. "null" is
             the Origin of local HTML files and of sandboxed frames.
 
@@ -109,13 +124,14 @@ def serve(
 ) -> None:
     """Run the receiver of `running` in the foreground, until Ctrl-C or SIGTERM. Only the main thread may call this.
 
-    It prints the URL first, then a line for each upload.
+    It prints the URL first, then a line for each upload. Resumable uploads go on when it is started again in the same
+    directory; it never prints their URLs.
 
     Args:
         host: The address to listen on. The default accepts connections only from this machine.
         port: The TCP port; 0 picks a free one.
         directory: Where to store files; created if missing.
-        max_size: The longest request body to accept, in bytes; None for no limit.
+        max_size: The longest request body or resumable upload to accept, in bytes; None for no limit.
         allow_hosts: As in `running`. Host may be any name if `host` is no address of loopback.
 
     Raises:
@@ -199,8 +215,8 @@ async def _serving(receiver: _Receiver, host: str, port: int) -> AsyncIterator[s
         known["connection"] = Connection(connection)
         return connection
 
-    server = await loop.create_server(connect, host, port)
     receiver.resumable.tidy()
+    server = await loop.create_server(connect, host, port)
     addresses = [listener.getsockname() for listener in server.sockets]
     receiver.origins.on_loopback = all(is_loopback(address[0]) for address in addresses)
     host, port = addresses[0][:2]

@@ -7,7 +7,7 @@ import contextlib
 import re
 from collections.abc import Sequence
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from .appending import (
@@ -15,6 +15,7 @@ from .appending import (
     Refused,
     Turns,
     append,
+    connection_of,
     from_base64,
     has_body,
     http_date,
@@ -235,12 +236,17 @@ class Tus:
         self._check_size(record.length)
         token, upload = self._uploads.create(record)
         async with self._turns.begin(token, request):
+            connection = connection_of(request)
             try:
-                await asyncio.to_thread(join, upload, parts)
-                await asyncio.to_thread(upload.keep)
+                is_whole = await asyncio.to_thread(join, upload, parts, lambda: not connection.is_closed)
+                if is_whole:
+                    await asyncio.to_thread(upload.keep)
             except BaseException:
                 upload.remove()
                 raise
+            if not is_whole:
+                upload.remove()
+                raise ClientDisconnect
             for part in parts:
                 part.record.used_for = token
                 part.save()

@@ -301,13 +301,18 @@ class Uploads:
             raise Unknown from None
 
 
-def join(upload: Upload, parts: Sequence[Upload]) -> None:
-    """Copy the bytes of the parts into an upload, in their order. It may take as long as the disk needs."""
+def join(upload: Upload, parts: Sequence[Upload], is_wanted: Callable[[], bool]) -> bool:
+    """Copy the bytes of the parts into an upload, in their order. It may take as long as the disk needs.
+
+    Returns:
+        Whether it was wanted to the end.
+    """
     with upload.opened() as target:
         for part in parts:
             with part.data.open("rb") as source:
-                while data := source.read(_COPIED_AT_ONCE):
+                while is_wanted() and (data := source.read(_COPIED_AT_ONCE)):
                     write_all(target, data)
+    return is_wanted()
 
 
 def write_all(stream: BinaryIO, data: bytes) -> None:

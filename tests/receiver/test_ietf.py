@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import json
 import re
-import threading
 
 import httpx
 import pytest
@@ -15,7 +14,7 @@ from support.forms import CLOSING, FORM, PATIENCE, connected, file_part, has_end
 from support.tus import finished, hidden, is_token
 
 from rxupload import receiver
-from rxupload.receiver import appending, ietf
+from rxupload.receiver import ietf
 
 BODY = part('name="title"', b"Summer") + file_part("beach.jpg", b"content") + CLOSING
 AS_FORM = {"Content_Type": FORM["Content-Type"]}
@@ -85,21 +84,6 @@ class Responses:
 def draft(url):
     """A client of the draft."""
     return IetfClient(url)
-
-
-@pytest.fixture
-def is_stored(monkeypatch):
-    """Is set once a receiver of this process has stored bytes of an upload."""
-    is_stored = threading.Event()
-    write_all = appending.write_all
-
-    def write_and_tell(stream, data):
-        write_all(stream, data)
-        if data:
-            is_stored.set()
-
-    monkeypatch.setattr(appending, "write_all", write_and_tell)
-    return is_stored
 
 
 def test_a_whole_upload_is_answered_as_an_ordinary_one(draft, inbox):

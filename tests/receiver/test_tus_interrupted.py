@@ -1,55 +1,20 @@
-"""Interrupted uploads of tus: what has come counts, and the upload goes on, also after the receiver was killed."""
+"""Interrupted uploads of tus: what has come counts, and a new request ends one that hangs."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import os
 import random
 import re
 import threading
 
 import httpx
-import pytest
-from support.command_line import started
 from support.forms import PATIENCE, has_ended, posix_only
-from support.tus import TusClient, answered, finished, hidden, named, patching
+from support.tus import TusClient, answered, finished, hanging, hidden, named, patching
 
 from rxupload import receiver
-from rxupload.receiver import appending, uploads
-
-
-@pytest.fixture
-def tus(client, url):
-    """A client of tus."""
-    return TusClient(client, url)
-
-
-@pytest.fixture
-def is_stored(monkeypatch):
-    """Is set once a receiver of this process has stored bytes of an upload."""
-    is_stored = threading.Event()
-    write_all = appending.write_all
-
-    def write_and_tell(stream, data):
-        write_all(stream, data)
-        if data:
-            is_stored.set()
-
-    monkeypatch.setattr(appending, "write_all", write_and_tell)
-    return is_stored
-
-
-@contextlib.contextmanager
-def hanging(url, is_stored, offset=0, content=b"01234", **headers):
-    """A PATCH that has sent some bytes, and sends no more."""
-    with patching(url, offset, 100 - offset, **headers) as sock:
-        sock.sendall(content)
-        assert is_stored.wait(PATIENCE)
-        is_stored.clear()
-        yield sock
-
+from rxupload.receiver import uploads
 
 # A new request displaces a hanging one
 
@@ -197,97 +162,6 @@ def test_a_creation_that_is_refused_is_not_told_to_continue(tus):
     """The first answer is the refusal."""
     with patching(tus.endpoint, 0, 5, method="POST", Upload_Length="x", Expect="100-continue") as sock:
         assert answered_status(sock) == 400
-
-
-# The receiver ends
-
-
-def test_stopping_ends_a_hanging_patch_and_keeps_its_bytes(client, inbox, is_stored):
-    """The next receiver in the directory goes on with the upload."""
-    with receiver.running(inbox) as first:
-        tus = TusClient(client, first)
-        url = tus.created(100)
-        stack = contextlib.ExitStack()
-        sock = stack.enter_context(hanging(url, is_stored))
-    with stack:
-        assert has_ended(sock)
-    with receiver.running(inbox) as second:
-        tus = TusClient(client, second)
-        assert tus.offset(url.path) == 5
-        assert tus.patch(url.path, 5, bytes(95)).status_code == 204
-
-    assert finished(inbox) == {"upload": b"01234" + bytes(95)}
-
-
-@contextlib.contextmanager
-def received(inbox):
-    """The URL of `rxupload receive` in a process of its own, and the process."""
-    with started("receive", "--port", 0, "--directory", inbox) as process:
-        yield re.search(r"http://\S+", process.stdout.readline())[0], process
-
-
-@posix_only
-@pytest.mark.parametrize("times", [1, 3])
-def test_a_killed_receiver_goes_on_where_it_was(client, inbox, times):
-    """It is killed in the middle of each PATCH. The offset is what is on disk, and the bytes are right."""
-    content = random.Random(14).randbytes(2**27)
-    path = offset = None
-    for _ in range(times):
-        with received(inbox) as (base, process):
-            tus = TusClient(client, base)
-            path = path or tus.created(len(content), **named("film")).path
-            offset = tus.offset(path)
-            with patching(tus.url.join(path), offset, len(content) - offset) as sock:
-                sent = content[offset : offset + 2**25]
-                sock.sendall(sent)
-                process.kill()
-                process.wait()
-    with received(inbox) as (base, _):
-        tus = TusClient(client, base)
-        last = tus.offset(path)
-        assert 0 < last - offset <= len(sent)
-        assert tus.patch(path, last, content[last:]).status_code == 204
-
-    assert {name: hashlib.sha256(data).digest() for name, data in finished(inbox).items()} == {
-        "film": hashlib.sha256(content).digest()
-    }
-
-
-@posix_only
-def test_a_killed_receiver_does_not_count_bytes_whose_checksum_was_open(client, inbox):
-    """After its restart the offset is where the request began."""
-    checksum = f"sha1 {base64.b64encode(bytes(20)).decode()}"
-    with received(inbox) as (base, process):
-        tus = TusClient(client, base)
-        path = tus.created(2**27, b"01234").path
-        with patching(tus.url.join(path), 5, 2**26, Upload_Checksum=checksum) as sock:
-            sock.sendall(bytes(2**25))
-            process.kill()
-            process.wait()
-    assert hidden(inbox, ".upload")[0].stat().st_size > 5
-    with received(inbox) as (base, _):
-        tus = TusClient(client, base)
-        assert tus.offset(path) == 5
-        assert tus.patch(path, 5, b"5").status_code == 204
-        assert tus.offset(path) == 6
-
-
-def test_what_the_receiver_prints(client, inbox):
-    """A line for each file, one for each break, and never a URL of an upload."""
-    with received(inbox) as (base, process):
-        tus = TusClient(client, base)
-        url = tus.created(5, b"01234", **named("海滩.jpg"))
-        tus.patch(url, 3, b"34")
-        broken = tus.created(100)
-        with patching(broken, 0, 100) as sock:
-            sock.sendall(b"0")
-        assert tus.offset(broken) <= 1
-        process.terminate()
-        lines = process.stdout.read().splitlines()
-
-    assert lines[:2] == ["Received 海滩.jpg (5 bytes)", "Refused: 409 The offset is 5, not 3."]
-    assert lines[2:] == ["An upload broke off."]
-    assert url.path.rpartition("/")[2] not in str(lines)
 
 
 # The disk

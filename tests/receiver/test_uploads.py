@@ -9,18 +9,11 @@ import sys
 import threading
 import time
 
-import pytest
 from support.forms import PATIENCE, posix_only
 from support.tus import TusClient, finished, hidden, named, patching
 
 from rxupload import receiver
 from rxupload.receiver import appending, uploads
-
-
-@pytest.fixture
-def tus(client, url):
-    """A client of tus."""
-    return TusClient(client, url)
 
 
 def grow_old(inbox, seconds):

@@ -9,7 +9,7 @@ import json
 import re
 
 import httpx
-from support.forms import connected
+from support.forms import PATIENCE, connected
 
 BYTES = {"Content-Type": "application/offset+octet-stream"}
 
@@ -85,6 +85,16 @@ def patching(url, offset, length, *, method="PATCH", **headers):
     lines = [f"{method} {url.path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
     with connected(url) as sock:
         sock.sendall("\r\n".join([*lines, "", ""]).encode())
+        yield sock
+
+
+@contextlib.contextmanager
+def hanging(url, is_stored, offset=0, content=b"01234", **headers):
+    """A PATCH that has sent some bytes, and sends no more."""
+    with patching(url, offset, 100 - offset, **headers) as sock:
+        sock.sendall(content)
+        assert is_stored.wait(PATIENCE)
+        is_stored.clear()
         yield sock
 
 
