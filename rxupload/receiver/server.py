@@ -211,9 +211,10 @@ async def _serving(receiver: _Receiver, host: str, port: int) -> AsyncIterator[s
 
     def connect() -> asyncio.Protocol:
         known: dict[str, Any] = {}
-        connection: asyncio.Protocol = protocol(config=config, server_state=state, app_state=known)
+        connection = protocol(config=config, server_state=state, app_state=known)
+        connection.access_log = False  # the path of a resumable upload is the key to it
         known["connection"] = Connection(connection)
-        return connection
+        return connection  # type: ignore[no-any-return]
 
     receiver.resumable.tidy()
     server = await loop.create_server(connect, host, port)

@@ -98,6 +98,7 @@ class Upload:
         self._report = report
         self.data = directory / f".{key}.upload"
         self._json = _json_of(self.data)
+        self._new = self._json.with_name(f"{self._json.name}.new")
 
     @property
     def is_over(self) -> bool:
@@ -134,10 +135,9 @@ class Upload:
 
     def save(self) -> None:
         """Write the record. A process that is killed meanwhile leaves the old one or the new one."""
-        new = self._json.with_name(f"{self._json.name}.new")
-        with open(new, "w", encoding="utf-8", opener=_private) as stream:
+        with open(self._new, "w", encoding="utf-8", opener=_private) as stream:
             json.dump(dataclasses.asdict(self.record), stream)
-        new.replace(self._json)
+        self._new.replace(self._json)
 
     @contextlib.contextmanager
     def _held(self) -> Iterator[None]:
@@ -215,7 +215,7 @@ class Upload:
                 self.keep()
 
     def remove(self) -> None:
-        """Remove its files, but not a finished one. The record goes first: bytes without one are nobody's.
+        """Remove its files, but not a finished one.
 
         Raises:
             InUse: Another process adds to it.
@@ -223,8 +223,12 @@ class Upload:
         if not self.is_over:
             with contextlib.suppress(Unknown), self.opened():
                 pass
-        self._json.unlink(missing_ok=True)
-        self.data.unlink(missing_ok=True)
+        self.forget()
+
+    def forget(self) -> None:
+        """Remove what is there of its files, but not a finished one."""
+        for path in (self._new, self._json, self.data):  # bytes without a record are nobody's
+            path.unlink(missing_ok=True)
 
 
 class Uploads:
@@ -243,8 +247,12 @@ class Uploads:
         """Begin an upload without bytes. Return its token, and itself."""
         token = secrets.token_urlsafe(32)
         upload = Upload(self._directory, key_of(token), record, self._report)
-        upload.save()
-        upload.data.open("xb").close()
+        try:
+            upload.save()
+            upload.data.open("xb").close()
+        except OSError:
+            upload.forget()
+            raise
         return token, upload
 
     def find(self, token: str) -> Upload:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import logging
 import os
 import random
 import re
@@ -234,3 +235,13 @@ def test_nobody_else_reads_what_the_receiver_knows(tus, inbox):
     assert record.stat().st_mode & 0o777 == 0o600
     assert all(url.path.rpartition("/")[2] not in str(path) for path in hidden(inbox))
     assert url.path.rpartition("/")[2] not in record.read_text()
+
+
+def test_no_log_has_the_url_of_an_upload(tus, caplog):
+    """uvicorn logs each path where the program has set up logging."""
+    caplog.set_level(logging.DEBUG)
+    url = tus.created(10, b"01234")
+    assert (tus.offset(url), tus.patch(url, 3, b"3").status_code) == (5, 409)
+    logs = [record.getMessage() for record in caplog.records if not record.name.startswith("http")]
+
+    assert url.path not in str(logs)

@@ -146,13 +146,14 @@ def test_what_the_receiver_prints(client, inbox):
         tus = TusClient(client, base)
         url = tus.created(5, b"01234", **named("海滩.jpg"))
         tus.patch(url, 3, b"34")
-        broken = tus.created(100)
-        with patching(broken, 0, 100) as sock:
+        with patching(tus.created(100), 0, 100) as sock:
             sock.sendall(b"0")
-        assert tus.offset(broken) <= 1
+        lines = [process.stdout.readline() for _ in range(3)]
         process.terminate()
-        lines = process.stdout.read().splitlines()
+        assert process.stdout.read() == ""
 
-    assert lines[:2] == ["Received 海滩.jpg (5 bytes)", "Refused: 409 The offset is 5, not 3."]
-    assert lines[2:] == ["An upload broke off."]
-    assert url.path.rpartition("/")[2] not in str(lines)
+    assert lines == [
+        "Received 海滩.jpg (5 bytes)\n",
+        "Refused: 409 The offset is 5, not 3.\n",
+        "An upload broke off.\n",
+    ]
