@@ -1,9 +1,9 @@
 """Keeps uploads that come in several requests on disk, so that they go on after the receiver was killed.
 
-Each upload is two hidden files in the directory: its bytes so far, and a small JSON file beside them. Its offset is the
-length of the first one, so no write has to tell of another. Nothing is flushed to the disk, as for forms: what was
-written belongs to the system, and a killed receiver loses none of it. After a power failure the offset is what the file
-system has kept.
+Each upload is two hidden files in the directory: its bytes so far, and a small JSON file beside them. The offset is the
+length of the first one, so it is right whenever the process is killed. As for forms, nothing is flushed to the disk:
+what was written belongs to the system, and a killed receiver loses none of it. After a power failure the offset is what
+the file system has kept.
 
 An upload's URL is the key to it. The files are named by a hash of its token, so that a listing of the directory opens
 nothing.
@@ -161,6 +161,8 @@ class Upload:
                 raise InUse from None
             except OSError:
                 pass  # a file system without locks
+            if self.offset != offset:  # it has added to them just before
+                raise InUse
             stream.truncate(offset)
             stream.seek(offset)
             yield stream

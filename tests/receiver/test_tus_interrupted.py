@@ -209,6 +209,23 @@ def test_two_receivers_in_one_directory_do_not_store_at_once(tus, inbox, is_stor
     assert finished(inbox) == {"upload": b"0123456789"}
 
 
+def test_bytes_that_another_receiver_has_just_added_stay(tus, inbox, monkeypatch):
+    """It has added them after the offset was compared, and before the file was locked."""
+    url = tus.created(10, b"01234")
+    lock = uploads.lock
+
+    def lock_late(stream):
+        monkeypatch.setattr(uploads, "lock", lock)
+        hidden(inbox, ".upload")[0].write_bytes(b"012345")
+        lock(stream)
+
+    monkeypatch.setattr(uploads, "lock", lock_late)
+
+    assert tus.patch(url, 5, b"XXXXX").status_code == 423
+    assert tus.patch(url, 6, b"6789").status_code == 204
+    assert finished(inbox) == {"upload": b"0123456789"}
+
+
 def test_bytes_that_somebody_removed_are_a_404(tus, inbox):
     """An upload without its bytes is none."""
     url = tus.created(10, b"01234")
