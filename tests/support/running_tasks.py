@@ -30,7 +30,7 @@ def under_way(server: SteppedServer, recorder: RecordingCallbacks) -> Stepper:
 
 
 def echo(connection: Connection) -> None:
-    connection.serve(200, b"thanks")
+    connection.serve(200, b"thanks", "Connection: close")
 
 
 async def awaited(task: UploadTask) -> Any:
