@@ -131,8 +131,9 @@ class Connection:
     def respond(self, status: int = 200, body: bytes = b"", *headers: str) -> None:
         """Answer the current request.
 
-        After an answer that comes before the end of the body, call `wait_for_end`: the answer may be lost if the
-        connection is closed while bytes are unread (RFC 9112, section 9.6).
+        If the script ends after it, add `"Connection: close"`: otherwise the client may send its next request on this
+        connection, and lose it. If the body has not been read to its end, call `wait_for_end` afterwards: the answer
+        may be lost if the connection is closed while bytes are unread (RFC 9112, section 9.6).
 
         Args:
             status: The status code.

@@ -38,14 +38,14 @@ class ScriptedServer:
 
         import httpx
         from rxupload import upload
-        from rxupload.testing import Connection, ScriptedServer
+        from rxupload.testing import ScriptedServer
 
         def breaks(connection):
             length = int(connection.read_head().header("content-length"))
             connection.read(length // 2)
             connection.reset()
 
-        with ScriptedServer(breaks, Connection.serve) as server:
+        with ScriptedServer(breaks, 200) as server:
             try:
                 upload(server.url, bytes(1_000_000)).run()
             except httpx.TransportError as error:
@@ -74,7 +74,7 @@ class ScriptedServer:
             connection.read_head()
             while connection.read(100_000):
                 time.sleep(0.01)
-            connection.respond(200, b"at last")
+            connection.respond(200, b"at last", "Connection: close")
 
         with ScriptedServer(reads_nothing, reads_slowly, receive_buffer=65536) as server:
             try:
