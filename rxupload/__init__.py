@@ -8,6 +8,7 @@
 
 Start with `help(rxupload.upload)`. `rxupload.upload_all` uploads many files. `rxupload.operators` has retries, progress
 bars and rates. `rxupload.uploadtask` has callbacks. `rxupload.receiver` is a server to try it all on.
+`rxupload.testing` tests your own code that uploads.
 """
 
 TYPE_CHECKING = False  # type checkers take it for True
@@ -15,6 +16,7 @@ TYPE_CHECKING = False  # type checkers take it for True
 if TYPE_CHECKING:
     from . import operators as operators
     from . import receiver as receiver
+    from . import testing as testing
     from . import uploadtask as uploadtask
     from ._arguments import HeaderTypes
     from ._batch import BatchTask, UploadAll, upload_all
@@ -112,6 +114,7 @@ _MODULES = {
     "receiver": "receiver",
     "run": "_run",
     "stream": "_stream",
+    "testing": "testing",
     "upload": "_upload",
     "upload_all": "_batch",
     "uploadtask": "uploadtask",
