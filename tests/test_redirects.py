@@ -727,7 +727,9 @@ def test_a_request_of_an_auth_is_not_the_uploads(make_client):
         asked.set()
         assert go_on.wait(PATIENCE)
         connection.respond(200, b"the token")
-        assert connection.read_head() == b""
+        # A plain client sends the head of the upload's own request before it asks for the body.
+        assert not connection.read_head() or not isinstance(client, rxupload.Client)
+        assert connection.read(1) == 0
 
     def flow(_self: Any, request: Any) -> Any:
         token = yield type(request)("GET", f"{server.url}token")
