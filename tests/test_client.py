@@ -17,12 +17,13 @@ import pytest
 from support.abort_phases import LARGE
 from support.recording_observer import observe
 from support.scripted_proxies import http_proxy, socks_proxy
-from support.scripted_server import PATIENCE, Connection, Server, authority, client_context, header
+from support.scripted_server import PATIENCE, Server, authority, client_context, header
 
 import rxupload
 from rxupload import Client, UploadTransport, upload
 from rxupload import _client as client_module
 from rxupload._client import DefaultClient
+from rxupload.testing import Connection
 
 VARIABLES = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUEST_METHOD"]
 CERT_IS_DEPRECATED = pytest.mark.filterwarnings("ignore:`cert=:DeprecationWarning")  # by httpx
@@ -118,7 +119,7 @@ def test_client_settings_apply_to_each_upload():
     def script(connection: Connection) -> None:
         while head := connection.read_head():
             heads.append(head)
-            connection.read_body(head)
+            connection.read_body()
             connection.respond(200, b"\xe4", "Set-Cookie: new=2")
 
     hooks = {
@@ -153,7 +154,7 @@ def test_digest_auth_sends_the_body_twice():
 
     def script(connection: Connection) -> None:
         while head := connection.read_head():
-            connection.read_body(head)
+            connection.read_body()
             is_known = header(head, b"authorization") is not None
             challenge = 'WWW-Authenticate: Digest realm="r", nonce="n", qop="auth"'
             connection.respond(200 if is_known else 401, b"", challenge)
@@ -454,7 +455,7 @@ def test_threads_share_it():
 
     def script(connection: Connection) -> None:
         while head := connection.read_head():
-            body = connection.read_body(head)
+            body = connection.read_body()
             connection.respond(200, header(head, b"x-number") + b" %d" % len(body))
 
     with Server(script) as server, Client() as client:

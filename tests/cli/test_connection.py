@@ -13,7 +13,9 @@ from collections.abc import Iterator
 import pytest
 import trustme
 from support.command_line import PROCESS_PATIENCE, command, in_own_process, posix_only
-from support.scripted_server import Connection, Server, header
+from support.scripted_server import Server, header
+
+from rxupload.testing import Connection
 
 # -u
 
@@ -163,7 +165,7 @@ def test_proxy_is_the_way(cli, server, photo, scheme, monkeypatch):
 
     def forward(connection: Connection) -> None:
         head = connection.read_head()
-        connection.read_body(head)
+        connection.read_body()
         seen.append(head)
         connection.respond(200, b"by the proxy")
 
@@ -180,7 +182,7 @@ def test_no_cookies_are_kept(cli, photo):
 
     def script(connection: Connection) -> None:
         while head := connection.read_head():
-            connection.read_body(head)
+            connection.read_body()
             heads.append(head)
             connection.respond(200, b"", "Set-Cookie: a=b")
 

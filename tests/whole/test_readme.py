@@ -21,10 +21,11 @@ from typing import Any
 import httpx
 import pytest
 from reactivex.testing import TestScheduler
-from support.scripted_server import PATIENCE, Connection, Server, header
+from support.scripted_server import PATIENCE, Server, header
 
 from rxupload import receiver
 from rxupload._threads import retire_idle
+from rxupload.testing import Connection
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
@@ -129,7 +130,7 @@ def _(recipe, monkeypatch):
 
     def busy_at_first(connection: Connection) -> None:
         while head := connection.read_head():
-            connection.read_body(head)
+            connection.read_body()
             heads.append(head)
             if len(heads) == 1:
                 connection.respond(503, b"", "Retry-After: 0")  # no jitter
@@ -158,11 +159,11 @@ def _(recipe, monkeypatch):
     arrived: set[bytes] = set()
 
     def together(connection: Connection) -> None:
-        while head := connection.read_head():
+        while connection.read_head():
             with lock:
                 under_way[0] += 1
                 most[0] = max(most[0], under_way[0])
-            body = connection.read_body(head)
+            body = connection.read_body()
             all_four.wait(PATIENCE)  # 8 uploads arrive, in two groups of four
             with lock:
                 under_way[0] -= 1
@@ -188,7 +189,7 @@ def _(recipe, monkeypatch):
     aborted: SimpleQueue[float] = SimpleQueue()
 
     def one_breaks(connection: Connection) -> None:
-        body = connection.read_body(connection.read_head())
+        body = connection.read_request()
         all_four.wait(PATIENCE)
         if filename_in(body) == b"broken.jpg":
             connection.respond(500)
@@ -302,8 +303,8 @@ def _(recipe, monkeypatch):
     arrived: SimpleQueue[bytes] = SimpleQueue()
 
     def receive(connection: Connection) -> None:
-        while head := connection.read_head():
-            body = connection.read_body(head)
+        while connection.read_head():
+            body = connection.read_body()
             connection.respond(200)
             arrived.put(body)
 
@@ -368,7 +369,7 @@ def _(recipe, monkeypatch):
                 connection.respond(503, b"", "Retry-After: 0")  # no jitter
                 connection.wait_for_end()
                 return
-            bodies.append(connection.read_body(head))
+            bodies.append(connection.read_body())
             stored = data if len(heads) == 3 else data[1:]
             report = {"files": [{"sha256": hashlib.sha256(stored).hexdigest()}]}
             connection.respond(200, json.dumps(report).encode())
@@ -390,7 +391,7 @@ def _(recipe, monkeypatch):
 
     def store(connection: Connection) -> None:
         head = connection.read_head()
-        seen.append((head, connection.read_body(head)))
+        seen.append((head, connection.read_body()))
         connection.respond(200)
 
     with Server(store) as server:

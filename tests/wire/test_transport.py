@@ -19,14 +19,15 @@ from reactivex.disposable import SerialDisposable
 from reactivex.scheduler import NewThreadScheduler
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 from support.abort_phases import CASES, LARGE, abort, joinable, start
-from support.recording_observer import RecordingObserver, check_grammar, observe
+from support.recording_observer import check_grammar, observe
 from support.scripted_proxies import http_proxy, socks_proxy, tls_http_proxy
-from support.scripted_server import PATIENCE, Connection, Server, client_context, header, unanswered_port
+from support.scripted_server import PATIENCE, Server, client_context, header, unanswered_port
 
 import rxupload
 from rxupload import File, Progress, UploadTransport, upload
 from rxupload import _client as client_module
 from rxupload._wire.connection import Connection as WireConnection
+from rxupload.testing import Connection, RecordingObserver
 
 MIB = 1 << 20
 NOT_ON_WINDOWS = pytest.mark.skipif(
@@ -226,12 +227,12 @@ class TestEarlyAnswer:
         bodies: list[bytes] = []
 
         def script(connection: Connection) -> None:
-            head = connection.read_head()
+            connection.read_head()
             connection.send(
                 b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 1"
             )
             connection.send(b"02 Processing\r\n\r\n")
-            bodies.append(connection.read_body(head))
+            bodies.append(connection.read_body())
             connection.respond(201)
 
         with Server(script, tls=tls) as server:
@@ -246,9 +247,9 @@ class TestEarlyAnswer:
         bodies: list[bytes] = []
 
         def script(connection: Connection) -> None:
-            head = connection.read_head()
+            connection.read_head()
             connection.respond(202, b"queued")
-            bodies.append(connection.read_body(head))
+            bodies.append(connection.read_body())
             connection.serve()
 
         with Server(script, tls=tls) as server:
@@ -296,7 +297,7 @@ class TestEarlyAnswer:
                 connection.respond(307, b"", "Location: /there")
                 connection.wait_for_end()
             else:
-                bodies.append(connection.read_body(head))
+                bodies.append(connection.read_body())
                 connection.respond()
 
         with Server(script, tls=tls) as server:
@@ -376,7 +377,7 @@ class TestExpectContinue:
             before.append(connection._buffered)
             assert header(head, b"expect") == b"100-continue"
             connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-            connection.read_body(head)
+            connection.read_body()
             connection.respond(201)
 
         with Server(script, tls=tls) as server:
@@ -410,7 +411,7 @@ class TestExpectContinue:
             if header(heads[-1], b"expect"):
                 connection.respond(417)
             else:
-                connection.read_body(heads[-1])
+                connection.read_body()
                 connection.respond(200)
 
         with Server(script) as server:
@@ -578,7 +579,7 @@ class TestDefaultClient:
         def script(connection: Connection) -> None:
             for _ in range(2):
                 heads.append(connection.read_head())
-                connection.read_body(heads[-1])
+                connection.read_body()
                 connection.respond(200, b"", "Set-Cookie: a=b")
 
         with Server(script) as server:
@@ -590,7 +591,7 @@ class TestDefaultClient:
         """Like httpx, it follows no redirects by default."""
 
         def script(connection: Connection) -> None:
-            connection.read_body(connection.read_head())
+            connection.read_request()
             connection.respond(302, b"", "Location: /there")
 
         with Server(script) as server:
@@ -602,7 +603,8 @@ class TestDefaultClient:
         script = f"""
 import os, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-from support.scripted_server import Connection, Server
+from support.scripted_server import Server
+from rxupload.testing import Connection
 from rxupload import upload
 with Server(lambda connection: [connection.serve() for _ in range(3)]) as server:
     up = upload(server.url, b"data")
@@ -627,7 +629,8 @@ with Server(lambda connection: [connection.serve() for _ in range(3)]) as server
         script = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-from support.scripted_server import Connection, Server
+from support.scripted_server import Server
+from rxupload.testing import Connection
 from rxupload import upload
 with Server(Connection.serve) as server:
     upload(server.url, b"data").run()
@@ -681,7 +684,7 @@ class TestOtherClients:
         going = threading.Event()
 
         def script(connection: Connection) -> None:
-            connection.read_body(connection.read_head())
+            connection.read_request()
             connection.send(b"HTTP/1.1 200 OK\r\n\r\n")
             while True:
                 connection.send(bytes(1000))
@@ -717,7 +720,7 @@ class TestOtherClients:
                 if b"GET" in head:
                     connection.respond(200, b"got")
                 else:
-                    connection.read_body(head)
+                    connection.read_body()
                     connection.respond(200)
 
         def on_next(item: Any) -> None:
