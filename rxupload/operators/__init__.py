@@ -12,8 +12,7 @@ What to know about reactivex itself:
 - A pipeline's own `run()` is reactivex's: after Ctrl-C, the upload continues. `rxupload.run(pipeline)` aborts it.
 - `retry(3)` means three attempts with no wait between them. `retry_backoff()` waits, and knows what to retry.
 - A pipeline that is awaited must end on the loop, or the loop does not wake. From another thread, end it by
-  `loop.call_soon_threadsafe(subject.on_next, True)`. The `events` of a task come on a thread, unless `start()` got an
-  AsyncIOScheduler: await the task instead, or use `rxupload.stream(task.events)`.
+  `loop.call_soon_threadsafe(subject.on_next, True)`.
 - Without `on_error`, an error is only a traceback of the thread that it came on.
 - `throttle_first` may drop the last item, which is the response. Set `progress_interval` of `upload()` instead, or use
   `sample`, which keeps it.
