@@ -140,7 +140,7 @@ def test_a_key_of_another_certificate_is_named(cli, authority, photo, tmp_path):
 
 def test_k_accepts_any_certificate(cli, photo):
     """-k is --insecure."""
-    with Server(Connection.serve, tls=True) as server:
+    with Server(200, tls=True) as server:
         assert cli("send", server.url, photo).status == 1
         assert cli("send", server.url, photo, "-k").status == 0
 

@@ -311,7 +311,7 @@ class Uploads(RuleBasedStateMachine):
     def a_few_run_and_the_others_wait(self) -> None:
         """The tasks that have begun are older than the waiting ones.
 
-        A task whose turn has come is "queued" until its thread runs. So up to a task that has begun, few have not ended.
+        A task whose turn has come is "queued" until its thread runs. So few up to one that has begun have not ended.
         The newest is looked at first: the older ones have begun before it, and may only end meanwhile.
         """
         states = [model.task.state for model in reversed(self.all)][::-1]

@@ -423,7 +423,7 @@ class TestExpectContinue:
     def test_a_silent_server_gets_the_body_after_a_second(self, client, monkeypatch):
         """A server that does not answer the expectation gets the body after a second at most."""
         monkeypatch.setattr("rxupload._wire.exchange.CONTINUE_SECONDS", 0.1)
-        with Server(Connection.serve) as server:
+        with Server(200) as server:
             response = upload(server.url, b"data", client=client, expect_continue=True).run()
         assert response.status_code == 200
 
@@ -446,7 +446,7 @@ class TestExpectContinue:
 
     def test_a_plain_client_does_not_wait(self):
         """A plain client sends the header and does not wait."""
-        with Server(Connection.serve) as server, httpx.Client(trust_env=False) as plain:
+        with Server(200) as server, httpx.Client(trust_env=False) as plain:
             assert upload(server.url, b"data", client=plain, expect_continue=True).run().status_code == 200
 
 
@@ -456,7 +456,7 @@ class TestProxies:
         """Uploads go through an HTTP proxy: forwarded for http, tunnelled for https."""
         with (
             Server(http_proxy) as proxy,
-            Server(Connection.serve, tls=tls) as server,
+            Server(200, tls=tls) as server,
             httpx.Client(transport=UploadTransport(proxy=proxy.url, verify=client_context())) as client,
         ):
             observed, _ = observe(upload(server.url, LARGE, client=client))
@@ -469,7 +469,7 @@ class TestProxies:
         """Uploads go through a SOCKS 5 proxy."""
         with (
             Server(socks_proxy) as proxy,
-            Server(Connection.serve, tls=tls) as server,
+            Server(200, tls=tls) as server,
             httpx.Client(
                 transport=UploadTransport(proxy=f"socks5://127.0.0.1:{proxy.port}", verify=client_context())
             ) as client,
@@ -482,7 +482,7 @@ class TestProxies:
         """https goes through a proxy that itself uses TLS."""
         with (
             Server(tls_http_proxy, tls=True) as proxy,
-            Server(Connection.serve, tls=True) as server,
+            Server(200, tls=True) as server,
             httpx.Client(
                 transport=UploadTransport(
                     proxy=httpx.Proxy(proxy.url, ssl_context=client_context()), verify=client_context()
@@ -531,7 +531,7 @@ class TestProxies:
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
             monkeypatch.delenv(name, raising=False)
             monkeypatch.delenv(name.lower(), raising=False)
-        with Server(http_proxy) as proxy, Server(Connection.serve) as server:
+        with Server(http_proxy) as proxy, Server(200) as server:
             monkeypatch.setenv(variable, proxy.url)
             assert upload(server.url, b"data").run().status_code == 200
             assert proxy.connections == 1
@@ -541,7 +541,7 @@ class TestProxies:
         monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9/")
         monkeypatch.delenv("HTTP_PROXY", raising=False)
         monkeypatch.delenv("ALL_PROXY", raising=False)
-        with Server(Connection.serve) as server:
+        with Server(200) as server:
             assert upload(server.url, b"data").run().status_code == 200
             with pytest.raises(httpx.ConnectError):
                 upload(server.url.replace("http:", "https:"), b"data").run()
@@ -550,7 +550,7 @@ class TestProxies:
         """NO_PROXY is an exception from the other variables."""
         monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9/")
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        with Server(Connection.serve) as server:
+        with Server(200) as server:
             assert upload(server.url, b"data").run().status_code == 200
 
 
@@ -632,7 +632,7 @@ sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from support.scripted_server import Server
 from rxupload.testing import Connection
 from rxupload import upload
-with Server(Connection.serve) as server:
+with Server(200) as server:
     upload(server.url, b"data").run()
 """
         done = subprocess.run(
@@ -650,7 +650,7 @@ class TestOtherClients:
     def test_plain_clients_upload(self, module, tls):
         """A plain httpx.Client and an httpx2.Client upload; progress counts the bytes handed over."""
         with (
-            Server(Connection.serve, tls=tls) as server,
+            Server(200, tls=tls) as server,
             module.Client(verify=client_context(), trust_env=False) as plain,
         ):
             observed, _ = observe(upload(server.url, LARGE, client=plain, progress_interval=0))
@@ -788,7 +788,7 @@ class TestOtherClients:
     def test_an_untrusted_certificate_is_a_connect_error(self):
         """An untrusted certificate is a ConnectError that says so, with nothing sent."""
         with (
-            Server(Connection.serve, tls=True) as server,
+            Server(200, tls=True) as server,
             httpx.Client(transport=UploadTransport()) as client,
         ):
             with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
