@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any
 
 import httpx
@@ -352,7 +353,7 @@ def test_an_early_answer_is_the_response(client, tls):
 @pytest.mark.parametrize("answer", [200, 403])
 def test_expect_continue_asks_before_the_body(client, answer):
     """The server is asked first; a refusal is the response, without a byte of the body sent."""
-    rest: list[int] = []
+    rest: SimpleQueue[int] = SimpleQueue()
 
     def script(connection: Connection) -> None:
         head = connection.read_head()
@@ -361,15 +362,15 @@ def test_expect_continue_asks_before_the_body(client, answer):
             connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
             connection.read_body()
         connection.respond(answer)
-        rest.append(connection.read(1))
+        rest.put(connection.read(1))
 
     with Server(script) as server:
         up = upload(server.url, CONTENT, raw=True, method="PUT", client=client, expect_continue=True)
         observed, _ = observe(up)
         assert observed.wait().response.status_code == answer
         client.close()
+        assert rest.get(timeout=PATIENCE) == 0
     assert not server.errors
-    assert rest == [0]
     assert observed.progress[-1].sent == (len(CONTENT) if answer == 200 else 0)
 
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import httpx
@@ -389,17 +390,17 @@ class TestExpectContinue:
     @both
     def test_a_refusal_saves_the_body(self, client, tls):
         """A status of 300 or more is the response, and no byte of the body is sent."""
-        rest: list[int] = []
+        rest: SimpleQueue[int] = SimpleQueue()
 
         def script(connection: Connection) -> None:
             connection.read_head()
             connection.respond(401)
-            rest.append(connection.read(1))
+            rest.put(connection.read(1))
 
         with Server(script, tls=tls) as server:
             observed, _ = observe(upload(server.url, LARGE, client=client, expect_continue=True))
             assert observed.wait().response.status_code == 401
-        assert rest == [0]
+            assert rest.get(timeout=PATIENCE) == 0
         assert observed.progress == [Progress(0, observed.progress[0].total)]
 
     def test_after_a_417_the_request_is_repeated(self, client):
@@ -430,19 +431,19 @@ class TestExpectContinue:
     def test_an_abort_ends_the_wait_for_the_100(self, client):
         """An abort ends the wait for the 100, and no body is sent."""
         asked = threading.Event()
-        rest: list[int] = []
+        rest: SimpleQueue[int] = SimpleQueue()
 
         def script(connection: Connection) -> None:
             connection.read_head()
             asked.set()
-            rest.append(connection.read(1))
+            rest.put(connection.read(1))
 
         with Server(script) as server:
             running = start(upload(server.url, LARGE, client=client, expect_continue=True))
             assert asked.wait(PATIENCE)
             running.subscription.dispose()
             running.join()
-        assert rest == [0]
+            assert rest.get(timeout=PATIENCE) == 0
 
     def test_a_plain_client_does_not_wait(self):
         """A plain client sends the header and does not wait."""
