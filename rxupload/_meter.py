@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ._events import Progress
+from ._progress import Progress
 
 
 class Meter:

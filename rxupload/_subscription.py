@@ -10,8 +10,8 @@ from reactivex.scheduler import CurrentThreadScheduler
 
 from ._arguments import check_scheduler
 from ._delivery import DirectDelivery, LoopDelivery
-from ._events import UploadEvent
 from ._plan import Plan
+from ._progress import UploadEvent
 from ._schedulers import call_soon, is_closed, is_loop_of_this_thread, loop_of, makes_threads, may_block
 from ._threads import run_on_thread
 from ._throttle import Allowance, Throttling, throttles_of
