@@ -203,23 +203,28 @@ class Upload(Observable[UploadEvent]):
     def __init__(self, plan: Plan) -> None:
         # Load the modules that do the work with the first upload, but not on a thread of its own: if the process forks
         # while a thread loads a module, the child can never load it.
-        from ._subscription import begin  # noqa: PLC0415
+        from ._subscription import begin, begin_here  # noqa: PLC0415
 
         super().__init__(partial(begin, plan))
         self._plan = plan
+        self._on_this_thread = partial(begin_here, plan)
 
     def __repr__(self) -> str:
         files = ", ".join(self._plan.body.filenames)
         return f"<Upload {self._plan.method} {self._plan.address} {files}>"
 
     @property
-    def _runs_here(self) -> bool:
-        """Whether `run` may upload on the calling thread: nothing of the caller's is called, which could block it."""
+    def _begin_here(self) -> Any:
+        """The function with which `run` begins it on the calling thread.
+
+        None if it calls something of the caller's, which could block the thread.
+        """
         plan = self._plan
         is_set = plan.pause is not None or isinstance(plan.rate_limit, abc.ObservableBase)
         is_plain = plan.auth is None or isinstance(plan.auth, tuple) or type(plan.auth) is httpx.BasicAuth
         calls_back = any(each.calls_back for each in plan.body.sources)
-        return plan.client is None and is_plain and not is_set and not calls_back
+        is_here = plan.client is None and is_plain and not is_set and not calls_back
+        return self._on_this_thread if is_here else None
 
     def _measure(self) -> int | None:
         """Return the size of the body in bytes without opening a file; None if unknown, 0 if it cannot be opened."""
