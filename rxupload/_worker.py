@@ -90,7 +90,7 @@ class _Exchange:
             except BaseException as error:
                 _let_go(error, transfer.request)
                 raise
-            _forget(*(each.request for each in (*response.history, response)))
+            _forget(response.request, *[each.request for each in response.history])
             if digests is not None:
                 response.extensions[EXTENSION] = {
                     "algorithm": digests.algorithm,
@@ -167,8 +167,8 @@ class _Exchange:
             response = stack.enter_context(context)
         else:
             request = self._client.build_request(hop.method, hop.url, content=content, headers=headers)
-            if hop.has_body and self._body.length is not None:
-                request.headers.pop("Transfer-Encoding", None)
+            if hop.has_body and self._body.length is not None and "Transfer-Encoding" in request.headers:
+                del request.headers["Transfer-Encoding"]
             if is_without_type:
                 request.headers.pop("Content-Type", None)
             if not hop.is_first:
@@ -224,7 +224,7 @@ class _Exchange:
     def _asks_for_too_much(self) -> bool:
         """Whether the client accepts more than gzip and deflate, as httpx does if br or zstd is installed."""
         own = getattr(self._client, "headers", {}).get("Accept-Encoding", "*").lower()
-        return any(coding in own for coding in ("br", "zstd", "*"))
+        return "*" in own or "br" in own or "zstd" in own
 
 
 def _without_quotes(error: Exception, hop: Hop) -> Exception:
@@ -238,7 +238,7 @@ def _without_quotes(error: Exception, hop: Hop) -> Exception:
 
 
 def _has_stream(client: Any) -> bool:
-    return all(hasattr(client, name) for name in ("stream", "timeout", "headers"))
+    return hasattr(client, "stream") and hasattr(client, "timeout") and hasattr(client, "headers")
 
 
 def _let_go(error: BaseException, request: Any) -> None:
