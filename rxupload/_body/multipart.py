@@ -107,4 +107,6 @@ def crlf(text: str) -> str:
 
 def well_formed(text: str) -> str:
     """Replace lone surrogates by U+FFFD, and pairs by their character, as Web IDL's USVString does."""
+    if text.isascii():
+        return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
