@@ -50,6 +50,10 @@ def test_saved_with_its_outputs(path):
 
 
 WIDGET = {notebooks.WIDGET: {"model_id": "1"}, "text/plain": "IntSlider(value=1)", "text/html": "<b>1</b>"}
+UPLOADING = {
+    "text/plain": "uploading \u00b7 1%",
+    "text/html": "<div style='background:linear-gradient(90deg,blue 1%,transparent 1%)'>uploading \u00b7 1%</div>",
+}
 
 
 @pytest.mark.parametrize(
@@ -60,6 +64,7 @@ WIDGET = {notebooks.WIDGET: {"model_id": "1"}, "text/plain": "IntSlider(value=1)
         (new_output("stream", name="stdout", text="in /home/anna/notebooks\n"), "a path: in /home/anna"),
         (new_output("display_data", data=WIDGET), f"a widget: {notebooks.WIDGET}"),
         (new_output("display_data", data={"text/html": r"C:\Users\anna"}), r"a path: C:\Users\anna"),
+        (new_output("display_data", data=UPLOADING), "a display without its end: uploading"),
         (new_output("display_data", data={"image/png": figure("white", "blue")}), "a ground of its own"),
         (new_output("display_data", data={"image/png": figure("none", "black")}), "faint on a dark page"),
         (new_output("display_data", data={"image/png": figure("none", "yellow")}), "faint on a light page"),

@@ -20,11 +20,29 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 _PATH = re.compile(r"/(?:home|root|tmp|usr|opt|var|srv|mnt|work|Users|private)/|\b[A-Za-z]:\\|ipykernel_\d")
+_ENDS = ("done", "failed", "aborted")
 _LIGHT, _DARK = (
     (255, 255, 255),
     (30, 30, 30),
 )  # the lightest and the darkest of the usual pages that are not black
 _LEAST_CONTRAST = 2.9  # WCAG 2.2 wants 3 for parts of a figure; a saved pixel is rounded
+
+
+class _Client(NotebookClient):
+    """It takes updates of displays that come while another cell runs, too, as a page does."""
+
+    async def async_start_new_kernel_client(self) -> Any:
+        client = await super().async_start_new_kernel_client()
+        get = client.iopub_channel.get_msg
+
+        async def get_and_update(**options: Any) -> Any:
+            message = await get(**options)
+            if message["msg_type"] == "update_display_data":
+                self.process_message(message, cell=None, cell_index=-1)
+            return message
+
+        client.iopub_channel.get_msg = get_and_update
+        return client
 
 
 def run(path: Path, folder: Path) -> Any:
@@ -34,7 +52,7 @@ def run(path: Path, folder: Path) -> Any:
         nbclient.exceptions.CellExecutionError: A cell has raised.
     """
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(
+    _Client(
         notebook,
         timeout=120,
         kernel_name="python3",
@@ -103,6 +121,9 @@ def _of_output(output: Any) -> Iterator[str]:
         yield f"a warning: {output.text}"
     data = output.get("data", {})
     yield from (f"a widget: {kind}" for kind in data if "widget" in kind)
+    shown = data.get("text/plain", "")
+    if "linear-gradient" in data.get("text/html", "") and not shown.startswith(_ENDS):
+        yield f"a display without its end: {shown}"
     for text in (output.get("text", ""), *(str(each) for kind, each in data.items() if kind != "image/png")):
         yield from (f"a path: {line}" for line in text.splitlines() if _PATH.search(line))
     if "image/png" in data:
