@@ -20,7 +20,7 @@ def main() -> None:
     for path in NOTEBOOKS:
         if not names or path.stem in names:
             with tempfile.TemporaryDirectory() as folder:
-                notebook = notebooks.run(path, Path(folder))
+                notebook = notebooks.run(nbformat.read(path, as_version=4), Path(folder))
             if faults := notebooks.faults(notebook):
                 sys.exit("\n".join([f"{path.name} is not saved:", *faults]))
             nbformat.write(notebook, path)

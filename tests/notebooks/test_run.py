@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import nbformat
 import pytest
 from support import notebooks
@@ -12,6 +14,7 @@ from support.pages import NOTEBOOKS
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs_from_top_to_bottom(path, tmp_path):
     """No cell raises or warns, and each puts out what is saved of it: as many outputs, of the same kinds."""
-    notebook = notebooks.run(path, tmp_path)
+    saved = nbformat.read(path, as_version=4)
+    notebook = notebooks.run(copy.deepcopy(saved), tmp_path)
     assert notebooks.faults(notebook) == []
-    assert notebooks.kinds(notebook) == notebooks.kinds(nbformat.read(path, as_version=4))
+    assert notebooks.kinds(notebook) == notebooks.kinds(saved)

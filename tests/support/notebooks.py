@@ -14,6 +14,8 @@ import numpy as np
 from matplotlib.image import imread
 from nbclient import NotebookClient
 
+from .notebook_kernel import kernel_config
+
 WIDGET = "application/vnd.jupyter.widget-view+json"
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -45,21 +47,23 @@ class _Client(NotebookClient):
         return client
 
 
-def run(path: Path, folder: Path) -> Any:
-    """Run a notebook from top to bottom, with a working directory; return it as it is to be saved.
+def run(notebook: Any, folder: Path) -> Any:
+    """Run a notebook from top to bottom, in a folder. Return it as it is to be saved; it is the same object.
 
     Raises:
         nbclient.exceptions.CellExecutionError: A cell has raised.
     """
-    notebook = nbformat.read(path, as_version=4)
-    _Client(
-        notebook,
-        timeout=120,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(folder)}},
-        store_widget_state=False,
-        coalesce_streams=True,
-    ).execute()
+    with kernel_config() as config:
+        client = _Client(
+            notebook,
+            config=config,
+            timeout=120,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(folder)}},
+            store_widget_state=False,
+            coalesce_streams=True,
+        )
+        client.execute()
     notebook.metadata = nbformat.from_dict(METADATA)
     for cell in code_cells(notebook):
         cell.metadata = nbformat.from_dict({})
