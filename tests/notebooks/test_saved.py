@@ -36,6 +36,7 @@ def test_all_are_there():
     """These are the notebooks that the README names."""
     assert {path.stem for path in NOTEBOOKS} == {
         "callbacks",
+        "first_upload",
         "honest_progress",
         "pipelines",
         "recipes",
