@@ -13,6 +13,7 @@ All other errors of an upload keep their original type: httpx's, or the system's
     ├── OSError
     │   └── SourceChanged
     ├── DigestMismatch
+    ├── ResumeInUse
     └── UploadAborted
 """
 
@@ -63,6 +64,10 @@ class DigestMismatch(Exception):  # noqa: N818 (named as the event is)
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class ResumeInUse(Exception):  # noqa: N818 (named as the event is)
+    """The same resumable upload is running already: in this process, or in another one that uses the same FileStore."""
 
 
 class ResponseTooLarge(httpx.RequestError):

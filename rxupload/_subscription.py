@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from reactivex import abc
 from reactivex.disposable import CompositeDisposable, Disposable
@@ -10,19 +11,27 @@ from reactivex.scheduler import CurrentThreadScheduler
 
 from ._arguments import check_scheduler
 from ._delivery import DirectDelivery, LoopDelivery
-from ._events import UploadEvent
 from ._plan import Plan
 from ._schedulers import call_soon, is_closed, is_loop_of_this_thread, loop_of, makes_threads, may_block
 from ._threads import run_on_thread
 from ._throttle import Allowance, Throttling, throttles_of
 from ._transfer import Disposed, Transfer
-from ._worker import work
+from ._worker import Exchange, work
 
 
 def begin(
-    plan: Plan, observer: abc.ObserverBase[UploadEvent], scheduler: abc.SchedulerBase | None
+    plan: Plan,
+    exchange: Exchange,
+    observer: abc.ObserverBase[Any],
+    scheduler: abc.SchedulerBase | None = None,
 ) -> abc.DisposableBase:
     """Begin an upload, and return the disposable that aborts it.
+
+    Args:
+        plan: The upload.
+        exchange: What it does with the server.
+        observer: Gets the notifications.
+        scheduler: Decides on the thread.
 
     Raises:
         TypeError: `scheduler` is not a scheduler, or a source is asynchronous and the scheduler has no asyncio loop.
@@ -50,15 +59,15 @@ def begin(
     abort = Disposable(lambda: transfer.stop(Disposed()))
     if scheduler is not None and not may_block(scheduler):
         delivery = LoopDelivery(observer, transfer, scheduler)
-        throttling.start(lambda: work(plan, transfer, delivery, throttling), call_soon(scheduler))
+        throttling.start(lambda: work(plan, transfer, delivery, throttling, exchange), call_soon(scheduler))
         return CompositeDisposable(abort, throttling)
     direct = DirectDelivery(observer, transfer)
     if scheduler is None or makes_threads(scheduler):
-        run_on_thread(lambda: work(plan, transfer, direct, throttling))
+        run_on_thread(lambda: work(plan, transfer, direct, throttling, exchange))
         return CompositeDisposable(abort, throttling)
     if isinstance(scheduler, CurrentThreadScheduler):
         # A separate CurrentThreadScheduler would run the upload now, before `subscribe` returns the disposable. The
         # shared one runs it after that, if its trampoline is in use.
         scheduler = CurrentThreadScheduler.singleton()
-    scheduled = scheduler.schedule(lambda *_: work(plan, transfer, direct, throttling))
+    scheduled = scheduler.schedule(lambda *_: work(plan, transfer, direct, throttling, exchange))
     return CompositeDisposable(abort, throttling, scheduled)

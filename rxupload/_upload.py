@@ -38,6 +38,7 @@ from ._stream import stream
 if TYPE_CHECKING:
     from ._client import HTTPClient
     from ._task import UploadTask
+    from ._worker import Exchange
 
 
 def upload(
@@ -154,7 +155,7 @@ def upload(
     plan_body = plan_raw if check_bool("raw", raw) else plan_form
     return Upload(
         Plan(
-            url=_check_url(url, client),
+            url=check_url(url, client),
             body=plan_body(_check_files(file), name, filename, content_type, form_data),
             headers=check_headers(headers),
             method=check_method(method),
@@ -195,17 +196,18 @@ class Upload(Observable[UploadEvent]):
 
     __iter__ = None  # with Observable's __getitem__, a `for` loop over it would never end
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, exchange: Exchange | None = None) -> None:
         # Load the network modules with the first upload, but not on a thread of its own: if the process forks while a
         # thread loads a module, the child can never load it.
         from ._subscription import begin  # noqa: PLC0415
+        from ._worker import send_whole  # noqa: PLC0415
 
-        super().__init__(partial(begin, plan))
+        super().__init__(partial(begin, plan, exchange or send_whole))
         self._plan = plan
 
     def __repr__(self) -> str:
         files = ", ".join(self._plan.body.filenames)
-        return f"<Upload {self._plan.method} {shown(self._plan.url)} {files}>"
+        return f"<{type(self).__name__} {self._plan.method} {shown(self._plan.url)} {files}>"
 
     @property
     def _runs_here(self) -> bool:
@@ -268,7 +270,8 @@ class Upload(Observable[UploadEvent]):
         return UploadTask(self, about=about, scheduler=scheduler)
 
 
-def _check_url(url: object, client: object) -> str:
+def check_url(url: object, client: object) -> str:
+    """Return a valid address as a str."""
     # The property of httpx raises for a host that begins with xn-- and is none.
     if not isinstance(url, str | httpx.URL) and not (hasattr(url, "scheme") and hasattr(url, "host")):
         raise TypeError(f"url: expected a str or an httpx.URL, got {type(url).__name__}")
