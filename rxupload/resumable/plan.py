@@ -1,0 +1,66 @@
+"""Holds the checked arguments of `upload_resumable()`, which all its subscriptions share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from rxupload._arguments import HeaderTypes, check_headers
+from rxupload._client import default_client
+from rxupload._plan import Plan
+from rxupload._sources import Source
+
+from .protocol import About, ResumableProtocol
+from .store import Key, Store, key_of
+
+
+@dataclass(frozen=True, slots=True, repr=False)  # address, headers and metadata may contain secrets
+class ResumablePlan(Plan):
+    """The checked arguments of `upload_resumable()`.
+
+    Attributes:
+        source: The file.
+        about: What the protocol has to know of it. The size is not known yet.
+        path: The file's path; None for a source without one.
+        own_key: The key of a source without a path.
+        fresh_headers: Returns the caller's headers for a request; None: `headers` are for all of them.
+    """
+
+    source: Source
+    protocol: ResumableProtocol
+    about: About
+    store: Store
+    verify: str
+    path: str | None
+    own_key: Key | None
+    fresh_headers: Callable[[], HeaderTypes] | None
+
+    def endpoint(self) -> httpx.URL:
+        """Return the address that creates uploads, with the client's base_url before a relative one."""
+        url = httpx.URL(self.url)
+        if url.is_absolute_url:
+            return url
+        client: Any = self.client or default_client()
+        return httpx.URL(str(client.build_request("POST", self.url).url))
+
+    def key(self) -> Key:
+        """Return the key of the upload in the store."""
+        if self.own_key is not None:
+            return self.own_key
+        assert self.path is not None
+        endpoint = str(self.endpoint().copy_with(userinfo=b"", fragment=None))
+        return key_of(self.protocol.name, endpoint, Path(os.path.realpath(self.path)), self.about.metadata)
+
+    def headers_now(self) -> Sequence[tuple[bytes, bytes]]:
+        """Return the caller's headers for the next request.
+
+        Raises:
+            TypeError: The caller's function returns what are no headers.
+            ValueError: It returns an invalid header.
+        """
+        return self.headers if self.fresh_headers is None else check_headers(self.fresh_headers())

@@ -1,0 +1,203 @@
+"""`upload_resumable()` and `ResumableUpload`, an upload that goes on where the server stands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, cast
+
+import httpx
+from reactivex import Observable
+
+from rxupload._arguments import (
+    Auth,
+    HeaderTypes,
+    Pause,
+    RateLimit,
+    check_auth,
+    check_client,
+    check_content_type,
+    check_headers,
+    check_name,
+    check_pause,
+    check_rate_limit,
+    check_seconds,
+    wrong_type,
+)
+from rxupload._body import Field, guess_content_type
+from rxupload._client import HTTPClient
+from rxupload._digests import check_digest
+from rxupload._plan import PlannedRaw
+from rxupload._sources import File, FileSource, Source, make_source
+from rxupload._subscription import begin
+from rxupload._upload import Upload, check_url
+
+from .plan import ResumablePlan
+from .protocol import About, Metadata, ResumableProtocol
+from .store import Key, MemoryStore, Store, key_of
+from .tus import Tus
+from .work import discard, go_on
+
+_LIMIT = 64 * 1024 * 1024  # bytes of a response, as for `upload()`
+
+_store = MemoryStore()
+
+
+def upload_resumable(
+    url: str | httpx.URL,
+    file: FileSource | File,
+    *,
+    protocol: ResumableProtocol = Tus(),  # noqa: B008 - it has no state
+    metadata: Metadata | None = None,
+    chunk_size: int | None = None,
+    store: Store | None = None,
+    filename: str | None = None,
+    content_type: str | None = None,
+    headers: HeaderTypes | Callable[[], HeaderTypes] | None = None,
+    auth: Auth = None,
+    timeout: float | None = None,
+    progress_interval: float = 0.05,
+    rate_limit: RateLimit = None,
+    pause: Pause = None,
+    digest: str | None = None,
+    verify: Literal["fast", "content"] = "fast",
+    client: httpx.Client | HTTPClient | None = None,
+) -> ResumableUpload:
+    """Describe an upload of one file that goes on where the server stands."""
+    if client is not None:
+        check_client(client)
+    if not isinstance(protocol, ResumableProtocol):
+        raise wrong_type("protocol", "Tus() or another protocol of rxupload.resumable", protocol)
+    store = _store if store is None else store
+    item, source = _check_file(file)
+    name = item.filename if item.filename is not None else filename
+    about = About(
+        size=None,
+        chunk_size=_check_chunk_size(chunk_size, protocol, source),
+        metadata=_check_metadata(metadata),
+        filename=_filename(name, source),
+        content_type=_content_type(item, content_type, name, source),
+    )
+    protocol.check(about)
+    address = check_url(url, client)
+    path = os.fsdecode(item.source) if isinstance(item.source, str | os.PathLike) else None
+    if verify not in ("fast", "content"):
+        raise ValueError(f'verify: must be "fast" or "content", not {verify!r}')
+    return ResumableUpload(
+        ResumablePlan(
+            url=address,
+            body=PlannedRaw(source, ""),
+            headers=() if callable(headers) else check_headers(headers),
+            method="POST",
+            timeout=None if timeout is None else check_seconds("timeout", timeout, zero=False),
+            progress_interval=check_seconds("progress_interval", progress_interval, zero=True),
+            follow_redirects=None,
+            max_response_size=_LIMIT,
+            expect_continue=False,
+            rate_limit=check_rate_limit(rate_limit),
+            pause=check_pause(pause),
+            auth=check_auth(auth, client),
+            digest=check_digest(digest),
+            client=client,
+            source=source,
+            protocol=protocol,
+            about=about,
+            store=store,
+            verify=verify,
+            path=path,
+            own_key=_own_key(store, protocol, path),
+            fresh_headers=headers if callable(headers) else None,
+        )
+    )
+
+
+class ResumableUpload(Upload):
+    """An upload of one file that goes on where the server stands, as a cold Observable."""
+
+    _plan: ResumablePlan
+
+    def __init__(self, plan: ResumablePlan) -> None:
+        super().__init__(plan, cast("Any", go_on))
+
+    @property
+    def _runs_here(self) -> bool:
+        return super()._runs_here and self._plan.fresh_headers is None
+
+    def discard(self) -> Observable[httpx.Response | None]:
+        """Describe the end of the upload: it ends on the server, and is forgotten. Nothing happens before `subscribe`.
+
+        The item is the server's response, or None if nothing is remembered.
+        """
+        return Observable(partial(begin, self._plan, cast("Any", discard)))
+
+
+def _check_file(file: Any) -> tuple[File, Source]:
+    if isinstance(file, list | tuple):
+        raise TypeError("file: a resumable upload is one file; for several, give one of each to upload_all()")
+    if isinstance(file, Field | Upload):
+        raise TypeError(f"file: a {type(file).__name__} is not a file")
+    item = file if isinstance(file, File) else File(file)
+    for what, value in (("name", item.name), ("headers", item.headers)):
+        if value is not None:
+            raise ValueError(f"file: {what}: there is no form to put it into; leave it out")
+    return item, make_source(item.source, size=item.size)
+
+
+def _check_chunk_size(chunk_size: Any, protocol: ResumableProtocol, source: Source) -> int | None:
+    if chunk_size is None:
+        if not source.can_begin_anywhere:
+            raise ValueError(
+                "chunk_size: this source gives its bytes once and in order, so a part of it is kept to be sent again; "
+                "say how many bytes, such as chunk_size=8 * 1024 * 1024"
+            )
+        return None
+    if isinstance(chunk_size, bool) or not isinstance(chunk_size, int):
+        raise wrong_type("chunk_size", "an int, a number of bytes, or None", chunk_size)
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size: must be 1 byte or more, got {chunk_size}")
+    if chunk_size % protocol.granularity:
+        raise ValueError(
+            f"chunk_size: must be a multiple of {protocol.granularity} bytes for {protocol.name}, got {chunk_size}"
+        )
+    return chunk_size
+
+
+def _check_metadata(metadata: Any) -> Metadata:
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, dict) and not hasattr(metadata, "items"):
+        raise wrong_type("metadata", "a mapping of str to str", metadata)
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, str | bytes):
+            raise TypeError(
+                f"metadata: expected str as keys, and str or bytes as values, got {type(key).__name__} and "
+                f"{type(value).__name__}"
+            )
+    return dict(metadata)
+
+
+def _filename(given: Any, source: Source) -> str | None:
+    """Return the file's name for the server; None for a source without a name."""
+    if given is not None:
+        return check_name("filename", given)
+    return None if source.default_filename == Source.default_filename else source.default_filename
+
+
+def _content_type(item: File, given: str | None, name: str | None, source: Source) -> str | None:
+    own = item.content_type if item.content_type is not None else given
+    if own is not None:
+        check_content_type(own)
+        return own
+    filename = _filename(name, source)
+    return source.default_content_type or (None if filename is None else guess_content_type(filename))
+
+
+def _own_key(store: Store, protocol: ResumableProtocol, path: str | None) -> Key | None:
+    if path is not None:
+        return None
+    if store.needs_path:
+        raise ValueError(
+            "store: a source without a path cannot be found again by another process; give a path, or a MemoryStore"
+        )
+    return key_of(protocol.name, "", None, None)

@@ -1,0 +1,317 @@
+"""One subscription to a resumable upload: finds or creates the upload, sends the file from there, and concludes.
+
+It does what the verdicts of the protocol say, one request after the other, until a response is the last item:
+
+1. An upload that is remembered is asked for its offset. Otherwise one is created, and remembered before its first byte.
+2. A part is sent from the offset, and the next one from where its response says.
+3. A server whose offset does not grow is asked a few times more, and then the upload ends with an error.
+4. When the server has the whole file, or has forgotten it, the upload is forgotten here, too.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import httpx
+
+from rxupload._responses import status_error
+from rxupload._transfer import EXTENSION, Transfer
+from rxupload._wait import READ, Wake
+
+from .outcome import Outcome
+from .parts import Cut, Parts, digest_of, parts_of
+from .plan import ResumablePlan
+from .protocol import SLICE, Next, Part, Verdict
+from .server import Server
+from .store import Entry, Slot
+
+LEAST = 64 * 1024  # bytes: parts are not made smaller than that after a 413
+PATIENCE = 8  # how often in a row a response may leave the offset where it was
+
+_THERE = (Next.GO_ON, Next.DONE, Next.ASK)
+
+
+def go_on(plan: ResumablePlan, transfer: Transfer) -> Any:
+    """Send what the server does not have yet, and return the last response. It blocks the calling thread."""
+    with ExitStack() as stack:
+        slot = open_slot(plan, transfer, stack)
+        reader = plan.source.open(transfer)
+        stack.callback(reader.close)
+        parts = parts_of(reader, transfer)
+        stack.callback(parts.close)
+        return _Work(plan, transfer, slot, parts).run()
+
+
+def discard(plan: ResumablePlan, transfer: Transfer) -> Any:
+    """End the upload on the server, and forget it. Return the response; None if nothing is remembered."""
+    with ExitStack() as stack:
+        slot = open_slot(plan, transfer, stack)
+        entry = slot.entry
+        if entry is None:
+            return None
+        server = Server(plan, transfer)
+        response = server.to_upload(entry.url, plan.protocol.discard(entry))
+        if response.status_code not in _PASSING:
+            slot.remove()
+        return conclude(response, Outcome(entry.url, 0, 0))
+
+
+_PASSING = (401, 403, 408, 409, 423, 425, 429, 500, 502, 503, 504)  # another attempt may be able to discard
+
+
+def open_slot(plan: ResumablePlan, transfer: Transfer, stack: ExitStack) -> Slot:
+    """Take the upload's slot in the store. Closing the stack closes it.
+
+    Raises:
+        ResumeInUse: Another subscription has it.
+        BaseException: The transfer's reason to stop, during the wait for one that is letting go.
+    """
+
+    def wait(wake: Wake) -> None:
+        while not wake.is_set():
+            transfer.wait((wake, READ))
+
+    transfer.check()
+    slot = plan.store.open(plan.key(), wait, transfer.is_stopping)
+    stack.callback(slot.close)
+    return slot
+
+
+def conclude(response: Any, outcome: Outcome) -> Any:
+    """Add the outcome to a response, and return it."""
+    response.extensions.setdefault(EXTENSION, {})["resumable"] = outcome
+    return response
+
+
+@dataclass(slots=True)
+class _Effort:
+    """Counts the responses in a row that leave the offset where it was."""
+
+    best: int = -1
+    idle: int = 0
+
+    def take(self, offset: int | None) -> bool:
+        """Take an offset; None for a response without one. Return whether there is patience left."""
+        if offset is not None and offset > self.best:
+            self.best, self.idle = offset, 0
+        else:
+            self.idle += 1
+        return self.idle <= PATIENCE
+
+
+class _Work:
+    """Acts on the verdicts of one subscription."""
+
+    def __init__(self, plan: ResumablePlan, transfer: Transfer, slot: Slot, parts: Parts) -> None:
+        self._plan = plan
+        self._protocol = plan.protocol
+        self._transfer = transfer
+        self._slot = slot
+        self._parts = parts
+        self._server = Server(plan, transfer)
+        self._about = plan.about
+        self._entry: Entry | None = slot.entry
+        self._was_stored = self._entry is not None
+        self._response: Any = None
+        self._refusal: Any = None  # the response of a server that does not know the method
+        self._is_overriding_proven = False
+        self._cut: Cut | None = None
+        self._effort = _Effort()
+        self._resumed_at: int | None = None
+
+    def run(self) -> Any:  # noqa: C901 - one case for each verdict
+        self._parts.learn(self._most() or 0)
+        self._about = replace(self._about, size=self._parts.size)
+        verdict = self._create() if self._entry is None else self._ask()
+        while True:
+            if verdict.expires is not None and self._entry is not None:
+                self._remember(expires=verdict.expires)
+            match verdict.next:
+                case Next.GO_ON:
+                    verdict = self._send(self._offset_of(verdict))
+                case Next.ASK:
+                    self._be_patient(None)
+                    verdict = self._ask()
+                case Next.REPEAT:
+                    self._be_patient(None)
+                    assert self._cut is not None
+                    verdict = self._send(self._cut.part.offset)
+                case Next.SHRINK:
+                    verdict = self._shrink()
+                case Next.OVERRIDE:
+                    verdict = self._override()
+                case Next.FORGOTTEN | Next.FORBIDDEN | Next.OTHER:
+                    verdict = self._begin_anew(verdict.next)
+                case Next.DONE:
+                    return self._finish(verdict)
+                case Next.FAIL:
+                    return self._conclude()
+
+    # Creating
+
+    def _create(self, *, with_content: bool = True) -> Verdict:
+        """Create the upload, and remember it."""
+        question = self._protocol.question(self._about)
+        if question is not None and not self._about.features:
+            features = self._protocol.features(self._server.to_endpoint(question))
+            self._about = replace(self._about, features=features)
+        cut = None
+        if with_content and self._about.is_small and self._protocol.creates_with(self._about):
+            cut = self._take(0, SLICE)
+        part = None if cut is None else cut.part
+        request = self._protocol.create(self._about, part)
+        self._response = self._server.to_endpoint(request, cut, self._about.size)
+        verdict = self._protocol.created(self._response, self._about, part)
+        if verdict.next is Next.SHRINK:
+            return self._create(with_content=False)
+        if verdict.next in _THERE:
+            old, self._entry = self._entry, self._new_entry(verdict)
+            if verdict.next is not Next.DONE:
+                self._slot.save(self._entry)
+            if old is not None:
+                self._discard(old)
+        return verdict
+
+    def _new_entry(self, verdict: Verdict) -> Entry:
+        url = self._server.named_by(self._response)
+        return Entry(url=url, created=time.time(), expires=verdict.expires, extra=verdict.extra)
+
+    def _begin_anew(self, reason: Next) -> Verdict:
+        """Create another upload instead of a remembered one, once."""
+        if reason is Next.FORGOTTEN:
+            self._slot.remove()
+            self._entry = None
+        if not self._was_stored:
+            if reason is Next.OTHER:
+                raise httpx.RemoteProtocolError(
+                    "The server has another length for the upload than was declared"
+                )
+            return Verdict(Next.FAIL)
+        self._was_stored = False
+        self._effort = _Effort()
+        self._resumed_at = 0
+        return self._create()
+
+    def _discard(self, old: Entry) -> None:
+        """Discard an upload that another one has replaced. It may fail: the server will forget it in time."""
+        try:
+            self._server.to_upload(old.url, self._protocol.discard(old))
+        except Exception:  # noqa: BLE001 - of any client
+            self._transfer.check()
+
+    # Asking
+
+    def _ask(self) -> Verdict:
+        assert self._entry is not None
+        request = self._protocol.ask(self._about, self._entry)
+        self._response = self._server.to_upload(self._entry.url, request)
+        return self._protocol.asked(self._response, self._about, self._entry)
+
+    def _offset_of(self, verdict: Verdict) -> int:
+        assert verdict.offset is not None
+        self._be_patient(verdict.offset)
+        if self._resumed_at is None:
+            self._resumed_at = verdict.offset
+        return verdict.offset
+
+    def _be_patient(self, offset: int | None) -> None:
+        """Take note of an offset. Raise if it has not grown for too long."""
+        if self._effort.take(offset):
+            return
+        note = f"The server's offset stays at {max(self._effort.best, 0)}"
+        if self._response.status_code // 100 == 2:  # noqa: PLR2004
+            raise httpx.RemoteProtocolError(f"{note}, whatever is sent")
+        error = status_error(self._conclude())
+        error.add_note(note)
+        raise error
+
+    # Sending
+
+    def _send(self, offset: int) -> Verdict:
+        assert self._entry is not None
+        cut = self._take(offset, self._most())
+        request = self._protocol.send(self._about, self._entry, cut.part)
+        if self._refusal is not None:
+            request = self._protocol.override(request) or request
+        self._response = self._server.to_upload(self._entry.url, request, cut, self._about.size)
+        verdict = self._protocol.sent(self._response, self._about, self._entry, cut.part)
+        if self._refusal is None or self._is_overriding_proven:
+            return verdict
+        return self._prove_overriding(verdict, cut.part)
+
+    def _take(self, offset: int, most: int | None) -> Cut:
+        """Cut a part, with its digest if the protocol wants one."""
+        cut = self._parts.cut(offset, most)
+        if (algorithm := self._protocol.algorithm(self._about)) is not None:
+            digest = digest_of(cut, algorithm, self._transfer.check)
+            cut = replace(cut, part=replace(cut.part, digest=digest))
+        self._cut = cut
+        return cut
+
+    def _most(self) -> int | None:
+        """Return the most bytes of a part."""
+        limits = [self._about.chunk_size, None if self._entry is None else self._entry.chunk_size]
+        known = [each for each in limits if each is not None]
+        return min(known) if known else None
+
+    def _shrink(self) -> Verdict:
+        """Send the part again in smaller ones, and remember that."""
+        assert self._cut is not None
+        part, least = self._cut.part, max(LEAST, self._protocol.granularity)
+        if part.size <= least:
+            return Verdict(Next.FAIL)
+        half = max(part.size // 2, least)
+        self._remember(chunk_size=half - half % self._protocol.granularity)
+        return self._send(part.offset)
+
+    def _override(self) -> Verdict:
+        """Send the part again with another method."""
+        assert self._cut is not None
+        if self._refusal is not None:
+            return Verdict(Next.FAIL)
+        self._refusal = self._response
+        return self._send(self._cut.part.offset)
+
+    def _prove_overriding(self, verdict: Verdict, part: Part) -> Verdict:
+        """Ask whether the bytes have arrived. A server may take the other method for something else."""
+        if verdict.next in (Next.SHRINK, Next.REPEAT):
+            return verdict
+        response = self._response
+        if verdict.next in _THERE:
+            asked = self._ask()
+            if asked.next is Next.DONE or (asked.offset or 0) > part.offset:
+                self._is_overriding_proven = True
+                if asked.next is verdict.next:
+                    self._response = response
+                return asked
+        self._response = self._refusal
+        return Verdict(Next.FAIL)
+
+    def _remember(self, **changes: Any) -> None:
+        """Change what is remembered."""
+        assert self._entry is not None
+        self._entry = replace(self._entry, **changes)
+        self._slot.update(**changes)
+
+    # The end
+
+    def _finish(self, verdict: Verdict) -> Any:
+        meter = self._transfer.meter
+        assert meter is not None
+        total = self._about.size
+        whole = verdict.offset if total is None else total
+        assert whole is not None
+        if self._resumed_at is None:
+            self._resumed_at = verdict.offset if self._was_stored else 0
+        meter.go_on(total, whole)
+        self._slot.remove()
+        return self._conclude()
+
+    def _conclude(self) -> Any:
+        meter = self._transfer.meter
+        assert meter is not None
+        url = None if self._entry is None else self._entry.url
+        return conclude(self._response, Outcome(url, self._resumed_at or 0, meter.gone))
