@@ -7,8 +7,8 @@
     response = upload("http://127.0.0.1:8000/photos", "beach.jpg").run()
 
 Start with `help(rxupload.upload)`. `rxupload.upload_all` uploads many files. `rxupload.operators` has retries, progress
-bars and rates. `rxupload.uploadtask` has callbacks. `rxupload.resumable` goes on with an upload after an interruption. `rxupload.receiver` is a server to try
-it all on.
+bars and rates. `rxupload.resumable` has uploads that go on after an interruption. `rxupload.uploadtask` has callbacks.
+`rxupload.receiver` is a server to try it all on.
 """
 
 TYPE_CHECKING = False  # type checkers take it for True

@@ -145,7 +145,8 @@ class BatchProgress:
         done: Uploads that the server has taken, with a status of 2xx.
         failed: Uploads that ended with an error, or with another status.
         running: Uploads that have begun and have not ended.
-        sent: Bytes that all uploads have sent. It drops when an upload starts a new attempt.
+        sent: Bytes that all uploads have sent. It drops when an upload starts a new attempt. Bytes that the server had
+            before a resumable upload went on are neither here nor in `total`.
         total: Bytes of all request bodies; None until the last upload has been drawn and every running one has a
             total. An upload that ended without a total counts with the bytes it sent. It is known from the start if
             the batch has a list or a tuple of uploads whose sizes are known: of paths, bytes and the like, alone or
