@@ -62,6 +62,7 @@ class Tus:
         self.location = lambda path: path
         self.expires: Any = None
         self.methods = {"POST", "HEAD", "PATCH", "DELETE", "OPTIONS"}
+        self.most: int | None = None  # bytes of a request's body; more is a 413, before it is read
 
     def then(self, method: str, *answers: Answer | int | None) -> None:
         """Tell what to do with the next requests of a method. A number is a status."""
@@ -82,6 +83,10 @@ class Tus:
             asked = Asked(method, path, head)
             if method != "OPTIONS":
                 self.asked.append(asked)
+            if self.most is not None and int(asked.header("Content-Length") or 0) > self.most:
+                respond(connection, 413, "Connection: close")
+                connection.wait_for_end()
+                return
             queue = self.answers[method]
             answer = queue.popleft() if queue else None
             if answer is not None:
