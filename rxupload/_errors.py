@@ -67,7 +67,7 @@ class DigestMismatch(Exception):  # noqa: N818 (named as the event is)
 
 
 class ResumeInUse(Exception):  # noqa: N818 (named as the event is)
-    """The same resumable upload is running already: in this process, or in another one that uses the same FileStore."""
+    """A resumable upload runs already: in another subscription, or in another process. It can be tried again later."""
 
 
 class ResponseTooLarge(httpx.RequestError):

@@ -20,6 +20,7 @@ class Meter:
 
     Attributes:
         gone: Bytes sent in all passes.
+        on_move: Called with each new value of `sent`.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Meter:
         self._emitted_at = 0.0
         self._before = 0  # bytes of the body before those of the request
         self.gone = 0
+        self.on_move: Callable[[int], object] | None = None
 
     def begin(self, total: int | None, start: int = 0) -> None:
         """Begin the next pass over a body of `total` bytes, of which the server has the first `start`."""
@@ -74,4 +76,6 @@ class Meter:
     def _emit_item(self, progress: Progress) -> None:
         self._last = progress
         self._emitted_at = self._clock()
+        if self.on_move is not None:
+            self.on_move(progress.sent)
         self._emit(progress)

@@ -9,9 +9,20 @@
 
 from rxupload._errors import ResumeInUse
 
+from .file_store import FileStore, StoredUpload
 from .outcome import Outcome
-from .store import MemoryStore
+from .store import MemoryStore, Store
 from .tus import Tus
 from .upload import ResumableUpload, upload_resumable
 
-__all__ = ["MemoryStore", "Outcome", "ResumableUpload", "ResumeInUse", "Tus", "upload_resumable"]
+__all__ = [
+    "FileStore",
+    "MemoryStore",
+    "Outcome",
+    "ResumableUpload",
+    "ResumeInUse",
+    "Store",
+    "StoredUpload",
+    "Tus",
+    "upload_resumable",
+]

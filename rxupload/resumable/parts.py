@@ -53,8 +53,8 @@ class Parts(ABC):
         """Find the size out, if that takes no more than reading so many bytes."""
 
     @property
-    def descriptor(self) -> int | None:
-        """The descriptor of a file on the disk; None for all else."""
+    def file(self) -> FileRange | None:
+        """What is sent of a file on the disk; None for all else."""
         return None
 
     @abstractmethod
@@ -99,9 +99,9 @@ class AtAnyOffset(Parts):
         )
 
     @property
-    def descriptor(self) -> int | None:
-        """The descriptor of a file on the disk; None for bytes in memory."""
-        return self._piece.fileno() if isinstance(self._piece, FileRange) else None
+    def file(self) -> FileRange | None:
+        """The file; None for bytes in memory."""
+        return self._piece if isinstance(self._piece, FileRange) else None
 
     def close(self) -> None:
         """End the pass over the source."""

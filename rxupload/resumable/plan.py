@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +13,7 @@ from rxupload._client import default_client
 from rxupload._plan import Plan
 from rxupload._sources import Source
 
+from .identity import Verify
 from .protocol import About, ResumableProtocol
 from .store import Key, Store, key_of
 
@@ -35,7 +34,7 @@ class ResumablePlan(Plan):
     protocol: ResumableProtocol
     about: About
     store: Store
-    verify: str
+    verify: Verify
     path: str | None
     own_key: Key | None
     fresh_headers: Callable[[], HeaderTypes] | None
@@ -53,8 +52,7 @@ class ResumablePlan(Plan):
         if self.own_key is not None:
             return self.own_key
         assert self.path is not None
-        endpoint = str(self.endpoint().copy_with(userinfo=b"", fragment=None))
-        return key_of(self.protocol.name, endpoint, Path(os.path.realpath(self.path)), self.about.metadata)
+        return key_of(self.protocol.name, str(self.endpoint()), self.path, self.about.metadata)
 
     def headers_now(self) -> Sequence[tuple[bytes, bytes]]:
         """Return the caller's headers for the next request.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import httpx
 from reactivex import Observable
@@ -33,6 +33,7 @@ from rxupload._sources import File, FileSource, Source, make_source
 from rxupload._subscription import begin
 from rxupload._upload import Upload, check_url
 
+from .identity import Verify
 from .plan import ResumablePlan
 from .protocol import About, Metadata, ResumableProtocol
 from .store import Key, MemoryStore, Store, key_of
@@ -61,7 +62,7 @@ def upload_resumable(
     rate_limit: RateLimit = None,
     pause: Pause = None,
     digest: str | None = None,
-    verify: Literal["fast", "content"] = "fast",
+    verify: Verify = "fast",
     client: httpx.Client | HTTPClient | None = None,
 ) -> ResumableUpload:
     """Describe an upload of one file that goes on where the server stands."""
@@ -106,7 +107,7 @@ def upload_resumable(
             store=store,
             verify=verify,
             path=path,
-            own_key=_own_key(store, protocol, path),
+            own_key=_own_key(store, protocol, address, path),
             fresh_headers=headers if callable(headers) else None,
         )
     )
@@ -193,11 +194,11 @@ def _content_type(item: File, given: str | None, name: str | None, source: Sourc
     return source.default_content_type or (None if filename is None else guess_content_type(filename))
 
 
-def _own_key(store: Store, protocol: ResumableProtocol, path: str | None) -> Key | None:
+def _own_key(store: Store, protocol: ResumableProtocol, address: str, path: str | None) -> Key | None:
     if path is not None:
         return None
     if store.needs_path:
         raise ValueError(
             "store: a source without a path cannot be found again by another process; give a path, or a MemoryStore"
         )
-    return key_of(protocol.name, "", None, None)
+    return key_of(protocol.name, address, None, None)

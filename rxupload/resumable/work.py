@@ -17,10 +17,12 @@ from typing import Any
 
 import httpx
 
+from rxupload._errors import SourceChanged
 from rxupload._responses import status_error
 from rxupload._transfer import EXTENSION, Transfer
 from rxupload._wait import READ, Wake
 
+from .guard import Guard
 from .outcome import Outcome
 from .parts import Cut, Parts, digest_of, parts_of
 from .plan import ResumablePlan
@@ -42,7 +44,13 @@ def go_on(plan: ResumablePlan, transfer: Transfer) -> Any:
         stack.callback(reader.close)
         parts = parts_of(reader, transfer)
         stack.callback(parts.close)
-        return _Work(plan, transfer, slot, parts).run()
+        guard = None
+        if parts.file is not None:
+            descriptor, start = parts.file.fileno(), parts.file.start
+            verify, path = plan.verify, plan.key().path
+            guard = Guard(descriptor, path, start, verify=verify, slot=slot, check=transfer.check)
+            stack.callback(guard.stop)
+        return _Work(plan, transfer, slot, parts, guard).run()
 
 
 def discard(plan: ResumablePlan, transfer: Transfer) -> Any:
@@ -105,12 +113,17 @@ class _Effort:
 class _Work:
     """Acts on the verdicts of one subscription."""
 
-    def __init__(self, plan: ResumablePlan, transfer: Transfer, slot: Slot, parts: Parts) -> None:
+    def __init__(
+        self, plan: ResumablePlan, transfer: Transfer, slot: Slot, parts: Parts, guard: Guard | None
+    ) -> None:
         self._plan = plan
         self._protocol = plan.protocol
         self._transfer = transfer
         self._slot = slot
         self._parts = parts
+        self._guard = guard
+        if guard is not None and transfer.meter is not None:
+            transfer.meter.on_move = guard.arrived
         self._server = Server(plan, transfer)
         self._about = plan.about
         self._entry: Entry | None = slot.entry
@@ -125,7 +138,7 @@ class _Work:
     def run(self) -> Any:  # noqa: C901 - one case for each verdict
         self._parts.learn(self._most() or 0)
         self._about = replace(self._about, size=self._parts.size)
-        verdict = self._create() if self._entry is None else self._ask()
+        verdict = self._begin()
         while True:
             if verdict.expires is not None and self._entry is not None:
                 self._remember(expires=verdict.expires)
@@ -150,10 +163,28 @@ class _Work:
                 case Next.FAIL:
                     return self._conclude()
 
+    def _begin(self) -> Verdict:
+        """Ask a remembered upload for its offset, if it is one of this file. Otherwise create one."""
+        if self._entry is None:
+            return self._create()
+        if not self._may_be_of_this_file(self._entry):
+            return Verdict(Next.OTHER)
+        verdict = self._ask()
+        if self._guard is not None and verdict.offset is not None and not self._guard.allows(verdict.offset):
+            return Verdict(Next.OTHER)
+        return verdict
+
+    def _may_be_of_this_file(self, entry: Entry) -> bool:
+        if self._guard is not None:
+            return self._guard.judge(entry)
+        return self._plan.path is None  # otherwise it is a pipe, and nobody knows what came out of it
+
     # Creating
 
     def _create(self, *, with_content: bool = True) -> Verdict:
         """Create the upload, and remember it."""
+        if self._guard is not None:
+            self._guard.stop()
         question = self._protocol.question(self._about)
         if question is not None and not self._about.features:
             features = self._protocol.features(self._server.to_endpoint(question))
@@ -171,13 +202,16 @@ class _Work:
             old, self._entry = self._entry, self._new_entry(verdict)
             if verdict.next is not Next.DONE:
                 self._slot.save(self._entry)
+                if self._guard is not None:
+                    self._guard.begin()
             if old is not None:
                 self._discard(old)
         return verdict
 
     def _new_entry(self, verdict: Verdict) -> Entry:
         url = self._server.named_by(self._response)
-        return Entry(url=url, created=time.time(), expires=verdict.expires, extra=verdict.extra)
+        identity = None if self._guard is None else self._guard.identity
+        return Entry(url, time.time(), verdict.expires, identity, extra=verdict.extra)
 
     def _begin_anew(self, reason: Next) -> Verdict:
         """Create another upload instead of a remembered one, once."""
@@ -232,6 +266,7 @@ class _Work:
 
     def _send(self, offset: int) -> Verdict:
         assert self._entry is not None
+        self._check_file()
         cut = self._take(offset, self._most())
         request = self._protocol.send(self._about, self._entry, cut.part)
         if self._refusal is not None:
@@ -296,6 +331,10 @@ class _Work:
         self._entry = replace(self._entry, **changes)
         self._slot.update(**changes)
 
+    def _check_file(self) -> None:
+        if self._guard is not None:
+            self._guard.check()
+
     # The end
 
     def _finish(self, verdict: Verdict) -> Any:
@@ -306,6 +345,13 @@ class _Work:
         assert whole is not None
         if self._resumed_at is None:
             self._resumed_at = verdict.offset if self._was_stored else 0
+        try:
+            self._check_file()
+        except SourceChanged:  # the server may have a mixture
+            assert self._entry is not None
+            self._discard(self._entry)
+            self._slot.remove()
+            raise
         meter.go_on(total, whole)
         self._slot.remove()
         return self._conclude()
