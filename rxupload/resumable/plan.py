@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -17,6 +18,35 @@ from .identity import Verify
 from .protocol import About, ResumableProtocol
 from .store import Key, Store, key_of
 
+BUFFERED = 1024 * 1024  # bytes that a subscription has sent, and of which the server ought to have some
+
+_logger = logging.getLogger("rxupload")
+
+
+@dataclass(slots=True)
+class Trace:
+    """How far the last subscription has come.
+
+    Attributes:
+        start: Where its last request began.
+        reached: Bytes of the file that had arrived, as far as the connection shows.
+    """
+
+    start: int = 0
+    reached: int = 0
+
+    def compare(self, offset: int) -> None:
+        """Warn if the server has nothing of what had arrived: something before it has."""
+        count = self.reached - self.start
+        if count >= BUFFERED and offset <= self.start:
+            _logger.warning(
+                "The server has nothing of the %d bytes that the last attempt has sent: its offset is still %d. A "
+                "proxy before it may buffer each request as a whole; with a chunk_size, less is lost",
+                count,
+                offset,
+            )
+        self.reached = self.start = offset
+
 
 @dataclass(frozen=True, slots=True, repr=False)  # address, headers and metadata may contain secrets
 class ResumablePlan(Plan):
@@ -28,6 +58,7 @@ class ResumablePlan(Plan):
         path: The file's path; None for a source without one.
         own_key: The key of a source without a path.
         fresh_headers: Returns the caller's headers for a request; None: `headers` are for all of them.
+        trace: Of the last subscription.
     """
 
     source: Source
@@ -38,6 +69,7 @@ class ResumablePlan(Plan):
     path: str | None
     own_key: Key | None
     fresh_headers: Callable[[], HeaderTypes] | None
+    trace: Trace = field(default_factory=Trace)
 
     def endpoint(self) -> httpx.URL:
         """Return the address that creates uploads, with the client's base_url before a relative one."""

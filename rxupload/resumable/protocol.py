@@ -136,8 +136,13 @@ class ResumableProtocol(ABC):
             ValueError: An argument is invalid.
         """
 
-    def question(self, about: About) -> Request | None:  # noqa: ARG002 - for those that have one
-        """Return the request to the endpoint that shows what the server can do; None if there is no need to know."""
+    def question(self, about: About, *, is_new: bool) -> Request | None:  # noqa: ARG002 - for those that have one
+        """Return the request to the endpoint that shows what the server can do; None if there is no need to know.
+
+        Args:
+            about: The file.
+            is_new: Whether an upload is to be created.
+        """
         return None
 
     def features(self, response: Any) -> frozenset[str]:  # noqa: ARG002

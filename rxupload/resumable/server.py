@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from contextlib import ExitStack, closing
 from functools import partial
@@ -20,6 +21,11 @@ from rxupload._transfer import Transfer
 from .parts import Cut
 from .plan import ResumablePlan
 from .protocol import Request
+
+_KNOWN_SECONDS = 300.0  # how long an announcement is remembered
+_MOST_ENDPOINTS = 32
+
+_announced: dict[tuple[str, str], tuple[frozenset[str], float]] = {}
 
 
 class Server:
@@ -41,6 +47,19 @@ class Server:
         there = httpx.URL(url)
         hop = hop_to(first, there, method=request.method, has_body=first.has_body, alias=str(self._endpoint))
         return self._send(hop, request, cut, total)
+
+    def features(self, question: Request) -> frozenset[str]:
+        """Return what the server announces. It is remembered for some minutes, for all uploads to the endpoint."""
+        key = (self._plan.protocol.name, str(self._endpoint))
+        known = _announced.get(key)
+        if known is not None and time.monotonic() < known[1]:
+            return known[0]
+        response = self.to_endpoint(question)
+        features = self._plan.protocol.features(response)
+        while len(_announced) >= _MOST_ENDPOINTS:
+            _announced.pop(next(iter(_announced), key), None)
+        _announced[key] = (features, time.monotonic() + _KNOWN_SECONDS)
+        return features
 
     def named_by(self, response: Any) -> str:
         """Return the upload's address, which the response to its creation has as its Location.
@@ -75,13 +94,20 @@ class Server:
         if cut is None:
             assert request.content is not None
             one_pass = partial(_once, request.content)
-            reader = Reader("", len(request.content), one_pass, ExitStack())
+            reader = _Part("", len(request.content), one_pass, ExitStack())
             return self._sender.send(hop, RawBody(reader, request.content_type, ""), request.content)
         offset = cut.part.offset
-        reader = Reader("the part", cut.part.size, cut.pieces, ExitStack())
+        reader = _Part("", cut.part.size, cut.pieces, ExitStack())
         body = RawBody(reader, request.content_type, "")
         with closing(Content(body, self._transfer, lambda meter: meter.go_on(total, offset))) as content:
             return self._sender.send(hop, body, content)
+
+
+class _Part(Reader):
+    """A part of a source, which itself checks that it gives as many bytes as it said."""
+
+    def pieces(self) -> Generator[Piece]:
+        return self._one_pass()
 
 
 def _once(data: bytes) -> Generator[Piece]:

@@ -75,10 +75,10 @@ class Tus(ResumableProtocol):
         if self.checksum not in ("auto", None) and about.chunk_size is None:
             raise ValueError("chunk_size: a checksum goes before the bytes of a chunk; give a size of chunks")
 
-    def question(self, about: About) -> Request | None:
+    def question(self, about: About, *, is_new: bool) -> Request | None:
         """Ask by OPTIONS if what it announces would be used."""
         has_checksum = self.checksum == "auto" and about.chunk_size is not None
-        return Request("OPTIONS") if has_checksum or about.is_small else None
+        return Request("OPTIONS") if has_checksum or (is_new and about.is_small) else None
 
     def features(self, response: Any) -> frozenset[str]:
         """Return the extensions, and "checksum:sha256" and the like."""

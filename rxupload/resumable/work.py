@@ -22,9 +22,9 @@ from rxupload._responses import status_error
 from rxupload._transfer import EXTENSION, Transfer
 from rxupload._wait import READ, Wake
 
-from .guard import Guard
+from .guard import Guard, guard_of
 from .outcome import Outcome
-from .parts import Cut, Parts, digest_of, parts_of
+from .parts import Cut, Hashing, Parts, digest_of, parts_of
 from .plan import ResumablePlan
 from .protocol import SLICE, Next, Part, Verdict
 from .server import Server
@@ -33,6 +33,7 @@ from .store import Entry, Slot
 LEAST = 64 * 1024  # bytes: parts are not made smaller than that after a 413
 PATIENCE = 8  # how often in a row a response may leave the offset where it was
 
+_NEWS_SECONDS = 5.0  # an expiry that differs by less is not stored
 _THERE = (Next.GO_ON, Next.DONE, Next.ASK)
 
 
@@ -44,12 +45,8 @@ def go_on(plan: ResumablePlan, transfer: Transfer) -> Any:
         stack.callback(reader.close)
         parts = parts_of(reader, transfer)
         stack.callback(parts.close)
-        guard = None
-        if parts.file is not None:
-            descriptor, start = parts.file.fileno(), parts.file.start
-            verify, path = plan.verify, plan.key().path
-            guard = Guard(descriptor, path, start, verify=verify, slot=slot, check=transfer.check)
-            stack.callback(guard.stop)
+        guard = guard_of(parts, plan, slot, transfer)
+        stack.callback(guard.stop)
         return _Work(plan, transfer, slot, parts, guard).run()
 
 
@@ -114,7 +111,7 @@ class _Work:
     """Acts on the verdicts of one subscription."""
 
     def __init__(
-        self, plan: ResumablePlan, transfer: Transfer, slot: Slot, parts: Parts, guard: Guard | None
+        self, plan: ResumablePlan, transfer: Transfer, slot: Slot, parts: Parts, guard: Guard
     ) -> None:
         self._plan = plan
         self._protocol = plan.protocol
@@ -122,8 +119,9 @@ class _Work:
         self._slot = slot
         self._parts = parts
         self._guard = guard
-        if guard is not None and transfer.meter is not None:
-            transfer.meter.on_move = guard.arrived
+        assert transfer.meter is not None
+        self._meter = transfer.meter
+        self._meter.on_move = self._moved
         self._server = Server(plan, transfer)
         self._about = plan.about
         self._entry: Entry | None = slot.entry
@@ -133,15 +131,14 @@ class _Work:
         self._is_overriding_proven = False
         self._cut: Cut | None = None
         self._effort = _Effort()
+        self._is_whole = False
         self._resumed_at: int | None = None
 
-    def run(self) -> Any:  # noqa: C901 - one case for each verdict
-        self._parts.learn(self._most() or 0)
-        self._about = replace(self._about, size=self._parts.size)
+    def run(self) -> Any:
+        self._prepare()
         verdict = self._begin()
         while True:
-            if verdict.expires is not None and self._entry is not None:
-                self._remember(expires=verdict.expires)
+            self._note_expiry(verdict)
             match verdict.next:
                 case Next.GO_ON:
                     verdict = self._send(self._offset_of(verdict))
@@ -163,32 +160,51 @@ class _Work:
                 case Next.FAIL:
                     return self._conclude()
 
+    def _prepare(self) -> None:
+        """Find out what can be known of the source before its first byte is sent."""
+        if self._plan.digest is not None:
+            self._parts.hashing = Hashing(self._plan.digest)
+        if (most := self._most()) is not None:
+            self._parts.learn(most)
+        elif self._parts.size is None:
+            raise ValueError(
+                "chunk_size: nothing tells the size of this source before its end; give the most bytes of a request"
+            )
+        self._about = replace(self._about, size=self._parts.size)
+
     def _begin(self) -> Verdict:
         """Ask a remembered upload for its offset, if it is one of this file. Otherwise create one."""
         if self._entry is None:
             return self._create()
-        if not self._may_be_of_this_file(self._entry):
+        if not self._guard.judge(self._entry):
             return Verdict(Next.OTHER)
         verdict = self._ask()
-        if self._guard is not None and verdict.offset is not None and not self._guard.allows(verdict.offset):
-            return Verdict(Next.OTHER)
+        if verdict.offset is not None:
+            if not self._guard.allows(verdict.offset):
+                return Verdict(Next.OTHER)
+            self._plan.trace.compare(verdict.offset)
+            self._find_features(is_new=False)
         return verdict
 
-    def _may_be_of_this_file(self, entry: Entry) -> bool:
-        if self._guard is not None:
-            return self._guard.judge(entry)
-        return self._plan.path is None  # otherwise it is a pipe, and nobody knows what came out of it
+    def _find_features(self, *, is_new: bool) -> None:
+        question = self._protocol.question(self._about, is_new=is_new)
+        if question is not None and not self._about.features:
+            self._about = replace(self._about, features=self._server.features(question))
+
+    def _note_expiry(self, verdict: Verdict) -> None:
+        if self._entry is None or verdict.expires is None:
+            return
+        # Each response may have another time, and storing one may take as long as the part.
+        known = self._entry.expires
+        if known is None or abs(verdict.expires - known) >= _NEWS_SECONDS:
+            self._remember(expires=verdict.expires)
 
     # Creating
 
     def _create(self, *, with_content: bool = True) -> Verdict:
         """Create the upload, and remember it."""
-        if self._guard is not None:
-            self._guard.stop()
-        question = self._protocol.question(self._about)
-        if question is not None and not self._about.features:
-            features = self._protocol.features(self._server.to_endpoint(question))
-            self._about = replace(self._about, features=features)
+        self._guard.stop()
+        self._find_features(is_new=True)
         cut = None
         if with_content and self._about.is_small and self._protocol.creates_with(self._about):
             cut = self._take(0, SLICE)
@@ -202,16 +218,14 @@ class _Work:
             old, self._entry = self._entry, self._new_entry(verdict)
             if verdict.next is not Next.DONE:
                 self._slot.save(self._entry)
-                if self._guard is not None:
-                    self._guard.begin()
+                self._guard.begin()
             if old is not None:
                 self._discard(old)
         return verdict
 
     def _new_entry(self, verdict: Verdict) -> Entry:
         url = self._server.named_by(self._response)
-        identity = None if self._guard is None else self._guard.identity
-        return Entry(url, time.time(), verdict.expires, identity, extra=verdict.extra)
+        return Entry(url, time.time(), verdict.expires, self._guard.identity, extra=verdict.extra)
 
     def _begin_anew(self, reason: Next) -> Verdict:
         """Create another upload instead of a remembered one, once."""
@@ -266,8 +280,9 @@ class _Work:
 
     def _send(self, offset: int) -> Verdict:
         assert self._entry is not None
-        self._check_file()
         cut = self._take(offset, self._most())
+        self._guard.sends()
+        self._plan.trace.start = offset
         request = self._protocol.send(self._about, self._entry, cut.part)
         if self._refusal is not None:
             request = self._protocol.override(request) or request
@@ -325,39 +340,42 @@ class _Work:
         self._response = self._refusal
         return Verdict(Next.FAIL)
 
+    def _moved(self, position: int) -> None:
+        self._guard.arrived(position)
+        self._plan.trace.reached = position
+
     def _remember(self, **changes: Any) -> None:
         """Change what is remembered."""
         assert self._entry is not None
         self._entry = replace(self._entry, **changes)
         self._slot.update(**changes)
 
-    def _check_file(self) -> None:
-        if self._guard is not None:
-            self._guard.check()
-
     # The end
 
     def _finish(self, verdict: Verdict) -> Any:
-        meter = self._transfer.meter
-        assert meter is not None
         total = self._about.size
         whole = verdict.offset if total is None else total
         assert whole is not None
         if self._resumed_at is None:
             self._resumed_at = verdict.offset if self._was_stored else 0
         try:
-            self._check_file()
+            self._guard.check()
         except SourceChanged:  # the server may have a mixture
             assert self._entry is not None
             self._discard(self._entry)
             self._slot.remove()
             raise
-        meter.go_on(total, whole)
+        if self._parts.hashing is not None:
+            self._parts.read_on(self._parts.hashing, whole)
+            self._guard.check()
+        self._meter.go_on(total, whole)
         self._slot.remove()
+        self._is_whole = True
         return self._conclude()
 
     def _conclude(self) -> Any:
-        meter = self._transfer.meter
-        assert meter is not None
+        if (hashing := self._parts.hashing) is not None:
+            digest = hashing.hexdigest() if self._is_whole else None
+            self._response.extensions[EXTENSION] = {"algorithm": hashing.algorithm, "digests": [digest]}
         url = None if self._entry is None else self._entry.url
-        return conclude(self._response, Outcome(url, self._resumed_at or 0, meter.gone))
+        return conclude(self._response, Outcome(url, self._resumed_at or 0, self._meter.gone))
