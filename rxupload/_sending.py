@@ -78,7 +78,11 @@ class Sender:
             if not is_redirect(response):
                 return response
             if not follow:
-                response.next_request = next_request(hop, response) if hop.alias is None else None
+                if hop.alias is None:
+                    response.next_request = next_request(hop, response)
+                else:  # httpx's own error for the response would quote it, and it is as secret as the address
+                    response.next_request = None
+                    del response.headers["Location"]
                 return response
             if redirects >= most:
                 raise httpx.TooManyRedirects(
