@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,23 @@ class Kept:
     length: int | None
     metadata: dict[str, bytes]
     content: bytearray = field(default_factory=bytearray)
+    owner: Asked | None = (
+        None  # the last HEAD or PATCH: it displaces an earlier one, which keeps nothing more
+    )
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def displace(self, asked: Asked) -> int:
+        """Let a request have the upload. Return the offset."""
+        with self.lock:
+            self.owner = asked
+            return len(self.content)
+
+    def keep(self, asked: Asked, data: bytes) -> bool:
+        """Keep data of a request. Return whether it still has the upload."""
+        with self.lock:
+            if self.owner is asked:
+                self.content += data
+            return self.owner is asked
 
 
 @dataclass
@@ -83,6 +101,8 @@ class Tus:
             asked = Asked(method, path, head)
             if method != "OPTIONS":
                 self.asked.append(asked)
+            if method != "OPTIONS" and path in self.uploads:
+                self.uploads[path].displace(asked)
             if self.most is not None and int(asked.header("Content-Length") or 0) > self.most:
                 respond(connection, 413, "Connection: close")
                 connection.wait_for_end()
@@ -190,7 +210,8 @@ def take(connection: Connection, asked: Asked, kept: Kept, most: int | None = No
     came = 0
     with contextlib.suppress(ConnectionError):
         while came < left and (data := connection.recv(min(left - came, 65536))):
-            kept.content += data
+            if not kept.keep(asked, data):
+                raise Gone
             came += len(data)
     return came
 
