@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
+
+from rxupload._transfer import EXTENSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +21,9 @@ class Outcome:
     url: str | None = field(repr=False)
     resumed_at: int
     sent_now: int
+
+
+def conclude(response: Any, outcome: Outcome) -> Any:
+    """Add the outcome to a response, and return it."""
+    response.extensions.setdefault(EXTENSION, {})["resumable"] = outcome
+    return response

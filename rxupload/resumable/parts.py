@@ -173,6 +173,12 @@ class AtAnyOffset(Parts):
         self.read_on(hashing, self.size)
         return Checkpoint(self.size, hashing.hexdigest())
 
+    def within(self, transfer: Transfer, start: int, size: int) -> AtAnyOffset:
+        """Return a part as a file of its own, for another transfer. It is closed with this one."""
+        piece = self._piece
+        part = piece.part(start, size) if isinstance(piece, FileRange) else memoryview(piece)[start:][:size]
+        return AtAnyOffset(transfer, part, _nothing())
+
     @property
     def file(self) -> FileRange | None:
         """The file; None for bytes in memory."""
@@ -311,6 +317,10 @@ class _Hashed(Flow):
 
     def watched(self) -> tuple[Watched, int] | None:
         return self._flow.watched()
+
+
+def _nothing() -> Generator[Piece]:
+    yield from ()
 
 
 def _once(data: bytes) -> Generator[Piece]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -188,6 +188,23 @@ class ResumableProtocol(ABC):
     @abstractmethod
     def sent(self, response: Any, about: About, entry: Entry, part: Part) -> Verdict:
         """Judge its response."""
+
+    @property
+    def connections(self) -> int:
+        """How many connections may send one file at the same time. If more than 1, there are the next three methods."""
+        return 1
+
+    def joins(self, about: About) -> bool:  # noqa: ARG002
+        """Whether the server can join uploads."""
+        return False
+
+    def of_a_part(self) -> ResumableProtocol:
+        """Return the protocol for an upload that will be joined with others."""
+        raise NotImplementedError
+
+    def join(self, about: About, urls: Sequence[str]) -> Request:
+        """Return the request to the endpoint that joins uploads. Its response is judged as that of a creation."""
+        raise NotImplementedError
 
     def override(self, request: Request) -> Request | None:  # noqa: ARG002
         """Return the same request with a method that every server knows; None if there is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
@@ -78,7 +79,8 @@ class Tus(ResumableProtocol):
     def question(self, about: About, *, is_new: bool) -> Request | None:
         """Ask by OPTIONS if what it announces would be used."""
         has_checksum = self.checksum == "auto" and about.chunk_size is not None
-        return Request("OPTIONS") if has_checksum or (is_new and about.is_small) else None
+        is_used = has_checksum or (is_new and (about.is_small or self.parallel > 1))
+        return Request("OPTIONS") if is_used else None
 
     def features(self, response: Any) -> frozenset[str]:
         """Return the extensions, and "checksum:sha256" and the like."""
@@ -122,6 +124,25 @@ class Tus(ResumableProtocol):
         if offset is None or offset > part.end:
             return Verdict(Next.ASK, None, expires)
         return Verdict(Next.DONE if offset == about.size else Next.GO_ON, offset, expires)
+
+    @property
+    def connections(self) -> int:
+        """How many connections may send one file at the same time."""
+        return self.parallel
+
+    def joins(self, about: About) -> bool:
+        """Whether the extension Concatenation is announced."""
+        return "concatenation" in about.features
+
+    def of_a_part(self) -> Tus:
+        """Return the protocol for an upload that will be joined with others."""
+        return _Partial(self.checksum)
+
+    def join(self, about: About, urls: Sequence[str]) -> Request:
+        """Return the POST that joins uploads (extension Concatenation)."""
+        metadata = _encoded(about)
+        concat = {"Upload-Concat": f"final;{' '.join(urls)}"}
+        return Request("POST", {**_VERSION, **concat, **({"Upload-Metadata": metadata} if metadata else {})})
 
     def ask(self, about: About, entry: Entry) -> Request:  # noqa: ARG002
         """Return the HEAD."""
@@ -175,6 +196,20 @@ class Tus(ResumableProtocol):
         if algorithm is None or not part.digest:
             return {}
         return {"Upload-Checksum": f"{algorithm} {base64.b64encode(part.digest).decode()}"}
+
+
+class _Partial(Tus):
+    """An upload that will be joined with others. The joined one has the metadata."""
+
+    __slots__ = ()
+
+    def creates_with(self, about: About) -> bool:  # noqa: ARG002
+        """Never: an empty upload costs no more where there are several."""
+        return False
+
+    def create(self, about: About, part: Part | None) -> Request:  # noqa: ARG002
+        """Return the POST that creates the upload."""
+        return Request("POST", {**_VERSION, "Upload-Concat": "partial", "Upload-Length": str(about.size)})
 
 
 def _encoded(about: About) -> str:

@@ -37,8 +37,8 @@ from .identity import Verify
 from .plan import ResumablePlan
 from .protocol import About, Metadata, ResumableProtocol
 from .store import Key, MemoryStore, Store, key_of
+from .subscription import discard, go_on
 from .tus import Tus
-from .work import discard, go_on
 
 _LIMIT = 64 * 1024 * 1024  # bytes of a response, as for `upload()`
 

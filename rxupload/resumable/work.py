@@ -1,4 +1,4 @@
-"""One subscription to a resumable upload: finds or creates the upload, sends the file from there, and concludes.
+"""`Work` finds or creates an upload, sends the file from there, and concludes.
 
 It does what the verdicts of the protocol say, one request after the other, until a response is the last item:
 
@@ -11,7 +11,6 @@ It does what the verdicts of the protocol say, one request after the other, unti
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,11 +19,10 @@ import httpx
 from rxupload._errors import SourceChanged
 from rxupload._responses import status_error
 from rxupload._transfer import EXTENSION, Transfer
-from rxupload._wait import READ, Wake
 
-from .guard import Guard, guard_of
-from .outcome import Outcome
-from .parts import Cut, Hashing, Parts, digest_of, parts_of
+from .guard import Guard
+from .outcome import Outcome, conclude
+from .parts import Cut, Hashing, Parts, digest_of
 from .plan import ResumablePlan
 from .protocol import SLICE, Next, Part, Verdict
 from .server import Server
@@ -35,60 +33,6 @@ PATIENCE = 8  # how often in a row a response may leave the offset where it was
 
 _NEWS_SECONDS = 5.0  # an expiry that differs by less is not stored
 _THERE = (Next.GO_ON, Next.DONE, Next.ASK)
-
-
-def go_on(plan: ResumablePlan, transfer: Transfer) -> Any:
-    """Send what the server does not have yet, and return the last response. It blocks the calling thread."""
-    with ExitStack() as stack:
-        slot = open_slot(plan, transfer, stack)
-        reader = plan.source.open(transfer)
-        stack.callback(reader.close)
-        parts = parts_of(reader, transfer)
-        stack.callback(parts.close)
-        guard = guard_of(parts, plan, slot, transfer)
-        stack.callback(guard.stop)
-        return _Work(plan, transfer, slot, parts, guard).run()
-
-
-def discard(plan: ResumablePlan, transfer: Transfer) -> Any:
-    """End the upload on the server, and forget it. Return the response; None if nothing is remembered."""
-    with ExitStack() as stack:
-        slot = open_slot(plan, transfer, stack)
-        entry = slot.entry
-        if entry is None:
-            return None
-        server = Server(plan, transfer)
-        response = server.to_upload(entry.url, plan.protocol.discard(entry))
-        if response.status_code not in _PASSING:
-            slot.remove()
-        return conclude(response, Outcome(entry.url, 0, 0))
-
-
-_PASSING = (401, 403, 408, 409, 423, 425, 429, 500, 502, 503, 504)  # another attempt may be able to discard
-
-
-def open_slot(plan: ResumablePlan, transfer: Transfer, stack: ExitStack) -> Slot:
-    """Take the upload's slot in the store. Closing the stack closes it.
-
-    Raises:
-        ResumeInUse: Another subscription has it.
-        BaseException: The transfer's reason to stop, during the wait for one that is letting go.
-    """
-
-    def wait(wake: Wake) -> None:
-        while not wake.is_set():
-            transfer.wait((wake, READ))
-
-    transfer.check()
-    slot = plan.store.open(plan.key(), wait, transfer.is_stopping)
-    stack.callback(slot.close)
-    return slot
-
-
-def conclude(response: Any, outcome: Outcome) -> Any:
-    """Add the outcome to a response, and return it."""
-    response.extensions.setdefault(EXTENSION, {})["resumable"] = outcome
-    return response
 
 
 @dataclass(slots=True)
@@ -107,8 +51,13 @@ class _Effort:
         return self.idle <= PATIENCE
 
 
-class _Work:
-    """Acts on the verdicts of one subscription."""
+class Work:
+    """Acts on the verdicts of one subscription, or of one of several that send parts of a file at the same time.
+
+    Attributes:
+        is_whole: Whether the server has the whole file.
+        entry: What is remembered of the upload; None if there is none.
+    """
 
     def __init__(
         self, plan: ResumablePlan, transfer: Transfer, slot: Slot, parts: Parts, guard: Guard
@@ -124,17 +73,18 @@ class _Work:
         self._meter.on_move = self._moved
         self._server = Server(plan, transfer)
         self._about = plan.about
-        self._entry: Entry | None = slot.entry
-        self._was_stored = self._entry is not None
+        self.entry: Entry | None = slot.entry
+        self._was_stored = self.entry is not None
         self._response: Any = None
         self._refusal: Any = None  # the response of a server that does not know the method
         self._is_overriding_proven = False
         self._cut: Cut | None = None
         self._effort = _Effort()
-        self._is_whole = False
+        self.is_whole = False
         self._resumed_at: int | None = None
 
     def run(self) -> Any:
+        """Work until the last response, and return it. It blocks the calling thread."""
         self._prepare()
         verdict = self._begin()
         while True:
@@ -174,9 +124,9 @@ class _Work:
 
     def _begin(self) -> Verdict:
         """Ask a remembered upload for its offset, if it is one of this file. Otherwise create one."""
-        if self._entry is None:
+        if self.entry is None:
             return self._create()
-        if not self._guard.judge(self._entry):
+        if not self._guard.judge(self.entry):
             return Verdict(Next.OTHER)
         verdict = self._ask()
         if verdict.offset is not None:
@@ -192,10 +142,10 @@ class _Work:
             self._about = replace(self._about, features=self._server.features(question))
 
     def _note_expiry(self, verdict: Verdict) -> None:
-        if self._entry is None or verdict.expires is None:
+        if self.entry is None or verdict.expires is None:
             return
         # Each response may have another time, and storing one may take as long as the part.
-        known = self._entry.expires
+        known = self.entry.expires
         if known is None or abs(verdict.expires - known) >= _NEWS_SECONDS:
             self._remember(expires=verdict.expires)
 
@@ -215,9 +165,9 @@ class _Work:
         if verdict.next is Next.SHRINK:
             return self._create(with_content=False)
         if verdict.next in _THERE:
-            old, self._entry = self._entry, self._new_entry(verdict)
+            old, self.entry = self.entry, self._new_entry(verdict)
             if verdict.next is not Next.DONE:
-                self._slot.save(self._entry)
+                self._slot.save(self.entry)
                 self._guard.begin()
             if old is not None:
                 self._discard(old)
@@ -231,7 +181,7 @@ class _Work:
         """Create another upload instead of a remembered one, once."""
         if reason is Next.FORGOTTEN:
             self._slot.remove()
-            self._entry = None
+            self.entry = None
         if not self._was_stored:
             if reason is Next.OTHER:
                 raise httpx.RemoteProtocolError(
@@ -253,10 +203,10 @@ class _Work:
     # Asking
 
     def _ask(self) -> Verdict:
-        assert self._entry is not None
-        request = self._protocol.ask(self._about, self._entry)
-        self._response = self._server.to_upload(self._entry.url, request)
-        return self._protocol.asked(self._response, self._about, self._entry)
+        assert self.entry is not None
+        request = self._protocol.ask(self._about, self.entry)
+        self._response = self._server.to_upload(self.entry.url, request)
+        return self._protocol.asked(self._response, self._about, self.entry)
 
     def _offset_of(self, verdict: Verdict) -> int:
         assert verdict.offset is not None
@@ -279,15 +229,15 @@ class _Work:
     # Sending
 
     def _send(self, offset: int) -> Verdict:
-        assert self._entry is not None
+        assert self.entry is not None
         cut = self._take(offset, self._most())
         self._guard.sends()
         self._plan.trace.start = offset
-        request = self._protocol.send(self._about, self._entry, cut.part)
+        request = self._protocol.send(self._about, self.entry, cut.part)
         if self._refusal is not None:
             request = self._protocol.override(request) or request
-        self._response = self._server.to_upload(self._entry.url, request, cut, self._about.size)
-        verdict = self._protocol.sent(self._response, self._about, self._entry, cut.part)
+        self._response = self._server.to_upload(self.entry.url, request, cut, self._about.size)
+        verdict = self._protocol.sent(self._response, self._about, self.entry, cut.part)
         if self._refusal is None or self._is_overriding_proven:
             return verdict
         return self._prove_overriding(verdict, cut.part)
@@ -303,7 +253,7 @@ class _Work:
 
     def _most(self) -> int | None:
         """Return the most bytes of a part."""
-        limits = [self._about.chunk_size, None if self._entry is None else self._entry.chunk_size]
+        limits = [self._about.chunk_size, None if self.entry is None else self.entry.chunk_size]
         known = [each for each in limits if each is not None]
         return min(known) if known else None
 
@@ -346,8 +296,8 @@ class _Work:
 
     def _remember(self, **changes: Any) -> None:
         """Change what is remembered."""
-        assert self._entry is not None
-        self._entry = replace(self._entry, **changes)
+        assert self.entry is not None
+        self.entry = replace(self.entry, **changes)
         self._slot.update(**changes)
 
     # The end
@@ -361,8 +311,8 @@ class _Work:
         try:
             self._guard.check()
         except SourceChanged:  # the server may have a mixture
-            assert self._entry is not None
-            self._discard(self._entry)
+            assert self.entry is not None
+            self._discard(self.entry)
             self._slot.remove()
             raise
         if self._parts.hashing is not None:
@@ -370,12 +320,12 @@ class _Work:
             self._guard.check()
         self._meter.go_on(total, whole)
         self._slot.remove()
-        self._is_whole = True
+        self.is_whole = True
         return self._conclude()
 
     def _conclude(self) -> Any:
         if (hashing := self._parts.hashing) is not None:
-            digest = hashing.hexdigest() if self._is_whole else None
+            digest = hashing.hexdigest() if self.is_whole else None
             self._response.extensions[EXTENSION] = {"algorithm": hashing.algorithm, "digests": [digest]}
-        url = None if self._entry is None else self._entry.url
+        url = None if self.entry is None else self.entry.url
         return conclude(self._response, Outcome(url, self._resumed_at or 0, self._meter.gone))
