@@ -142,7 +142,8 @@ class Parallel:
             while any(not each.has_ended.is_set() for each in self._running):
                 self._transfer.wait()
                 self._report()
-                if (failed := self._failed()) is not None:
+                # The others may be at their creation: an address that nobody knows could not be discarded.
+                if (failed := self._failed()) is not None and all(each.has_begun for each in self._running):
                     return failed
             self._report()
             return self._failed()
@@ -221,6 +222,11 @@ class _Part:
         self.transfer = parallel.child_of(self._take)
         self.work = parallel.part_of(self.transfer, whole, number, start, size)
         self._wake = parallel.wake
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it is known where the part begins, or that it has failed."""
+        return self.first is not None or self.has_ended.is_set()
 
     @property
     def url(self) -> str:

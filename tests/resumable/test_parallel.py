@@ -11,7 +11,7 @@ from support.recording_observer import observe
 from support.resumable_uploads import check_passes, outcome_of
 from support.scripted_server import PATIENCE
 from support.threads import no_thread_left
-from support.tus_server import Tus, broken_after, tus_server
+from support.tus_server import Tus, broken_after, status, tus_server
 
 import rxupload
 from rxupload import SourceChanged
@@ -38,6 +38,17 @@ def run(up):
     if observed.error is not None:
         raise observed.error
     return observed
+
+
+def refused_together():
+    """Answers 423 to each of three parts once all have come, so that the client knows each upload."""
+    together = threading.Barrier(3)
+
+    def answer(connection, asked, tus):
+        together.wait(PATIENCE)
+        status(423)(connection, asked, tus)
+
+    return [answer] * 3
 
 
 def joined(tus) -> bytes:
@@ -165,7 +176,7 @@ def test_a_dispose_ends_all_connections(parallel, file, store, content):
 def test_discard_ends_all_parts(parallel, file, store):
     """Nothing is left on the server."""
     tus, url, options = parallel
-    tus.then("PATCH", *[423] * 3)
+    tus.then("PATCH", *refused_together())
     up = upload_resumable(url, file, store=store, **options)
     run(up)
     assert tus.uploads
@@ -177,7 +188,7 @@ def test_discard_ends_all_parts(parallel, file, store):
 def test_another_file_in_its_place_is_a_new_upload(parallel, file, store, content):
     """The parts of the old one are discarded, and nothing is mixed."""
     tus, url, options = parallel
-    tus.then("PATCH", *[423] * 3)
+    tus.then("PATCH", *refused_together())
     up = upload_resumable(url, file, store=store, **options)
     run(up)
     old = set(tus.uploads)

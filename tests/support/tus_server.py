@@ -249,8 +249,8 @@ def broken_after(count: int, *, kept: int | None = None, resets: bool = True) ->
     def answer(connection: Connection, asked: Asked, tus: Tus) -> None:
         upload = tus.uploads[asked.path]
         before = len(upload.content)
-        came = take(connection, asked, upload, count)
-        assert came == count
+        if take(connection, asked, upload, count) < count:
+            raise Gone  # by the client
         if kept is not None:
             del upload.content[before + kept :]
         if resets:
