@@ -167,7 +167,8 @@ class FileStore:
             pass
         else:
             self._directory.chmod(0o700)  # whatever the umask is
-            sync_folder(self._directory.parent)
+            with suppress(PermissionError):  # of a parent that may not be listed
+                sync_folder(self._directory.parent)
         self._check()
 
     def _check(self) -> None:

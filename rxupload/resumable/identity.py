@@ -11,7 +11,8 @@ A checkpoint is a hash of the content from the start of the file. It is a chain,
 without reading the file again: `digest(n + 1) = SHA-256(digest(n) + block(n))`, with blocks of 1 MiB and an empty first
 digest. A hash of hashlib cannot be stored half-way.
 
-Windows has no ctime that Python could read: there only `verify="content"` notices an edit that sets the mtime back.
+Some edits between the ends of a file are noticed only with `verify="content"`: those that set the mtime back, on
+Windows, where Python reads no ctime; and those within one tick of the file system's clock, which on FAT is 2 s.
 """
 
 from __future__ import annotations

@@ -221,11 +221,8 @@ class Places:
         return self._taken(name, lambda: True)
 
     def _taken(self, name: Hashable, is_stopping: Callable[[], bool]) -> Place | None:
-        with self._lock:
-            if name in self._held:
-                return None
-            place = self._held[name] = Place(self, name, is_stopping)
-            return place
+        place = Place(self, name, is_stopping)
+        return place if self._held.setdefault(name, place) is place else None
 
     def _wait(self, place: Place, wait: Callable[[Wake], None]) -> None:
         wake = Wake()

@@ -170,3 +170,43 @@ def test_a_store_that_is_gone_is_no_burden_for_a_fork():
     del store
     gc.collect()
     assert gone() is None
+
+
+def test_a_fork_waits_until_a_lock_file_that_opens_is_known(tmp_path):
+    """A fork in the instant after the opening of a lock file would leave it open in the child, and so locked."""
+    code = (
+        "import os, sys, threading\n"
+        "from pathlib import Path\n"
+        "from support.stores import NAME, entry, take\n"
+        "from rxupload.resumable.file_store import FileStore\n"
+        "folder = Path(sys.argv[1])\n"
+        "opened, forks = threading.Event(), threading.Event()\n"
+        "os.register_at_fork(before=forks.set)\n"  # before the hook of the library, which was registered first
+        "real = os.open\n"
+        "def slow(path, *args):\n"
+        "    descriptor = real(path, *args)\n"
+        "    if str(path).endswith('.lock'):\n"
+        "        opened.set()\n"
+        "        forks.wait()\n"
+        "    return descriptor\n"
+        "os.open = slow\n"
+        "thread = threading.Thread(target=take, args=[FileStore(folder)])\n"
+        "thread.start()\n"
+        "opened.wait()\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    lock = os.stat(folder / f'{NAME}.lock')\n"
+        "    numbers = [int(each.name) for each in Path('/dev/fd').iterdir()]\n"
+        "    found = [each for each in numbers if os.path.exists(f'/dev/fd/{each}')]\n"
+        "    os._exit(any(os.path.samestat(os.stat(each), lock) for each in found))\n"
+        "print(os.waitpid(child, 0)[1])\n"
+        "thread.join()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "state")],
+        cwd=TESTS,
+        capture_output=True,
+        text=True,
+        timeout=AGES,
+    )
+    assert (done.stdout, done.stderr) == ("0\n", "")

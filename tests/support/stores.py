@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import time
 from pathlib import Path
 
+import pytest
 from hypothesis import strategies as st
 
 from rxupload._wait import Wake
+from rxupload.resumable.file_store import FileStore
 from rxupload.resumable.identity import BLOCK, Checkpoint, Identity
 from rxupload.resumable.store import Entry, Key, Slot, Store
 
@@ -59,3 +64,37 @@ def take(store: Store, number: int = 0) -> Slot:
 def no_wait(_wake: Wake) -> None:
     """Fail, because nobody is about to close."""
     raise AssertionError("it waits")
+
+
+NAME = key().name
+HASH = "ab" * 32
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no modes and no owners by number")
+
+
+def stored(store: FileStore, made: Entry, number: int = 0) -> None:
+    """Store an entry."""
+    slot = take(store, number)
+    slot.save(made)
+    slot.close()
+
+
+def reread(store: FileStore, number: int = 0) -> Entry | None:
+    """Return what is stored."""
+    slot = take(store, number)
+    slot.close()
+    return slot.entry
+
+
+def names(folder: Path) -> list[str]:
+    """Return the names of the files in a folder."""
+    return sorted(each.name for each in folder.iterdir())
+
+
+def put(folder: Path, data: bytes, age: float = 0) -> Path:
+    """Write a state file that changed so many seconds ago."""
+    folder.mkdir(0o700, exist_ok=True)
+    path = folder / f"{NAME}.json"
+    path.write_bytes(data)
+    os.utime(path, (time.time() - age,) * 2)
+    return path
