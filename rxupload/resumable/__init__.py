@@ -2,9 +2,19 @@
 
 ::
 
-    from rxupload.resumable import upload_resumable
+    import rxupload
+    from rxupload.operators import progress_bar, raise_for_status, retry_backoff
+    from rxupload.resumable import FileStore, Tus, upload_resumable
 
-    upload_resumable("https://example.org/files", "video.mp4").run()
+    up = upload_resumable("https://example.org/files", "video.mp4", protocol=Tus(), store=FileStore())
+    response = rxupload.run(up.pipe(retry_backoff(attempts=8), progress_bar(), raise_for_status()))
+    up.discard()  # a cold Observable: ends the upload on the server and forgets it
+
+Start with `help(upload_resumable)` and `help(ResumableUpload)`.
+
+The rooms of this folder: `upload` checks the arguments; `subscription` opens store and file; `work` acts on the verdicts
+of a `protocol`, such as `tus`, and `parallel` on those of several connections; `server` sends the requests; `parts` cuts
+the file; `guard` and `identity` watch it; `store` and `file_store` remember the upload.
 """
 
 from rxupload._errors import ResumeInUse

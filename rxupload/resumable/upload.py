@@ -65,7 +65,53 @@ def upload_resumable(
     verify: Verify = "fast",
     client: httpx.Client | HTTPClient | None = None,
 ) -> ResumableUpload:
-    """Describe an upload of one file that goes on where the server stands."""
+    """Describe an upload of one file that goes on where the server stands.
+
+    ::
+
+        up = upload_resumable("https://example.org/files", "video.mp4", store=FileStore())
+        response = rxupload.run(up.pipe(retry_backoff(attempts=8), progress_bar(), raise_for_status()))
+
+    It checks the arguments at once. Nothing is opened or sent before the returned `ResumableUpload` is subscribed to.
+
+    Args:
+        url: The address that creates uploads, http or https. It may be relative if the client has a `base_url`.
+        file: As for `upload()`; one file. A path and bytes can be sent from any offset. All else is read up to there
+            again. A path is compared with the file whose upload began (see `verify`), and what gives its bytes in order
+            has to begin with what was sent.
+        protocol: `Tus()`, or another protocol of this module.
+        metadata: What the server is told of the file: str to str or bytes. It is a part of what tells two uploads
+            apart, and so are the protocol, the address without user and password, and the real path. Two subscriptions
+            with the same of these go on with one upload, also those of two `ResumableUpload`s. A source without a path
+            has an upload of its own for each call of this function.
+        chunk_size: The most bytes of one request; None for no limit. An iterable, a function or an Observable needs it:
+            a part of so many bytes is kept in memory, so that it can be sent again. After a 413 the parts are halved,
+            down to 64 KiB, and that is remembered.
+        store: Remembers the upload until it is done. `FileStore()` does over the end of the process, for a path. None:
+            one `MemoryStore` for the process.
+        filename: The file's name for the server; None: the path's base name, or the `filename` or `name` of a file
+            object. Bytes and iterables have none.
+        content_type: The file's media type for the server; None: the guess from the filename.
+        headers: Request headers for each request, or a function that returns them, for tokens that expire. It is called
+            before each request on the thread that sends it. The protocol's own headers take precedence.
+        auth: As for `upload()`. With several connections, it is called on several threads.
+        timeout: Seconds for one subscription, with all its requests; None for no limit. What has arrived by then stays.
+        progress_interval: As for `upload()`.
+        rate_limit: As for `upload()`; one for all connections of a subscription.
+        pause: As for `upload()`.
+        digest: As for `upload()`. It is that of the whole file: what the server has already is read for it. It is None
+            for a response that is not the end of the upload.
+        verify: How a file is compared with the one whose upload began, before that goes on. Size, mtime and the SHA-256
+            of the first and the last 64 KiB must be the same. If only the inode or the ctime differs, the content is
+            compared up to the last checkpoint, and the server may have no more than that. "content" compares it in any
+            case. For another file a new upload begins, and when that stands the old one is discarded.
+        client: As for `upload()`. The log of httpx has the address of each request of a client; use the default client
+            if the log is not as safe as the state.
+
+    Raises:
+        TypeError: An argument has the wrong type; the message names it.
+        ValueError: An argument is invalid: also a source that needs a `chunk_size`, or that the store cannot remember.
+    """
     if client is not None:
         check_client(client)
     if not isinstance(protocol, ResumableProtocol):
@@ -114,7 +160,40 @@ def upload_resumable(
 
 
 class ResumableUpload(Upload):
-    """An upload of one file that goes on where the server stands, as a cold Observable."""
+    """An upload of one file that goes on where the server stands, as a cold Observable.
+
+    Subscriptions one after the other go on where the server is: `retry`, `retry_backoff`, and with a `FileStore` the
+    next run of the program. Of two at the same time, the second gets `ResumeInUse`; one that comes while a disposed one
+    is letting go waits for that. To dispose is to pause: the connection closes at once, and the upload stays on the
+    server. `discard()` is its end.
+
+    The items are those of `Upload`, with these differences:
+
+    - `Progress.sent` begins with what the server has, and `Progress.start` says how much that was. A pass may take
+      several requests. If the server turns out to have less than was sent, or something else, a new pass begins there.
+    - The last item is the response of the last request that sent bytes; of the POST for an empty file, for one that
+      went with it, and for one over several connections; or of the HEAD if the server had everything already.
+    - `response.extensions["rxupload"]["resumable"]` is an `Outcome`, whatever the status.
+    - The upload's own address is a key to it. So it is in no error, log or repr. `response.request` names the endpoint
+      instead, and so does the request of an error. `Outcome.url` has it.
+
+    Within a subscription, it heeds what the server says: 409 asks for the offset; a lesser offset than expected is
+    followed; 413 halves the parts; 460 sends a part again; 404 and 410 of a remembered upload begin a new one, once; so
+    does 403, but the old one is remembered until the new one stands; 405 and 501 for PATCH are answered with POST and
+    X-HTTP-Method-Override. An offset that does not grow for long ends in an `httpx.HTTPStatusError` or an
+    `httpx.RemoteProtocolError`. Any other status is the response. `retry_backoff` tries again after 409, 423 and 460,
+    too, and counts its attempts anew once the offset has grown.
+
+    Errors are those of `Upload`, and further:
+
+    - `ResumeInUse`: the upload runs already.
+    - `SourceChanged`: the file changed while it was sent. What the server has of it is never taken for a whole.
+    - `httpx.RemoteProtocolError`: a success of the server's that is none of the protocol.
+    - `RedirectRefused`: the server names an http address for the upload, and the endpoint is https.
+    - An `OSError` of the store.
+
+    Credentials (see `follow_redirects` of `upload()`) go to the origin of the endpoint only, and are never stored.
+    """
 
     _plan: ResumablePlan
 
@@ -128,7 +207,9 @@ class ResumableUpload(Upload):
     def discard(self) -> Observable[httpx.Response | None]:
         """Describe the end of the upload: it ends on the server, and is forgotten. Nothing happens before `subscribe`.
 
-        The item is the server's response, or None if nothing is remembered.
+        The only item is the server's response, or None if nothing is remembered. After 401, 403, 408, 409, 423, 425,
+        429, 500, 502, 503 and 504 the upload is still remembered, so that another attempt can follow. Errors are those
+        of an upload; `ResumeInUse` while it runs.
         """
         return Observable(partial(begin, self._plan, cast("Any", discard)))
 
