@@ -12,9 +12,9 @@
 
 Start with `help(upload_resumable)` and `help(ResumableUpload)`.
 
-The rooms of this folder: `upload` checks the arguments; `subscription` opens store and file; `work` acts on the verdicts
-of a `protocol`, such as `tus`, and `parallel` on those of several connections; `server` sends the requests; `parts` cuts
-the file; `guard` and `identity` watch it; `store` and `file_store` remember the upload.
+The files of this room: `upload` checks the arguments; `subscription` opens store and file; `work` acts on the
+verdicts of a `protocol`, such as `tus`, and `parallel` on those of several connections; `server` sends the requests;
+`parts` cuts the file; `guard` and `identity` watch it; `store` and `file_store` remember the upload.
 """
 
 from rxupload._errors import ResumeInUse

@@ -210,7 +210,7 @@ class InOrder(Parts):
             assert self.size is not None
             return Cut(Part(start, self.size - start, is_last=True), partial(self._rest, start))
         self._fill(most + 1)  # one more, to know whether this is the last part
-        data = bytes(self._buffer[:most])
+        data = self._copy(0, most)
         self._marking.take(start, data)
         is_last = self._has_ended and len(self._buffer) <= most
         return Cut(Part(start, len(data), is_last=is_last), partial(_once, data))
@@ -250,7 +250,7 @@ class InOrder(Parts):
             end = min(self._at + len(self._buffer), checkpoint.offset)
             if end == marking.position:
                 return False
-            marking.take(marking.position, bytes(self._buffer[marking.position - self._at : end - self._at]))
+            marking.take(marking.position, self._copy(marking.position - self._at, end - self._at))
             self._drop(marking.position - keep - self._at)
         return marking.hexdigest() == checkpoint.sha256
 
@@ -264,7 +264,7 @@ class InOrder(Parts):
             self._buffer.clear()
         while True:
             passed = min(len(self._buffer), start - self._at)
-            self._marking.take(self._at, bytes(self._buffer[:passed]))
+            self._marking.take(self._at, self._copy(0, passed))
             self._drop(passed)
             if self._at == start:
                 return
@@ -273,6 +273,11 @@ class InOrder(Parts):
                 raise SourceChanged(
                     f"The source ended after {self._at} bytes, and the server has {start} of an earlier reading"
                 )
+
+    def _copy(self, start: int, end: int) -> bytes:
+        """Return a part of the buffer, copied once."""
+        with memoryview(self._buffer) as whole, whole[start:end] as part:
+            return bytes(part)
 
     def _drop(self, count: int) -> None:
         if count > 0:
