@@ -7,8 +7,8 @@
     response = upload("http://127.0.0.1:8000/photos", "beach.jpg").run()
 
 Start with `help(rxupload.upload)`. `rxupload.upload_all` uploads many files. `rxupload.operators` has retries, progress
-bars and rates. `rxupload.uploadtask` has callbacks. `rxupload.receiver` is a server to try it all on.
-`rxupload.testing` tests your own code that uploads.
+bars and rates. `rxupload.resumable` has uploads that go on after an interruption. `rxupload.uploadtask` has callbacks.
+`rxupload.receiver` is a server to try it all on. `rxupload.testing` tests your own code that uploads.
 """
 
 TYPE_CHECKING = False  # type checkers take it for True
@@ -16,6 +16,7 @@ TYPE_CHECKING = False  # type checkers take it for True
 if TYPE_CHECKING:
     from . import operators as operators
     from . import receiver as receiver
+    from . import resumable as resumable
     from . import testing as testing
     from . import uploadtask as uploadtask
     from ._arguments import HeaderTypes
@@ -112,6 +113,7 @@ _MODULES = {
     "UploadTransport": "_transport",
     "operators": "operators",
     "receiver": "receiver",
+    "resumable": "resumable",
     "run": "_run",
     "stream": "_stream",
     "testing": "testing",

@@ -48,11 +48,15 @@ def shown(url: Any) -> str:
     parsed = readable_url(str(url))
     if parsed is None:
         return "an invalid address"
-    address = parsed.copy_with(userinfo=b"", query=None, fragment=None)
     if _AT_BEHIND_HOST.match(str(parsed)):
-        return f"{address.copy_with(raw_path=b'/')}..."
-    text = str(address)
+        return shown_origin(parsed)
+    text = str(parsed.copy_with(userinfo=b"", query=None, fragment=None))
     return text if len(text) <= _LONG else f"{text[:_LONG]}..."
+
+
+def shown_origin(url: httpx.URL) -> str:
+    """Return an address without its path, which is a secret, too."""
+    return f"{url.copy_with(userinfo=b'', fragment=None, raw_path=b'/')}..."
 
 
 def cleaned(text: str) -> str:

@@ -44,5 +44,5 @@ def _key(item: Any) -> object:
     # ItemProgress and Throughput have a Progress.
     progress = item if isinstance(item, Progress) else getattr(item, "progress", None)
     if isinstance(progress, Progress):
-        return type(item), getattr(item, "index", None), progress.attempt, progress.sent == 0
+        return type(item), getattr(item, "index", None), progress.attempt, progress.sent == progress.start
     return object()

@@ -161,7 +161,7 @@ class DefaultClient:
             method,
             parsed,
             headers=[*host, *extra, *(headers or ())],
-            stream=httpx.ByteStream(b"") if content is None else content,
+            stream=httpx.ByteStream(content or b"") if isinstance(content, bytes | None) else content,
             extensions={"timeout": dict(self._timeout)},
         )
 
@@ -216,9 +216,9 @@ class DefaultClient:
         response.request = request
         response.elapsed = timedelta(seconds=time.perf_counter() - since)
         if _logger.isEnabledFor(logging.INFO):
-            _logger.info(
-                "%s %s: %d %s", request.method, shown(url), response.status_code, response.reason_phrase
-            )
+            transfer = request.extensions.get(EXTENSION)
+            name = shown(getattr(transfer, "alias", None) or url)
+            _logger.info("%s %s: %d %s", request.method, name, response.status_code, response.reason_phrase)
         return response
 
     def close(self) -> None:

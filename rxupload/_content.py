@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import httpx
 
 from ._body import Body
+from ._meter import Meter
 from ._sources import FileRange, Flow, Piece
 from ._transfer import Transfer
 from ._wait import Watched
@@ -28,8 +29,10 @@ class Content(httpx.SyncByteStream):
         is_whole: Whether the last pass has sent the whole body.
     """
 
-    def __init__(self, body: Body, transfer: Transfer) -> None:
+    def __init__(self, body: Body, transfer: Transfer, begin: Callable[[Meter], None] | None = None) -> None:
+        """Make it of a body. `begin` tells the meter of a pass, if that is not one over the whole file."""
         self.length = body.length
+        self._begin = begin or (lambda meter: meter.begin(self.length))
         self.timeouts: dict[str, float | None] = {}
         self.is_whole = False
         self._body: Body | None = body
@@ -43,7 +46,7 @@ class Content(httpx.SyncByteStream):
             raise RuntimeError("The upload has ended; subscribe to it again to send its body again")
         assert self._transfer.meter is not None
         self.is_whole = False
-        self._transfer.meter.begin(self.length)
+        self._begin(self._transfer.meter)
         self._pass = self._body.pieces()
         return self._pass
 

@@ -166,7 +166,7 @@ def _replaces(new: Notification[Any], old: Notification[Any]) -> bool:
         and isinstance(new.value, Progress)
         and isinstance(old.value, Progress)
         and new.value.attempt == old.value.attempt
-        and old.value.sent > 0
+        and old.value.sent > old.value.start
     )
 
 

@@ -13,6 +13,7 @@ All other errors of an upload keep their original type: httpx's, or the system's
     ├── OSError
     │   └── SourceChanged
     ├── DigestMismatch
+    ├── ResumeInUse
     └── UploadAborted
 """
 
@@ -63,6 +64,10 @@ class DigestMismatch(Exception):  # noqa: N818 (named as the event is)
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class ResumeInUse(Exception):  # noqa: N818 (named as the event is)
+    """A resumable upload runs already: in another subscription, or in another process. It can be tried again later."""
 
 
 class ResponseTooLarge(httpx.RequestError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from ._progress import Progress
 
@@ -13,6 +14,13 @@ class Meter:
 
     The first item of a pass (nothing sent) and the last (every byte) always come. Others come at most once per
     `interval` seconds. Within a pass, `sent` rises strictly.
+
+    A resumable upload sends a pass in parts, each with a request of its own. `update` and `settle` take the bytes of
+    the request.
+
+    Attributes:
+        gone: Bytes sent in all passes.
+        on_move: Called with each new value of `sent`.
     """
 
     def __init__(
@@ -23,29 +31,42 @@ class Meter:
         self._clock = clock
         self._last = Progress(0, None, attempt=0)
         self._emitted_at = 0.0
+        self._before = 0  # bytes of the body before those of the request
+        self.gone = 0
+        self.on_move: Callable[[int], object] | None = None
 
-    def begin(self, total: int | None) -> None:
-        """Begin the next pass over a body of `total` bytes."""
-        self._emit_item(Progress(0, total, self._last.attempt + 1))
+    def begin(self, total: int | None, start: int = 0) -> None:
+        """Begin the next pass over a body of `total` bytes, of which the server has the first `start`."""
+        self._before = start
+        self._emit_item(Progress(start, total, self._last.attempt + 1, start))
+
+    def go_on(self, total: int | None, start: int) -> None:
+        """Begin a request with the bytes from `start` on. It belongs to the current pass if that has come to there."""
+        if self.has_begun and (self._last.sent, self._last.total) == (start, total):
+            self._before = start
+        else:
+            self.begin(total, start)
 
     @property
     def has_begun(self) -> bool:
         """Whether the first pass has begun."""
         return self._last.attempt > 0
 
-    def update(self, sent: int) -> None:
+    def update(self, count: int) -> None:
         """Take the number of bytes sent so far. Emit an item if one is due."""
-        if sent == self._last.total or self.is_due():
-            self.settle(sent)
+        if self._before + count == self._last.total or self.is_due():
+            self.settle(count)
 
     def is_due(self) -> bool:
         """Whether `interval` seconds have passed since the last item."""
         return self._clock() - self._emitted_at >= self._interval
 
-    def settle(self, sent: int) -> None:
+    def settle(self, count: int) -> None:
         """Take the final number of bytes. Emit an item, unless the last one had the same number."""
+        sent = self._before + count
         if sent > self._last.sent:
-            self._emit_item(Progress(sent, self._last.total, self._last.attempt))
+            self.gone += sent - self._last.sent
+            self._emit_item(replace(self._last, sent=sent))
 
     def describe(self) -> str:
         """Describe how much was sent, for the text of an error."""
@@ -55,4 +76,6 @@ class Meter:
     def _emit_item(self, progress: Progress) -> None:
         self._last = progress
         self._emitted_at = self._clock()
+        if self.on_move is not None:
+            self.on_move(progress.sent)
         self._emit(progress)

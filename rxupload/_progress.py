@@ -21,11 +21,13 @@ class Progress:
         total: Bytes of the whole request body; None if a source's size is unknown.
         attempt: The number of the pass over the body, from 1. A redirect (301, 307, 308) or an auth challenge starts
             the next pass, and `sent` starts at 0 again.
+        start: Bytes that the server had before this pass, in a resumable upload: `sent` starts there. Otherwise 0.
     """
 
     sent: int
     total: int | None
     attempt: int = 1
+    start: int = 0
 
     @property
     def fraction(self) -> float | None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 
-from ._addresses import shown
+from ._addresses import shown, shown_origin
 from ._arguments import FollowRedirects
 from ._errors import RedirectRefused
 from ._transport import check_host
@@ -61,6 +61,7 @@ class Hop:
         has_body: Whether it has the body.
         is_first: Whether it is the first request, before any redirect.
         is_elsewhere: Whether a redirect has led to another origin. Then the client's credentials are removed.
+        alias: What the log and errors name instead of the address, if the address is itself a secret.
     """
 
     url: str
@@ -69,6 +70,37 @@ class Hop:
     has_body: bool = True
     is_first: bool = True
     is_elsewhere: bool = False
+    alias: str | None = None
+
+
+def hop_to(first: Hop, there: httpx.URL, *, method: str, has_body: bool, alias: str) -> Hop:
+    """Return a request for an address that the server has named, with what of the first one's headers may go there.
+
+    Args:
+        first: The request whose origin may have the credentials.
+        there: The address.
+        method: The request method.
+        has_body: Whether it has a body.
+        alias: See `Hop`.
+    """
+    here = httpx.URL(first.url)
+    is_other = not _is_same_origin(here, there)
+    if not is_other and not there.userinfo:
+        there = there.copy_with(userinfo=here.userinfo)
+    headers = [each for each in first.headers if not (is_other and _stays_behind(each[0]))]
+    return Hop(
+        str(there), method, headers, has_body=has_body, is_first=False, is_elsewhere=is_other, alias=alias
+    )
+
+
+def location_of(response: Any) -> httpx.URL | None:
+    """Return the address of a Location, relative to that of the request; None if it is invalid or missing.
+
+    It has the user and password of the request's own address if the origin is the same.
+    """
+    if "location" not in response.headers:
+        return None
+    return _target(httpx.URL(str(response.request.url)), response)
 
 
 def is_redirect(response: Any) -> bool:
@@ -89,13 +121,15 @@ def next_hop(hop: Hop, response: Any, follow: FollowRedirects) -> Hop:
         there = _target(here, response)
         if there is None:
             raise wrong_location()
-        _check_target(here, there, follow)
+        _check_target(here, there, follow, is_secret=hop.alias is not None)
     except httpx.RequestError as error:
         error.request = response.request
         raise
     after = _after(hop, response.status_code, here, there)
     if after.has_body and not _is_same_origin(here, there):
-        _logger.warning("The upload to %s is redirected, and its body goes to %s", shown(here), shown(there))
+        is_secret = hop.alias is not None
+        names = (shown(hop.alias), shown_origin(there)) if is_secret else (shown(here), shown(there))
+        _logger.warning("The upload to %s is redirected, and its body goes to %s", *names)
     return after
 
 
@@ -111,7 +145,7 @@ def is_of_the_location(error: Exception) -> bool:
 
 def wrong_location(hop: Hop | None = None) -> httpx.RemoteProtocolError:
     """Return the error for an invalid address. It does not quote the address, which may contain secrets."""
-    request = None if hop is None else httpx.Request(hop.method, hop.url)
+    request = None if hop is None else httpx.Request(hop.method, hop.alias or hop.url)
     return httpx.RemoteProtocolError("The server redirects to an address that cannot be", request=request)
 
 
@@ -175,17 +209,18 @@ def _target(here: httpx.URL, response: Any) -> httpx.URL | None:
     return there
 
 
-def _check_target(here: httpx.URL, there: httpx.URL, follow: FollowRedirects) -> None:
+def _check_target(here: httpx.URL, there: httpx.URL, follow: FollowRedirects, *, is_secret: bool) -> None:
+    name = shown_origin if is_secret else shown
     if there.scheme not in _PORTS:
         raise httpx.UnsupportedProtocol(
             f"The server redirects to {there.scheme[:20]}:, which is neither http nor https"
         )
     if here.scheme == "https" and there.scheme == "http":
         raise RedirectRefused(
-            f"The server redirects from https to http, to {shown(there)}; that is not followed"
+            f"The server redirects from https to http, to {name(there)}; that is not followed"
         )
     if follow == "same-origin" and not _is_same_origin(here, there):
-        raise RedirectRefused(f"The server redirects to another origin, {shown(there)}; that is not followed")
+        raise RedirectRefused(f"The server redirects to another origin, {name(there)}; that is not followed")
 
 
 def _after(hop: Hop, status: int, here: httpx.URL, there: httpx.URL) -> Hop:
@@ -204,6 +239,7 @@ def _after(hop: Hop, status: int, here: httpx.URL, there: httpx.URL) -> Hop:
         has_body=has_body,
         is_first=False,
         is_elsewhere=hop.is_elsewhere or is_other,
+        alias=hop.alias,
     )
 
 

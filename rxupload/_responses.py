@@ -19,6 +19,12 @@ def status(item: object) -> int:
     return status if isinstance(status, int) else 0
 
 
+def is_resumable(response: Any) -> bool:
+    """Whether a response is of a resumable upload, which can go on after it."""
+    ours = getattr(response, "extensions", {}).get("rxupload")
+    return isinstance(ours, dict) and "resumable" in ours
+
+
 def is_failure(item: object) -> bool:
     """Whether an item is a response with a status that is not 2xx: the server has not taken the file."""
     return status(item) // 100 not in (0, 2)

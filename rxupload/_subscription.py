@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
+from typing import Any
 
 from reactivex import abc
 from reactivex.disposable import CompositeDisposable, Disposable
@@ -29,16 +30,25 @@ from ._signals import at_the_end
 from ._threads import run_on_thread
 from ._throttle import Allowance, Throttle, Throttling, throttles_of
 from ._transfer import Disposed, Transfer
-from ._worker import work
+from ._worker import Exchange, work
 
 if is_kernel():
     at_the_end(noop, stop_all)
 
 
 def begin(
-    plan: Plan, observer: abc.ObserverBase[UploadEvent], scheduler: abc.SchedulerBase | None
+    plan: Plan,
+    exchange: Exchange,
+    observer: abc.ObserverBase[Any],
+    scheduler: abc.SchedulerBase | None = None,
 ) -> abc.DisposableBase:
     """Begin an upload, and return the disposable that aborts it.
+
+    Args:
+        plan: The upload.
+        exchange: What it does with the server.
+        observer: Gets the notifications.
+        scheduler: Decides on the thread.
 
     Raises:
         TypeError: `scheduler` is not a scheduler, or a source is asynchronous and the scheduler has no asyncio loop.
@@ -62,17 +72,17 @@ def begin(
     in_the_kernel = under_way(loop, transfer.stop)
     if scheduler is not None and not may_block(scheduler):
         delivery = LoopDelivery(observer, transfer, scheduler)
-        throttling.start(lambda: work(plan, transfer, delivery, throttling), call_soon(scheduler))
+        throttling.start(lambda: work(plan, transfer, delivery, throttling, exchange), call_soon(scheduler))
         return CompositeDisposable(abort, throttling, in_the_kernel)
     direct = DirectDelivery(observer, transfer)
     if scheduler is None or makes_threads(scheduler):
-        run_on_thread(lambda: work(plan, transfer, direct, throttling))
+        run_on_thread(lambda: work(plan, transfer, direct, throttling, exchange))
         return CompositeDisposable(abort, throttling, in_the_kernel)
     if isinstance(scheduler, CurrentThreadScheduler):
         # A separate CurrentThreadScheduler would run the upload now, before `subscribe` returns the disposable. The
         # shared one runs it after that, if its trampoline is in use.
         scheduler = CurrentThreadScheduler.singleton()
-    run = partial(work, plan, transfer, direct, throttling)
+    run = partial(work, plan, transfer, direct, throttling, exchange)
     if not works_in_place(scheduler):
         run = partial(copy_context().run, run)
     scheduled = scheduler.schedule(lambda *_: run())
@@ -80,13 +90,13 @@ def begin(
 
 
 def begin_here(
-    plan: Plan, observer: abc.ObserverBase[UploadEvent]
+    plan: Plan, exchange: Exchange, observer: abc.ObserverBase[UploadEvent]
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     """Begin an upload for `run`. Return the function that aborts it, and the one that uploads on the calling thread."""
     transfer = Transfer(plan.timeout)
     throttling = _throttle(plan, transfer, [])
     delivery = DirectDelivery(throttling.releasing(observer), transfer)
-    run = partial(work, plan, transfer, delivery, throttling)
+    run = partial(work, plan, transfer, delivery, throttling, exchange)
     return partial(_abort, transfer), partial(_run_in_a_kernel, transfer, run) if is_kernel() else run
 
 

@@ -210,6 +210,10 @@ class Allowance:
             for throttle in self._throttles:
                 throttle.give_back(self, count)
 
+    def shared(self, wake: Wake) -> Allowance:
+        """Return another one of the same throttles, for an upload that sends a part with a worker of its own."""
+        return Allowance(self._throttles, wake)
+
     def paused_for(self) -> float:
         """Seconds since the longest pause began; 0.0 without a pause."""
         return max(throttle.paused_for() for throttle in self._throttles)

@@ -69,6 +69,7 @@ class Transfer:
         is_reading: Whether the upload itself reads the current response. Otherwise the client does, for its auth.
         request: The current request, for errors that carry one.
         content: The current request's body; None if it has none.
+        alias: What to name in the log instead of the current request's address, if that is a secret.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Transfer:
         self.is_reading = False
         self.request: Any = None
         self.content: Body | None = None
+        self.alias: str | None = None
 
     # How it ends
 
@@ -123,6 +125,10 @@ class Transfer:
             self.allowance.forget()
         self.wake.close()
         return reason
+
+    def is_stopping(self) -> bool:
+        """Whether `stop` has ended it, so that its worker will return soon."""
+        return self._reason is not None
 
     def is_abandoned(self) -> bool:
         """Whether the observer's loop has closed."""
@@ -229,19 +235,21 @@ class Transfer:
         return self.allowance is not None and self.allowance.paused_for() > 0
 
     def is_due(self) -> bool:
-        """Whether it is time to report how much has arrived."""
+        """Whether it is time to report how much has arrived. Never for a body that is not the upload's content."""
         assert self.meter is not None
-        return self.meter.is_due()
+        return self.content is not None and self.meter.is_due()
 
     def arrived(self, count: int) -> None:
         """Take note that `count` bytes of the body have arrived in all."""
         assert self.meter is not None
-        self.meter.update(count)
+        if self.content is not None:
+            self.meter.update(count)
 
     def settled(self, count: int) -> None:
         """Take note that the whole body has arrived: `count` bytes."""
         assert self.meter is not None
-        self.meter.settle(count)
+        if self.content is not None:
+            self.meter.settle(count)
 
     def written(self) -> None:
         """Take note that the whole request was written."""

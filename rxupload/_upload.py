@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ._plan import Plan
     from ._sources import File, FileSource
     from ._task import UploadTask
+    from ._worker import Exchange
 
 
 def upload(
@@ -206,18 +207,19 @@ class Upload(Observable[UploadEvent]):
 
     __iter__ = None  # with Observable's __getitem__, a `for` loop over it would never end
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, exchange: Exchange | None = None) -> None:
         # Load the modules that do the work with the first upload, but not on a thread of its own: if the process forks
         # while a thread loads a module, the child can never load it.
         from ._subscription import begin, begin_here  # noqa: PLC0415
+        from ._worker import send_whole  # noqa: PLC0415
 
-        super().__init__(partial(begin, plan))
+        super().__init__(partial(begin, plan, exchange or send_whole))
         self._plan = plan
-        self._on_this_thread = partial(begin_here, plan)
+        self._on_this_thread = partial(begin_here, plan, exchange or send_whole)
 
     def __repr__(self) -> str:
         files = ", ".join(self._plan.body.filenames)
-        return f"<Upload {self._plan.method} {self._plan.address} {files}>"
+        return f"<{type(self).__name__} {self._plan.method} {self._plan.address} {files}>"
 
     def _repr_html_(self) -> str:
         """Return a card for a notebook: what the upload would send, and where to. It opens no file."""

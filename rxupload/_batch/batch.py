@@ -27,12 +27,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import httpx
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
+from reactivex.disposable import CompositeDisposable
 from reactivex.scheduler import TimeoutScheduler
 
 from rxupload._delivery import LoopDelivery, OneAtATimeDelivery, QueuedDelivery
@@ -62,6 +61,7 @@ from rxupload._transfer import Abandoned, Disposed
 from rxupload._wait import wait_for
 
 from .extent import Extent
+from .running import Running
 
 _INTERVAL = 0.05  # the least seconds between two BatchProgress items, except at the end of an upload
 
@@ -75,23 +75,6 @@ def check_upload(index: int, each: object) -> None:
         raise TypeError(
             f"uploads: expected Observables, such as upload(url, file), but [{index}] is of type {type(each).__name__}"
         )
-
-
-@dataclass(slots=True, eq=False)
-class _Running:
-    """One upload that has begun."""
-
-    index: int
-    upload: Observable[UploadEvent]
-    size: int | None  # bytes of its body, as far as they are known before its first Progress
-    subscription: SingleAssignmentDisposable = field(default_factory=SingleAssignmentDisposable)
-    progress: Progress | None = None
-    last: object = None  # its last item other than Progress
-
-    @property
-    def total(self) -> int | None:
-        """Bytes of its body; None if unknown."""
-        return self.size if self.progress is None else self.progress.total
 
 
 class Batch:
@@ -141,7 +124,7 @@ class Batch:
         self._failure: Exception | None = None  # a setting's, until the observer gets it
         # `work` is still subscribing to the settings, which must not call the observer.
         self._is_following = True
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int, Running] = {}
         self._done = 0
         self._statuses: Counter[int] = Counter()
         self._errors: list[ItemFailed] = []
@@ -294,11 +277,11 @@ class Batch:
 
     def _start(self, upload: Observable[UploadEvent]) -> None:
         with self._telling():
-            running = self._running[self._drawn] = _Running(self._drawn, upload, self._extent.draw())
+            running = self._running[self._drawn] = Running(self._drawn, upload, self._extent.draw())
             self._drawn += 1
         self._on_the_loop(lambda: self._subscribe(running))
 
-    def _subscribe(self, running: _Running) -> None:
+    def _subscribe(self, running: Running) -> None:
         if self._stopped:
             return
         self._subscriptions.add(running.subscription)
@@ -320,25 +303,25 @@ class Batch:
 
     # Notifications of the uploads
 
-    def _on_next(self, running: _Running, item: UploadEvent) -> None:
+    def _on_next(self, running: Running, item: UploadEvent) -> None:
         if not isinstance(item, Progress):
             running.last = item
             return
         with self._telling():
             if self._stopped or running.index not in self._running:
                 return
-            running.progress = item
+            running.take(item)
             self._tell.next(ItemProgress(running.index, running.upload, item))
             if not 0 <= self._now() - self._told_at < _INTERVAL:  # a wall clock may go backwards
                 self._tell_progress()
 
-    def _on_error(self, running: _Running, error: Exception) -> None:
+    def _on_error(self, running: Running, error: Exception) -> None:
         if self._in_place and not isinstance(error, Exception):
             self.fail(error)  # Ctrl-C, which the subscriber's thread gets, too
             return
         self._on_end(running, ItemFailed(running.index, running.upload, error))
 
-    def _on_completed(self, running: _Running) -> None:
+    def _on_completed(self, running: Running) -> None:
         last = running.last
         if is_failure(last):
             self._on_error(running, status_error(last))
@@ -350,18 +333,18 @@ class Batch:
             what = f"[{running.index}] ended with a {type(last).__name__}"
             self._on_error(running, TypeError(f"uploads: {what}, and not with its response"))
 
-    def _on_end(self, running: _Running, outcome: ItemDone | ItemFailed) -> None:
+    def _on_end(self, running: Running, outcome: ItemDone | ItemFailed) -> None:
         with self._telling():
             if self._stopped or self._running.pop(running.index, None) is None:
                 return
-            self._count(running.progress, outcome)
+            self._count(running, outcome)
             self._tell.next(outcome)
             self._tell_progress()
             self._end_if_over()
         self._subscriptions.remove(running.subscription)
         self._free_slot()
 
-    def _count(self, progress: Progress | None, outcome: ItemDone | ItemFailed) -> None:
+    def _count(self, running: Running, outcome: ItemDone | ItemFailed) -> None:
         if isinstance(outcome, ItemDone):
             self._done += 1
             response: Any = outcome.response
@@ -370,13 +353,13 @@ class Batch:
             response = getattr(outcome.error, "response", None)
         if code := status(response):
             self._statuses[code] += 1
-        if progress is not None:
-            self._sent += progress.sent
-            self._total += progress.sent if progress.total is None else progress.total
+        if running.progress is not None:
+            self._sent += running.sent
+            self._total += running.sent if running.total is None else running.total
 
     def _tell_progress(self) -> None:
         running = self._running.values()
-        sent = self._sent + sum(each.progress.sent for each in running if each.progress is not None)
+        sent = self._sent + sum(each.sent for each in running)
         total = self._extent.total(self._total, [each.total for each in running])
         self._told_at = self._now()
         self._tell.next(

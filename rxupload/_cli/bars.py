@@ -81,10 +81,13 @@ class Bars(Lines):
         else:
             self._show_all(title, progress.sent, progress.total, _OF_BYTES)
 
-    def _show_all(self, title: str, done: int, total: int | None, unit: dict[str, Any]) -> None:
+    def _show_all(
+        self, title: str, done: int, total: int | None, unit: dict[str, Any], *, start: int = 0
+    ) -> None:
         if self._all is None:
             is_short = self._columns < 60  # noqa: PLR2004
-            self._all = self._bar(title, total, is_short=is_short, position=len(self._bars), **unit)
+            options = {"position": len(self._bars), "initial": start, **unit}
+            self._all = self._bar(title, total, is_short=is_short, **options)
         elif not self._all.disable and self._all.unit != unit["unit"]:
             # Count bytes from now on. The time goes on, and what is done is not part of a rate.
             for name, value in unit.items():
@@ -98,7 +101,7 @@ class Bars(Lines):
 
     def _progress(self, index: int, progress: Progress) -> None:
         if len(self._files) == 1:
-            self._show_all(self._title(0), progress.sent, progress.total, _OF_BYTES)
+            self._show_all(self._title(0), progress.sent, progress.total, _OF_BYTES, start=progress.start)
         elif index in self._bars:
             bar = self._bars[index]
             bar.total = progress.total

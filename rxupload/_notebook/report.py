@@ -74,6 +74,10 @@ class Report:
     def take(self, item: object, at: float) -> None:
         """Take an item, which came at this time."""
         if isinstance(item, Progress | BatchProgress):
+            if (
+                isinstance(item, Progress) and item.sent == item.start
+            ):  # what was there before is not part of a rate
+                self._rates.restart()
             self._rates.add(at, item.sent)
             self._progress = item
             if isinstance(item, BatchProgress) and item.failed:
@@ -154,7 +158,10 @@ class Report:
                 f"{ended} files" if progress.count is None else f"{ended} of {progress.count} files"
             )
             counts += [f"{progress.failed} failed"] * (progress.failed > 0)
-        elif progress.attempt > 1:
+            return counts
+        if progress.start:
+            counts.append(f"{amount(progress.start)} were there")
+        if progress.attempt > 1:
             counts.append(f"attempt {progress.attempt}")
         return counts
 
@@ -163,7 +170,10 @@ class Report:
         progress = self._progress
         rate = 0.0 if progress is None or self._outcome is not None else self._rates.rate(now)
         self._is_moving = rate > 0
-        if progress is None or self._outcome is not None or progress.sent in (0, progress.total):
+        if progress is None or self._outcome is not None:
+            return []
+        start = progress.start if isinstance(progress, Progress) else 0
+        if progress.sent in (start, progress.total):
             return []
         left = 0 if progress.total is None else progress.total - progress.sent
         return [f"{amount(rate)}/s", *([f"{_duration(left / rate)} left"] if left > 0 and rate else [])]

@@ -168,6 +168,7 @@ class Source(ABC):
     default_content_type: str | None = None  # None: guessed from the filename
     calls_back = True  # whether reading it calls the caller's code, which may block
     needs_loop = False  # whether it can be read only on an asyncio loop
+    can_begin_anywhere = False  # whether it can be read from any offset on, and again
 
     def __init__(self, label: str, declared: int | None) -> None:
         self._label = label  # its name in errors

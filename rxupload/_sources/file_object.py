@@ -53,6 +53,8 @@ def _checked_position(file: Any, argument: str) -> int | None:
 class SeekableSource(Source):
     """A file object that can seek. It is read from its position at the call of `upload()`."""
 
+    can_begin_anywhere = True
+
     def __init__(self, label: str, declared: int | None, file: Any, start: int) -> None:
         super().__init__(label, declared)
         self._file = file

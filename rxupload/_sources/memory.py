@@ -14,6 +14,7 @@ class BytesSource(Source):
     """Data in memory. The reader holds it, without a copy, until it is closed."""
 
     calls_back = False
+    can_begin_anywhere = True
 
     def __init__(self, label: str, declared: int | None, data: Buffer) -> None:
         super().__init__(label, declared)

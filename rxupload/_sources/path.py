@@ -26,6 +26,7 @@ class PathSource(Source):
     """A file, which each pass opens again, or a named pipe."""
 
     calls_back = False
+    can_begin_anywhere = True
 
     def __init__(self, path: str, declared: int | None, *, inside: Inside | None = None) -> None:
         super().__init__(path, declared)

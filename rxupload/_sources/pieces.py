@@ -41,6 +41,10 @@ class FileRange:
             raise self.ends_at(offset)
         return data
 
+    def part(self, start: int, size: int) -> FileRange:
+        """Return a part of the range."""
+        return FileRange(self._descriptor, self.start + start, size, self._label)
+
     def ends_at(self, offset: int) -> Exception:
         """Return the error for a file that ends at an offset in the range."""
         return ended(self._label, self.size, offset)

@@ -47,8 +47,9 @@ def progress_bar(**tqdm_options: Any) -> Callable[[Observable[T]], Observable[T]
         ---P0---P1---P2---Response-|
 
     Each subscription has its own bar. In a terminal, the bar appears with the first Progress, starts again with a new
-    attempt, and closes when the stream ends or is disposed. If writing to its file fails, the bar stops, and the upload
-    continues. For a batch whose bytes are unknown, it counts files of files until they are known.
+    attempt, and closes when the stream ends or is disposed. What the server had before a resumable upload went on is in
+    the bar, and not in its rate. If writing to its file fails, the bar stops, and the upload continues. For a batch
+    whose bytes are unknown, it counts files of files until they are known.
 
     In a Jupyter kernel, the bar is an output of the cell that subscribes. It appears at once, with the state, the
     percent, the bytes, the rate and the time left as text, and settles into the end: `done 200 OK`,
@@ -171,13 +172,15 @@ class _TqdmBar:
             elif total is None and progress.count is not None:
                 done, total, counts_files = progress.done + progress.failed, progress.count, True
             unit = _OF_FILES if counts_files else self._of_bytes
+            start = progress.start if isinstance(progress, Progress) else 0
             if self._bar is None:
-                self._bar = self._make(**unit, total=total)
+                initial = {"initial": start} if start else {}
+                self._bar = self._make(**unit, **initial, total=total)
             elif counts_files != self._counts_files:
                 _count_anew(self._bar, done, total, unit)
             self._bar.total = total  # set it here, because reset(None) keeps the old total
             if attempt != self._attempt:
-                self._bar.reset(total)
+                _begin_anew(self._bar, start, total)
             self._attempt, self._counts_files = attempt, counts_files
             self._bar.update(done - self._bar.n)
 
@@ -187,6 +190,13 @@ class _TqdmBar:
             if self._bar is not None:
                 with contextlib.suppress(OSError):
                     self._bar.close()
+
+
+def _begin_anew(bar: tqdm[Any], start: int, total: int | None) -> None:
+    """Have the bar begin with so many bytes, which are not part of the rate."""
+    bar.reset(total)
+    if not bar.disable:
+        bar.initial = bar.n = bar.last_print_n = start
 
 
 def _count_anew(bar: tqdm[Any], done: int, total: int | None, unit: dict[str, Any]) -> None:

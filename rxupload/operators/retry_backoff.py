@@ -19,7 +19,7 @@ from rxupload._derived import Derived
 from rxupload._errors import DigestMismatch, UploadTimeout
 from rxupload._events import Progress
 from rxupload._kernel import under_way
-from rxupload._responses import status, status_error
+from rxupload._responses import is_resumable, status, status_error
 from rxupload._schedulers import loop_of, timers
 
 T = TypeVar("T")
@@ -70,6 +70,9 @@ def retry_backoff(
     certificate. After the last attempt, its error is the error of the stream. `Progress.attempt` continues to rise from
     one attempt to the next.
 
+    A resumable upload goes on where the server stands, also after 409, 423 and 460. Once the server has more than
+    before, the attempts and their waits are counted anew.
+
     Warning:
         A request may have arrived even if its response did not, so the server may get the same POST twice. If that
         matters, send the same `Idempotency-Key` header in every attempt, so that the server can recognise it.
@@ -79,7 +82,8 @@ def retry_backoff(
     ThreadPoolScheduler). Disposing ends a wait at once.
 
     Args:
-        attempts: The number of attempts, the first one included; 1 means no retry.
+        attempts: The number of attempts, the first one included; 1 means no retry. For a resumable upload, of those in
+            a row that bring nothing to the server.
         wait_initial: Seconds to wait before the second attempt, without the jitter.
         wait_max: The longest wait, in seconds.
         wait_jitter: The most seconds of jitter, so that clients that failed together do not come back together.
@@ -146,7 +150,9 @@ class _Retrying:
         self._wait = wait
         self._on_retry = on_retry
         self._under_way = SerialDisposable()
-        self._failures = 0
+        self._ended = 0  # attempts in all
+        self._failures = 0  # since the server got more
+        self._reached = 0  # bytes that the server had at the begin of a pass
         self.passes = 0  # passes over the body in all attempts
 
     def start(self) -> abc.DisposableBase:
@@ -160,13 +166,19 @@ class _Retrying:
         slot = self._next_slot()
         slot.disposable = self._source.subscribe(_Attempt(self), scheduler=self._scheduler)
 
+    def begin_pass(self, start: int) -> None:
+        """Take note of how many bytes the server had when a pass began."""
+        if start > self._reached:
+            self._reached, self._failures = start, 0
+
     def fail(self, error: Exception) -> None:
         """Take a failed attempt: wait for the next one, or end."""
+        self._ended += 1
         self._failures += 1
         try:
             seconds = self._wait(self._failures, error, self._timers.now)
             if seconds is not None and self._on_retry is not None:
-                self._on_retry(Retry(self._failures, error, seconds))
+                self._on_retry(Retry(self._ended, error, seconds))
         except Exception as raised:  # noqa: BLE001 - one of the caller's functions raised
             error, seconds = raised, None
         if seconds is None:
@@ -197,11 +209,12 @@ class _Attempt(abc.ObserverBase[Any]):
     def on_next(self, value: Any) -> None:
         if self._is_over:
             return
-        if status(value) in _RETRIED_STATUSES:
+        if _is_to_retry(value):
             self.on_error(status_error(value))
             return
         if isinstance(value, Progress):
             self._retrying.passes = self._passes_before + value.attempt
+            self._retrying.begin_pass(value.start)
             value = replace(value, attempt=self._retrying.passes)
         try:
             self._retrying.observer.on_next(value)
@@ -231,6 +244,13 @@ def _check_attempts(attempts: object) -> None:
 
 
 _RETRIED_STATUSES = (408, 425, 429, 500, 502, 503, 504)
+_OF_RESUMABLE = (409, 423, 460)  # another offset, an upload that is locked, a part that was damaged
+
+
+def _is_to_retry(item: object) -> bool:
+    """Whether an item is a response with a status that may pass."""
+    code = status(item)
+    return code in _RETRIED_STATUSES or (code in _OF_RESUMABLE and is_resumable(item))
 
 
 def _predicate(on: Any) -> Callable[[Exception], bool]:
@@ -254,7 +274,7 @@ def _may_pass(error: Exception) -> bool:
         return False
     names = {kind.__name__ for kind in type(error).__mro__ if kind.__module__ in ("httpx", "httpx2")}
     if "HTTPStatusError" in names:
-        return status(getattr(error, "response", None)) in _RETRIED_STATUSES
+        return _is_to_retry(getattr(error, "response", None))
     return not names.isdisjoint({"NetworkError", "RemoteProtocolError", "TimeoutException"})
 
 

@@ -46,7 +46,8 @@ def throughput(
               throughput()
         ---T0-------T1-------T2-------Response-|
 
-    It uses the scheduler's clock. A new attempt starts the window again.
+    It uses the scheduler's clock. A new attempt starts the window again. Bytes that the server had before a resumable
+    upload went on are not part of the rate.
 
     Args:
         window: How many seconds the rate covers. If the last item is older than that, the rate goes back to that item.

@@ -49,6 +49,17 @@ class TestUpload:
         """A task tells its own state; without a task, the progress tells it."""
         assert text_of(*items, state=None if state is None else lambda: state) == said
 
+    def test_a_resumed_upload_tells_what_was_there_before(self):
+        """It counts neither to the rate nor as a jump of it after a further attempt."""
+        items = [Progress(5 * MB, 9 * MB, 1, 5 * MB), Progress(6 * MB, 9 * MB, 1, 5 * MB)]
+        begun = "uploading \u00b7 55% \u00b7 5.0 MB of 9.0 MB \u00b7 5.0 MB were there"
+        assert text_of(items[0]) == begun
+        assert text_of(*items, now=1.0) == (
+            "uploading \u00b7 66% \u00b7 6.0 MB of 9.0 MB \u00b7 5.0 MB were there \u00b7 1.0 MB/s \u00b7 3 s left"
+        )
+        again = [Progress(7 * MB, 9 * MB, 2, 7 * MB), Progress(8 * MB, 9 * MB, 2, 7 * MB)]
+        assert "attempt 2 \u00b7 1.0 MB/s \u00b7 1 s left" in text_of(*items, *again, now=3.0)
+
     def test_a_stall_brings_the_rate_to_zero(self):
         """Without events the rate falls, and then there is no time left to tell."""
         report = Report("")

@@ -1,0 +1,174 @@
+"""Watches that the file stays the one whose upload began: before an upload goes on, as it is sent, and at its end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from rxupload._errors import SourceChanged
+from rxupload._sources import FileRange
+from rxupload._transfer import Transfer
+
+from .identity import Checkpoint, Checkpoints, Identity, Judgement, Verify, identify, judge
+from .parts import Parts
+from .plan import ResumablePlan
+from .store import Entry, Slot
+
+
+def guard_of(parts: Parts, plan: ResumablePlan, slot: Slot, transfer: Transfer) -> Guard:
+    """Choose the guard of a source."""
+    if parts.file is not None:
+        return FileGuard(parts.file, plan.key().path, verify=plan.verify, slot=slot, check=transfer.check)
+    if plan.path is not None:
+        return Guard()
+    return ContentGuard(parts, slot, plan.about.chunk_size or 0)
+
+
+class Guard:
+    """Watches the source of one subscription. This one is of a pipe, and nobody knows what has come out of it."""
+
+    @property
+    def identity(self) -> Identity | None:
+        """The file as the upload has it; None for what is no file."""
+        return None
+
+    def judge(self, entry: Entry) -> bool:  # noqa: ARG002
+        """Compare the source with that of a remembered upload. Return whether it may be the same."""
+        return False
+
+    def allows(self, offset: int) -> bool:  # noqa: ARG002
+        """Whether an upload that was judged may go on where the server has `offset` bytes. If so, it does."""
+        return True
+
+    def begin(self) -> None:
+        """Take note that a new upload begins."""
+
+    def sends(self) -> None:
+        """Take note that a part is to be sent, and check that the source is still the same.
+
+        Raises:
+            SourceChanged: It is not.
+        """
+
+    def check(self) -> None:
+        """Check that the source is still the same.
+
+        Raises:
+            SourceChanged: It is not.
+        """
+
+    def arrived(self, position: int) -> None:
+        """Take note of how many bytes have arrived."""
+
+    def stop(self) -> None:
+        """Store nothing more."""
+
+
+class ContentGuard(Guard):
+    """Watches what is not a file. What was sent of it is hashed, and it has to begin with that the next time."""
+
+    def __init__(self, parts: Parts, slot: Slot, keep: int) -> None:
+        self._parts = parts
+        self._slot = slot
+        self._keep = keep
+
+    def judge(self, entry: Entry) -> bool:
+        """Whether the source begins with what was sent; see `Guard`."""
+        return self._parts.begins_as(entry.checkpoint, self._keep)
+
+    def sends(self) -> None:
+        """Store the hash of what was sent, and of the part that is to be sent."""
+        self._slot.update(checkpoint=self._parts.mark())
+
+
+class FileGuard(Guard):
+    """Watches an open file."""
+
+    def __init__(
+        self,
+        file: FileRange,
+        path: Path | None,
+        *,
+        verify: Verify,
+        slot: Slot,
+        check: Callable[[], object],
+    ) -> None:
+        """Take note of the file as it is now.
+
+        Args:
+            file: What is sent of it.
+            path: Where it was opened; None for a file object of the caller's.
+            verify: See `judge`.
+            slot: Stores the checkpoints.
+            check: Raises the reason to stop reading.
+        """
+        descriptor = file.fileno()
+        self._identity = identify(descriptor)
+        self._descriptor = descriptor
+        self._path = path
+        self._start = file.start
+        self._verify: Verify = verify
+        self._slot = slot
+        self._check = check
+        self._judgement: Judgement | None = None
+        self._checkpoints: Checkpoints | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """The file as the upload has it."""
+        return self._identity
+
+    def judge(self, entry: Entry) -> bool:
+        """Whether the file may be the one whose upload is remembered; see `Guard`."""
+        if entry.identity is None:
+            return False
+        self._judgement = judge(entry.identity, entry.checkpoint, self._descriptor, self._verify, self._check)
+        return self._judgement.proven >= 0
+
+    def allows(self, offset: int) -> bool:
+        """Whether the content up to the offset is known to be the same; see `Guard`."""
+        if self._judgement is None:
+            return True
+        judgement, self._judgement = self._judgement, None
+        if not judgement.allows(self._start + offset):
+            return False
+        self._identity = judgement.identity
+        entry = self._slot.entry
+        if entry is not None and entry.identity != self.identity:
+            self._slot.update(identity=self.identity)
+        self._make_checkpoints(None if entry is None else entry.checkpoint)
+        return True
+
+    def begin(self) -> None:
+        """Begin to make checkpoints."""
+        self._make_checkpoints(None)
+
+    def _make_checkpoints(self, begun: Checkpoint | None) -> None:
+        self.stop()
+        if self._path is not None:
+            self._checkpoints = Checkpoints(
+                self._path, self.identity, begun, lambda checkpoint: self._slot.update(checkpoint=checkpoint)
+            )
+
+    def arrived(self, position: int) -> None:
+        """Take note of how many bytes have arrived."""
+        if self._checkpoints is not None:
+            self._checkpoints.arrived(position)
+
+    def sends(self) -> None:
+        """Check that the file is still the same; see `Guard`."""
+        self.check()
+
+    def check(self) -> None:
+        """Check that the file is still the same; see `Guard`."""
+        if self._path is not None:
+            self.identity.check(self._descriptor, self._path)
+        elif not self.identity.is_of(os.fstat(self._descriptor)):
+            raise SourceChanged("The file was changed since the upload started")
+
+    def stop(self) -> None:
+        """Make no more checkpoints."""
+        if self._checkpoints is not None:
+            self._checkpoints.stop()
+            self._checkpoints = None

@@ -1,0 +1,73 @@
+"""What a subscription does: it takes the upload's place in the store, opens the file, and sends or discards it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from rxupload._transfer import Transfer
+from rxupload._wait import READ, Wake
+
+from .guard import guard_of
+from .outcome import Outcome, conclude
+from .parallel import Parallel, addresses_of, connections_of
+from .parts import AtAnyOffset, parts_of
+from .plan import ResumablePlan
+from .server import Server
+from .store import Slot
+from .work import Work
+
+
+def go_on(plan: ResumablePlan, transfer: Transfer) -> Any:
+    """Send what the server does not have yet, and return the last response. It blocks the calling thread."""
+    with ExitStack() as stack:
+        slot = open_slot(plan, transfer, stack)
+        reader = plan.source.open(transfer)
+        stack.callback(reader.close)
+        parts = parts_of(reader, transfer)
+        stack.callback(parts.close)
+        guard = guard_of(parts, plan, slot, transfer)
+        stack.callback(guard.stop)
+        count = connections_of(plan, transfer, slot.entry, parts)
+        if count > 1 and isinstance(parts, AtAnyOffset):
+            return Parallel(plan, transfer, slot, parts, guard, count).run()
+        return Work(plan, transfer, slot, parts, guard).run()
+
+
+def discard(plan: ResumablePlan, transfer: Transfer) -> Any:
+    """End the upload on the server, and forget it. Return the response; None if nothing is remembered."""
+    with ExitStack() as stack:
+        slot = open_slot(plan, transfer, stack)
+        entry = slot.entry
+        if entry is None:
+            return None
+        server = Server(plan, transfer)
+        response: Any = None
+        is_over = True
+        for url in addresses_of(entry):
+            response = server.to_upload(url, plan.protocol.discard(entry))
+            is_over = is_over and response.status_code not in _PASSING
+        if is_over:
+            slot.remove()
+        return conclude(response, Outcome(entry.url, 0, 0))
+
+
+_PASSING = (401, 403, 408, 409, 423, 425, 429, 500, 502, 503, 504)  # another attempt may be able to discard
+
+
+def open_slot(plan: ResumablePlan, transfer: Transfer, stack: ExitStack) -> Slot:
+    """Take the upload's slot in the store. Closing the stack closes it.
+
+    Raises:
+        ResumeInUse: Another subscription has it.
+        BaseException: The transfer's reason to stop, during the wait for one that is letting go.
+    """
+
+    def wait(wake: Wake) -> None:
+        while not wake.is_set():
+            transfer.wait((wake, READ))
+
+    transfer.check()
+    slot = plan.store.open(plan.key(), wait, transfer.is_stopping)
+    stack.callback(slot.close)
+    return slot

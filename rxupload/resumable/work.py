@@ -1,0 +1,331 @@
+"""`Work` finds or creates an upload, sends the file from there, and concludes.
+
+It does what the verdicts of the protocol say, one request after the other, until a response is the last item:
+
+1. An upload that is remembered is asked for its offset. Otherwise one is created, and remembered before its first byte.
+2. A part is sent from the offset, and the next one from where its response says.
+3. A server whose offset does not grow is asked a few times more, and then the upload ends with an error.
+4. When the server has the whole file, or has forgotten it, the upload is forgotten here, too.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import httpx
+
+from rxupload._errors import SourceChanged
+from rxupload._responses import status_error
+from rxupload._transfer import EXTENSION, Transfer
+
+from .guard import Guard
+from .outcome import Outcome, conclude
+from .parts import Cut, Hashing, Parts, digest_of
+from .plan import ResumablePlan
+from .protocol import SLICE, Next, Part, Verdict
+from .server import Server
+from .store import Entry, Slot
+
+LEAST = 64 * 1024  # bytes: parts are not made smaller than that after a 413
+PATIENCE = 8  # how often in a row a response may leave the offset where it was
+
+_NEWS_SECONDS = 5.0  # an expiry that differs by less is not stored
+_THERE = (Next.GO_ON, Next.DONE, Next.ASK)
+
+
+@dataclass(slots=True)
+class _Effort:
+    """Counts the responses in a row that leave the offset where it was."""
+
+    best: int = -1
+    idle: int = 0
+
+    def take(self, offset: int | None) -> bool:
+        """Take an offset; None for a response without one. Return whether there is patience left."""
+        if offset is not None and offset > self.best:
+            self.best, self.idle = offset, 0
+        else:
+            self.idle += 1
+        return self.idle <= PATIENCE
+
+
+class Work:
+    """Acts on the verdicts of one subscription, or of one of several that send parts of a file at the same time.
+
+    Attributes:
+        is_whole: Whether the server has the whole file.
+        entry: What is remembered of the upload; None if there is none.
+    """
+
+    def __init__(
+        self, plan: ResumablePlan, transfer: Transfer, slot: Slot, parts: Parts, guard: Guard
+    ) -> None:
+        self._plan = plan
+        self._protocol = plan.protocol
+        self._transfer = transfer
+        self._slot = slot
+        self._parts = parts
+        self._guard = guard
+        assert transfer.meter is not None
+        self._meter = transfer.meter
+        self._meter.on_move = self._moved
+        self._server = Server(plan, transfer)
+        self._about = plan.about
+        self.entry: Entry | None = slot.entry
+        self._was_stored = self.entry is not None
+        self._response: Any = None
+        self._refusal: Any = None  # the response of a server that does not know the method
+        self._is_overriding_proven = False
+        self._cut: Cut | None = None
+        self._effort = _Effort()
+        self.is_whole = False
+        self._resumed_at: int | None = None
+
+    def run(self) -> Any:
+        """Work until the last response, and return it. It blocks the calling thread."""
+        self._prepare()
+        verdict = self._begin()
+        while True:
+            self._note_expiry(verdict)
+            match verdict.next:
+                case Next.GO_ON:
+                    verdict = self._send(self._offset_of(verdict))
+                case Next.ASK:
+                    self._be_patient(None)
+                    verdict = self._ask()
+                case Next.REPEAT:
+                    self._be_patient(None)
+                    assert self._cut is not None
+                    verdict = self._send(self._cut.part.offset)
+                case Next.SHRINK:
+                    verdict = self._shrink()
+                case Next.OVERRIDE:
+                    verdict = self._override()
+                case Next.FORGOTTEN | Next.FORBIDDEN | Next.OTHER:
+                    verdict = self._begin_anew(verdict.next)
+                case Next.DONE:
+                    return self._finish(verdict)
+                case Next.FAIL:
+                    return self._conclude()
+
+    def _prepare(self) -> None:
+        """Find out what can be known of the source before its first byte is sent."""
+        if self._plan.digest is not None:
+            self._parts.hashing = Hashing(self._plan.digest)
+        if (most := self._most()) is not None:
+            self._parts.learn(most)
+        elif self._parts.size is None:
+            raise ValueError(
+                "chunk_size: nothing tells the size of this source before its end; give the most bytes of a request"
+            )
+        self._about = replace(self._about, size=self._parts.size)
+
+    def _begin(self) -> Verdict:
+        """Ask a remembered upload for its offset, if it is one of this file. Otherwise create one."""
+        if self.entry is None:
+            return self._create()
+        if not self._guard.judge(self.entry):
+            return Verdict(Next.OTHER)
+        verdict = self._ask()
+        if verdict.offset is not None:
+            if not self._guard.allows(verdict.offset):
+                return Verdict(Next.OTHER)
+            self._plan.trace.compare(verdict.offset)
+            self._find_features(is_new=False)
+        return verdict
+
+    def _find_features(self, *, is_new: bool) -> None:
+        question = self._protocol.question(self._about, is_new=is_new)
+        if question is not None and not self._about.features:
+            self._about = replace(self._about, features=self._server.features(question))
+
+    def _note_expiry(self, verdict: Verdict) -> None:
+        if self.entry is None or verdict.expires is None:
+            return
+        # Each response may have another time, and storing one may take as long as the part.
+        known = self.entry.expires
+        if known is None or abs(verdict.expires - known) >= _NEWS_SECONDS:
+            self._remember(expires=verdict.expires)
+
+    # Creating
+
+    def _create(self, *, with_content: bool = True) -> Verdict:
+        """Create the upload, and remember it."""
+        self._guard.stop()
+        self._find_features(is_new=True)
+        cut = None
+        if with_content and self._about.is_small and self._protocol.creates_with(self._about):
+            cut = self._take(0, SLICE)
+        part = None if cut is None else cut.part
+        request = self._protocol.create(self._about, part)
+        self._response = self._server.to_endpoint(request, cut, self._about.size)
+        verdict = self._protocol.created(self._response, self._about, part)
+        if verdict.next is Next.SHRINK:
+            return self._create(with_content=False)
+        if verdict.next in _THERE:
+            old, self.entry = self.entry, self._new_entry(verdict)
+            if verdict.next is not Next.DONE:
+                self._slot.save(self.entry)
+                self._guard.begin()
+            if old is not None:
+                self._discard(old)
+        return verdict
+
+    def _new_entry(self, verdict: Verdict) -> Entry:
+        url = self._server.named_by(self._response)
+        return Entry(url, time.time(), verdict.expires, self._guard.identity, extra=verdict.extra)
+
+    def _begin_anew(self, reason: Next) -> Verdict:
+        """Create another upload instead of a remembered one, once."""
+        if reason is Next.FORGOTTEN:
+            self._slot.remove()
+            self.entry = None
+        if not self._was_stored:
+            if reason is Next.OTHER:
+                raise httpx.RemoteProtocolError(
+                    "The server has another length for the upload than was declared"
+                )
+            return Verdict(Next.FAIL)
+        self._was_stored = False
+        self._effort = _Effort()
+        self._resumed_at = 0
+        return self._create()
+
+    def _discard(self, old: Entry) -> None:
+        """Discard an upload that another one has replaced. It may fail: the server will forget it in time."""
+        try:
+            self._server.to_upload(old.url, self._protocol.discard(old))
+        except Exception:  # noqa: BLE001 - of any client
+            self._transfer.check()
+
+    # Asking
+
+    def _ask(self) -> Verdict:
+        assert self.entry is not None
+        request = self._protocol.ask(self._about, self.entry)
+        self._response = self._server.to_upload(self.entry.url, request)
+        return self._protocol.asked(self._response, self._about, self.entry)
+
+    def _offset_of(self, verdict: Verdict) -> int:
+        assert verdict.offset is not None
+        self._be_patient(verdict.offset)
+        if self._resumed_at is None:
+            self._resumed_at = verdict.offset
+        return verdict.offset
+
+    def _be_patient(self, offset: int | None) -> None:
+        """Take note of an offset. Raise if it has not grown for too long."""
+        if self._effort.take(offset):
+            return
+        note = f"The server's offset stays at {max(self._effort.best, 0)}"
+        if self._response.status_code // 100 == 2:  # noqa: PLR2004
+            raise httpx.RemoteProtocolError(f"{note}, whatever is sent")
+        error = status_error(self._conclude())
+        error.add_note(note)
+        raise error
+
+    # Sending
+
+    def _send(self, offset: int) -> Verdict:
+        assert self.entry is not None
+        cut = self._take(offset, self._most())
+        self._guard.sends()
+        self._plan.trace.start = offset
+        request = self._protocol.send(self._about, self.entry, cut.part)
+        if self._refusal is not None:
+            request = self._protocol.override(request) or request
+        self._response = self._server.to_upload(self.entry.url, request, cut, self._about.size)
+        verdict = self._protocol.sent(self._response, self._about, self.entry, cut.part)
+        if self._refusal is None or self._is_overriding_proven:
+            return verdict
+        return self._prove_overriding(verdict, cut.part)
+
+    def _take(self, offset: int, most: int | None) -> Cut:
+        """Cut a part, with its digest if the protocol wants one."""
+        cut = self._parts.cut(offset, most)
+        if (algorithm := self._protocol.algorithm(self._about)) is not None:
+            digest = digest_of(cut, algorithm, self._transfer.check)
+            cut = replace(cut, part=replace(cut.part, digest=digest))
+        self._cut = cut
+        return cut
+
+    def _most(self) -> int | None:
+        """Return the most bytes of a part."""
+        limits = [self._about.chunk_size, None if self.entry is None else self.entry.chunk_size]
+        known = [each for each in limits if each is not None]
+        return min(known) if known else None
+
+    def _shrink(self) -> Verdict:
+        """Send the part again in smaller ones, and remember that."""
+        assert self._cut is not None
+        part, least = self._cut.part, max(LEAST, self._protocol.granularity)
+        if part.size <= least:
+            return Verdict(Next.FAIL)
+        half = max(part.size // 2, least)
+        self._remember(chunk_size=half - half % self._protocol.granularity)
+        return self._send(part.offset)
+
+    def _override(self) -> Verdict:
+        """Send the part again with another method."""
+        assert self._cut is not None
+        if self._refusal is not None:
+            return Verdict(Next.FAIL)
+        self._refusal = self._response
+        return self._send(self._cut.part.offset)
+
+    def _prove_overriding(self, verdict: Verdict, part: Part) -> Verdict:
+        """Ask whether the bytes have arrived. A server may take the other method for something else."""
+        if verdict.next in (Next.SHRINK, Next.REPEAT):
+            return verdict
+        response = self._response
+        if verdict.next in _THERE:
+            asked = self._ask()
+            if asked.next is Next.DONE or (asked.offset or 0) > part.offset:
+                self._is_overriding_proven = True
+                if asked.next is verdict.next:
+                    self._response = response
+                return asked
+        self._response = self._refusal
+        return Verdict(Next.FAIL)
+
+    def _moved(self, position: int) -> None:
+        self._guard.arrived(position)
+        self._plan.trace.reached = position
+
+    def _remember(self, **changes: Any) -> None:
+        """Change what is remembered."""
+        assert self.entry is not None
+        self.entry = replace(self.entry, **changes)
+        self._slot.update(**changes)
+
+    # The end
+
+    def _finish(self, verdict: Verdict) -> Any:
+        total = self._about.size
+        whole = verdict.offset if total is None else total
+        assert whole is not None
+        if self._resumed_at is None:
+            self._resumed_at = verdict.offset if self._was_stored else 0
+        try:
+            self._guard.check()
+        except SourceChanged:  # the server may have a mixture
+            assert self.entry is not None
+            self._discard(self.entry)
+            self._slot.remove()
+            raise
+        if self._parts.hashing is not None:
+            self._parts.read_on(self._parts.hashing, whole)
+            self._guard.check()
+        self._meter.go_on(total, whole)
+        self._slot.remove()
+        self.is_whole = True
+        return self._conclude()
+
+    def _conclude(self) -> Any:
+        if (hashing := self._parts.hashing) is not None:
+            digest = hashing.hexdigest() if self.is_whole else None
+            self._response.extensions[EXTENSION] = {"algorithm": hashing.algorithm, "digests": [digest]}
+        url = None if self.entry is None else self.entry.url
+        return conclude(self._response, Outcome(url, self._resumed_at or 0, self._meter.gone))
