@@ -10,8 +10,9 @@ from reactivex.internal import SequenceContainsNoElementsError, noop
 from reactivex.scheduler import ImmediateScheduler, NewThreadScheduler
 
 from ._arguments import check_scheduler
+from ._kernel import under_way
 from ._schedulers import is_loop_of_this_thread, works_in_place
-from ._signals import delaying_ctrl_c
+from ._signals import delaying_ctrl_c, stoppable
 from ._wait import Latch
 
 T = TypeVar("T")
@@ -23,7 +24,9 @@ def run(source: Observable[T], scheduler: abc.SchedulerBase | None = None) -> T:
     """Subscribe, wait for the end, and return the last item.
 
     It works like `Observable.run`. In addition, Ctrl-C or any other exception that interrupts the wait disposes the
-    subscription before it propagates.
+    subscription before it propagates. So does the stop button of a Jupyter kernel: with KeyboardInterrupt, or with
+    asyncio.CancelledError in a cell that also awaits. If the kernel shuts down, a call on another thread raises
+    UploadAborted.
 
     A signal handler should not call it, but `subscribe` or `start()`, which do not wait. A wait in the handler may be
     for a thread that itself waits for a lock of the interrupted code.
@@ -48,23 +51,32 @@ def run(source: Observable[T], scheduler: abc.SchedulerBase | None = None) -> T:
         getattr(source, BEGIN_HERE, None) if isinstance(scheduler, ImmediateScheduler | None) else None
     )
     dispose: Callable[[], object] = noop
+    in_the_kernel = under_way(None, outcome.on_error)
     try:
-        if begin_here is not None:
-            dispose, work = begin_here(outcome)
-            with delaying_ctrl_c(dispose):
-                work()
-        else:
-            if scheduler is None or not works_in_place(scheduler):
-                with delaying_ctrl_c(only_steps=True):  # until there is a subscription to dispose
-                    dispose = source.subscribe(outcome, scheduler=scheduler or NewThreadScheduler()).dispose
+        with stoppable():
+            if begin_here is not None:
+                dispose, work = begin_here(outcome)
+                with delaying_ctrl_c(dispose):
+                    work()
             else:
-                dispose = source.subscribe(outcome, scheduler=scheduler).dispose
-            with delaying_ctrl_c(outcome.ended.set):
-                outcome.ended.wait()
+                if scheduler is None or not works_in_place(scheduler):
+                    with delaying_ctrl_c(only_steps=True):  # until there is a subscription to dispose
+                        subscription = source.subscribe(outcome, scheduler=scheduler or NewThreadScheduler())
+                        dispose = subscription.dispose
+                else:
+                    dispose = source.subscribe(outcome, scheduler=scheduler).dispose
+                with delaying_ctrl_c(outcome.ended.set):
+                    outcome.ended.wait()
     except BaseException:
         dispose()
         raise
-    return outcome.result()
+    finally:
+        in_the_kernel.dispose()
+    if outcome.error is not None:
+        raise outcome.error  # here, so that a traceback has one frame less
+    if not outcome.items:
+        raise SequenceContainsNoElementsError
+    return outcome.items[0]
 
 
 class _Outcome(abc.ObserverBase[T], Generic[T]):
@@ -72,22 +84,15 @@ class _Outcome(abc.ObserverBase[T], Generic[T]):
 
     def __init__(self) -> None:
         self.ended = Latch()
-        self._items: list[T] = []
-        self._error: Exception | None = None
+        self.items: list[T] = []  # at most one
+        self.error: Exception | None = None
 
     def on_next(self, value: T) -> None:
-        self._items[:] = [value]
+        self.items[:] = [value]
 
     def on_error(self, error: Exception) -> None:
-        self._error = error
+        self.error = error
         self.ended.set()
 
     def on_completed(self) -> None:
         self.ended.set()
-
-    def result(self) -> T:
-        if self._error is not None:
-            raise self._error
-        if not self._items:
-            raise SequenceContainsNoElementsError
-        return self._items[0]

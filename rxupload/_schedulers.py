@@ -119,13 +119,18 @@ def is_running(scheduler: abc.SchedulerBase | None) -> bool:
 def is_loop_of_this_thread(scheduler: abc.SchedulerBase | None) -> bool:
     """Whether the scheduler's loop runs on this thread. False for schedulers other than these two."""
     if isinstance(scheduler, AsyncIOScheduler):
-        return asyncio._get_running_loop() is scheduler._loop  # noqa: SLF001 - get_running_loop() raises where none is
+        return running_loop() is scheduler._loop  # noqa: SLF001
     return isinstance(scheduler, EventLoopScheduler) and scheduler._thread is current_thread()  # noqa: SLF001
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the asyncio loop that is running on this thread; None if there is none."""
+    return asyncio._get_running_loop()  # noqa: SLF001 - get_running_loop() raises where none is
 
 
 def is_on_a_loop() -> bool:
     """Whether an asyncio loop is running on this thread."""
-    return asyncio._get_running_loop() is not None  # noqa: SLF001 - get_running_loop() raises where none is
+    return running_loop() is not None
 
 
 def loop_of(scheduler: abc.SchedulerBase | None) -> asyncio.AbstractEventLoop | None:

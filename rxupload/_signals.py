@@ -22,9 +22,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from inspect import currentframe
 from types import CodeType, FrameType
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 from reactivex.internal import noop
+
+from ._kernel import is_kernel
+from ._schedulers import running_loop
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _MOST_DELAYED = 2  # Ctrl-C
@@ -112,6 +115,86 @@ class delaying_ctrl_c:  # noqa: N801 - it reads as a phrase
         return True
 
 
+# The stop button of a kernel, while a cell runs that awaits
+
+
+class _StopButton:
+    """The kernel's handler of Ctrl-C for a cell that awaits, and what the library adds to it.
+
+    The kernel's own raises nothing. It asks for a turn of the loop, in which the cell is cancelled. After the cell the
+    kernel sets another one, so this need not be removed.
+
+    Attributes:
+        count: How often it was pressed, in all cells.
+        blocks: How many blocks hold up the loop, each within the one before.
+        is_pressed: Whether the cell will be cancelled in the next turn of the loop.
+    """
+
+    count = 0
+    blocks = 0
+
+    def __init__(self, handler: Callable[[int, FrameType | None], object]) -> None:
+        self._handler = handler
+        self.is_pressed = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle Ctrl-C."""
+        _StopButton.count += 1
+        self._handler(number, frame)
+        if self.blocks:
+            self.cancel()
+        elif (loop := running_loop()) is not None:
+            self.is_pressed = True
+            loop.call_soon(self._release)
+
+    def _release(self) -> None:
+        self.is_pressed = False
+
+    @staticmethod
+    def cancel() -> NoReturn:
+        """End a block. KeyboardInterrupt would end the loop, if a task of the caller's runs the block."""
+        from asyncio import CancelledError  # noqa: PLC0415 - a kernel has loaded it
+
+        raise CancelledError
+
+
+def _stop_button() -> _StopButton | None:
+    """Return the handler of the cell that runs on this thread; None if that does not await, or elsewhere."""
+    if not is_kernel() or threading.current_thread() is not threading.main_thread():
+        return None
+    handler = getsignal(signal.SIGINT)
+    if getattr(handler, "__module__", None) == "ipykernel.ipkernel":
+        set_handler(signal.SIGINT, handler := _StopButton(handler))
+    return handler if isinstance(handler, _StopButton) else None
+
+
+def times_stopped() -> int:
+    """Return how often the stop button was pressed in cells that await, to compare with a later call.
+
+    In the running cell, from now on.
+    """
+    _stop_button()
+    return _StopButton.count
+
+
+class stoppable:  # noqa: N801 - it reads as a phrase
+    """Let the stop button end a `with` block that holds up the loop of a cell which also awaits: with CancelledError.
+
+    Elsewhere this does nothing: Ctrl-C raises by itself.
+    """
+
+    def __enter__(self) -> None:
+        self._button = _stop_button()
+        if self._button is not None:
+            if self._button.is_pressed:
+                self._button.cancel()
+            _StopButton.blocks += 1
+
+    def __exit__(self, *_: object) -> None:
+        if self._button is not None:
+            _StopButton.blocks -= 1
+
+
 # The end of a script
 
 
@@ -140,11 +223,6 @@ def at_the_end(wait: Callable[[], None], abort: Callable[[], None]) -> None:
         threading._register_atexit(end_script)  # type: ignore[attr-defined]  # noqa: SLF001
         is_registered = True
     atexit.register(end_threads)
-
-
-def is_kernel() -> bool:
-    """Whether this process is a Jupyter kernel, whose shutdown and restart must not wait."""
-    return "ipykernel.kernelapp" in sys.modules
 
 
 def _wait_or_die(

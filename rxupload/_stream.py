@@ -13,6 +13,7 @@ from reactivex.disposable import SingleAssignmentDisposable
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 
 from ._backlog import Backlog
+from ._kernel import under_way
 
 T = TypeVar("T")
 
@@ -164,7 +165,9 @@ class _Inbox(abc.ObserverBase[T], Generic[T]):
                     error, self._error = self._error, None
                     raise StopAsyncIteration if error is None else error
                 waiter = self._waiter = self._loop.create_future()
+            awaited = under_way(self._loop)
             try:
                 await waiter
             finally:
                 self._waiter = None
+                awaited.dispose()

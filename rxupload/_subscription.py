@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import copy_context
 from functools import partial
 
 from reactivex import abc
 from reactivex.disposable import CompositeDisposable, Disposable
+from reactivex.internal import noop
 from reactivex.scheduler import CurrentThreadScheduler
 
 from ._arguments import check_scheduler
 from ._delivery import DirectDelivery, LoopDelivery
+from ._kernel import is_kernel, stop_all, under_way
 from ._plan import Plan
 from ._progress import UploadEvent
-from ._schedulers import call_soon, is_closed, is_loop_of_this_thread, loop_of, makes_threads, may_block
+from ._schedulers import (
+    call_soon,
+    is_closed,
+    is_loop_of_this_thread,
+    loop_of,
+    makes_threads,
+    may_block,
+    works_in_place,
+)
+from ._signals import at_the_end
 from ._threads import run_on_thread
 from ._throttle import Allowance, Throttle, Throttling, throttles_of
 from ._transfer import Disposed, Transfer
 from ._worker import work
+
+if is_kernel():
+    at_the_end(noop, stop_all)
 
 
 def begin(
@@ -44,20 +59,24 @@ def begin(
     throttling = _throttle(plan, transfer, throttles_of(scheduler))
     observer = throttling.releasing(observer)
     abort = Disposable(partial(_abort, transfer))
+    in_the_kernel = under_way(loop, transfer.stop)
     if scheduler is not None and not may_block(scheduler):
         delivery = LoopDelivery(observer, transfer, scheduler)
         throttling.start(lambda: work(plan, transfer, delivery, throttling), call_soon(scheduler))
-        return CompositeDisposable(abort, throttling)
+        return CompositeDisposable(abort, throttling, in_the_kernel)
     direct = DirectDelivery(observer, transfer)
     if scheduler is None or makes_threads(scheduler):
         run_on_thread(lambda: work(plan, transfer, direct, throttling))
-        return CompositeDisposable(abort, throttling)
+        return CompositeDisposable(abort, throttling, in_the_kernel)
     if isinstance(scheduler, CurrentThreadScheduler):
         # A separate CurrentThreadScheduler would run the upload now, before `subscribe` returns the disposable. The
         # shared one runs it after that, if its trampoline is in use.
         scheduler = CurrentThreadScheduler.singleton()
-    scheduled = scheduler.schedule(lambda *_: work(plan, transfer, direct, throttling))
-    return CompositeDisposable(abort, throttling, scheduled)
+    run = partial(work, plan, transfer, direct, throttling)
+    if not works_in_place(scheduler):
+        run = partial(copy_context().run, run)
+    scheduled = scheduler.schedule(lambda *_: run())
+    return CompositeDisposable(abort, throttling, in_the_kernel, scheduled)
 
 
 def begin_here(
@@ -67,7 +86,16 @@ def begin_here(
     transfer = Transfer(plan.timeout)
     throttling = _throttle(plan, transfer, [])
     delivery = DirectDelivery(throttling.releasing(observer), transfer)
-    return partial(_abort, transfer), partial(work, plan, transfer, delivery, throttling)
+    run = partial(work, plan, transfer, delivery, throttling)
+    return partial(_abort, transfer), partial(_run_in_a_kernel, transfer, run) if is_kernel() else run
+
+
+def _run_in_a_kernel(transfer: Transfer, run: Callable[[], None]) -> None:
+    in_the_kernel = under_way(None, transfer.stop)
+    try:
+        run()
+    finally:
+        in_the_kernel.dispose()
 
 
 def _throttle(plan: Plan, transfer: Transfer, outer: list[Throttle]) -> Throttling:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextvars import copy_context
 
 from ._signals import delaying_ctrl_c
 from ._wait import wait_for
@@ -87,8 +89,20 @@ _threads = Threads()
 
 
 def run_on_thread(work: _Work) -> None:
-    """Run the work on one of the library's threads; see `Threads.run`."""
-    _threads.run(work)
+    """Run the work on one of the library's threads, in a copy of the caller's context; see `Threads.run`.
+
+    What the work calls sees the caller's context variables. A Jupyter kernel tells by one of them under which cell to
+    put an output.
+    """
+    context = copy_context()
+    _threads.run(lambda: context.run(_run, work))
+
+
+def _run(work: _Work) -> None:
+    try:
+        work()
+    except BaseException:  # noqa: BLE001 - as at the end of a thread, but in the context of the work
+        threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
 
 
 @atexit.register

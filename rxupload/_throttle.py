@@ -8,7 +8,9 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar, cast
 
 from reactivex import abc
@@ -265,7 +267,8 @@ class Throttling(abc.DisposableBase):
         if CurrentThreadScheduler.singleton().schedule_required():
             subscribe()
         else:  # this thread's trampoline is running, and would delay even reactivex.of() to the end of the upload
-            thread = threading.Thread(target=subscribe, name="rxupload-settings", daemon=True)
+            work = partial(copy_context().run, subscribe)
+            thread = threading.Thread(target=work, name="rxupload-settings", daemon=True)
             thread.start()
             thread.join()
 

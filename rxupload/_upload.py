@@ -188,6 +188,12 @@ class Upload(Observable[UploadEvent]):
     the file, `UploadTimeout`, `SourceChanged`. If an observer raises, the upload is aborted, and the observer gets the
     exception back through `on_error`. Disposing the subscription aborts the upload and returns at once.
 
+    The traceback of an error has the caller's frames, and none of the library's; at level DEBUG, the logger "rxupload"
+    has it whole. Observers and sources are called in a copy of the subscriber's context (`contextvars`). So in a
+    Jupyter notebook, what they print is under the cell that subscribed. A thread that you start yourself has no such
+    context, and neither have the timers of reactivex's own operators, such as `delay`: what they print is under the
+    cell that runs. `contextvars.copy_context().run` gives a thread one.
+
     The scheduler given to `subscribe` decides on the thread:
 
     - None, NewThreadScheduler, ThreadPoolScheduler, TimeoutScheduler: the upload runs and notifies on a thread of its
@@ -249,7 +255,7 @@ class Upload(Observable[UploadEvent]):
     def run(self, scheduler: abc.SchedulerBase | None = None) -> httpx.Response:
         """Upload, wait, and return the response with its body read.
 
-        Ctrl-C aborts the upload before it propagates.
+        Ctrl-C aborts the upload before it propagates; see `rxupload.run`.
 
         Args:
             scheduler: Decides on the thread, as for `subscribe`. None for a new thread, or for the calling one if
@@ -264,6 +270,7 @@ class Upload(Observable[UploadEvent]):
         """Upload without blocking the event loop, and return the response. Cancelling aborts the upload.
 
         `asyncio.ensure_future(upload(...))` is a task of its own. A TaskGroup wants a coroutine, which awaits it.
+        The stop button of a Jupyter kernel cancels the cell, and so aborts.
         """
         return cast("Generator[Any, None, httpx.Response]", super().__await__())
 

@@ -29,6 +29,7 @@ from ._redirects import (
 )
 from ._signals import is_long
 from ._throttle import Throttling
+from ._tracebacks import leave_out_inner_frames
 from ._transfer import EXTENSION, Abandoned, Disposed, Transfer
 
 _MAX_REDIRECTS = 20  # for a client without `max_redirects`
@@ -57,6 +58,7 @@ def work(plan: Plan, transfer: Transfer, delivery: Delivery, throttling: Throttl
         else:
             delivery.completed()
     if reason is not None and not isinstance(stopped, Disposed):
+        leave_out_inner_frames(reason)
         delivery.error(cast("Exception", reason))
     if isinstance(stopped, Abandoned) or transfer.is_abandoned():
         throttling.dispose()  # the closed loop will never do it

@@ -1,17 +1,209 @@
-"""Whether this process is a Jupyter kernel, and what a task shows where it is none."""
+"""What the library adds in a Jupyter kernel, and in no other process; `whole/test_kernel.py` has a real one."""
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+import threading
+import types
 from types import SimpleNamespace
 
 import pytest
 from IPython.core.formatters import DisplayFormatter
+from reactivex.scheduler.eventloop import AsyncIOScheduler
+from support.scripted_server import PATIENCE
+from support.stepped_server import SteppedServer
 
-from rxupload import upload
-from rxupload._kernel import kernel
+from rxupload import UploadAborted, _kernel, upload
+from rxupload._kernel import after_the_cell, is_kernel, kernel, under_way, watch_cells
 from rxupload.testing import HandCrankedClient
+
+
+@pytest.fixture
+def in_a_kernel(monkeypatch):
+    """Have this process seem to be a kernel."""
+    monkeypatch.setitem(sys.modules, "ipykernel.kernelapp", types.ModuleType("ipykernel.kernelapp"))
+    assert is_kernel()
+    yield
+    assert not _kernel._all
+
+
+class CrankedLoop(asyncio.SelectorEventLoop):
+    """A loop whose timers the test calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.timers = []
+
+    def call_later(self, delay, callback, *args, context=None):
+        self.timers.append((delay, lambda: callback(*args)))
+        return super().call_later(3600, lambda: None)
+
+    def turn_timers(self):
+        timers, self.timers = self.timers, []
+        for _, callback in timers:
+            callback()
+
+
+def on_a_loop(coroutine_function):
+    with asyncio.Runner(loop_factory=CrankedLoop) as runner:
+        runner.run(coroutine_function(runner.get_loop()))
+
+
+def test_nothing_beats_elsewhere():
+    """Outside of a kernel, an upload on a loop sets no timer, and nothing is noted."""
+
+    async def main(loop):
+        with SteppedServer() as server:
+            awaited = asyncio.ensure_future(asyncio.wait_for(upload(server.url, b"x"), None))
+            request = await asyncio.to_thread(server.next_request)
+            assert not loop.timers
+            assert not _kernel._all
+            request.read_all()
+            request.respond()
+            assert (await awaited).status_code == 200
+
+    assert not is_kernel()
+    on_a_loop(main)
+
+
+@pytest.mark.usefixtures("in_a_kernel")
+def test_one_heart_beats_while_something_is_awaited():
+    """All uploads of a loop have one heart, at most 0.2 s between two beats. It stops with the last of them."""
+
+    async def main(loop):
+        first, second = under_way(loop), under_way(loop)
+        for _ in range(3):
+            assert [delay <= 0.2 for delay, _ in loop.timers] == [True]
+            loop.turn_timers()
+        first.dispose()
+        loop.turn_timers()
+        assert len(loop.timers) == 1
+        await asyncio.to_thread(second.dispose)
+        third = under_way(loop)  # before the heart has noticed
+        assert len(loop.timers) == 1
+        third.dispose()
+        loop.turn_timers()
+        assert not loop.timers
+        fourth = under_way(loop)
+        assert len(loop.timers) == 1
+        fourth.dispose()
+        loop.turn_timers()
+
+    on_a_loop(main)
+
+
+@pytest.mark.usefixtures("in_a_kernel")
+def test_an_upload_beats_until_its_end():
+    """The heart beats for an upload on the loop, until it is disposed or has ended."""
+
+    async def main(loop):
+        with SteppedServer() as server:
+            for is_disposed in (True, False):
+                over = asyncio.Event()
+                subscription = upload(server.url, b"x").subscribe(
+                    on_completed=over.set, scheduler=AsyncIOScheduler(loop)
+                )
+                request = await asyncio.to_thread(server.next_request)
+                loop.turn_timers()
+                assert len(loop.timers) == 1
+                if is_disposed:
+                    subscription.dispose()
+                    request.wait_for_end()
+                else:
+                    request.read_all()
+                    request.respond()
+                    await over.wait()
+                loop.turn_timers()
+                assert not loop.timers
+
+    on_a_loop(main)
+
+
+@pytest.mark.usefixtures("in_a_kernel")
+def test_no_heart_beats_where_no_signal_comes():
+    """A loop of another thread, as of a subshell, gets no signals; nor does it beat for an upload on a thread."""
+
+    def beat_in_a_thread():
+        async def main(loop):
+            under_way(loop).dispose()
+            assert not loop.timers
+            done.append(True)
+
+        on_a_loop(main)
+
+    async def main(loop):
+        under_way(None).dispose()
+        assert not loop.timers
+        thread = threading.Thread(target=beat_in_a_thread)
+        thread.start()
+        await asyncio.to_thread(thread.join, PATIENCE)
+
+    done = []
+    on_a_loop(main)
+    assert done
+
+
+@pytest.mark.usefixtures("in_a_kernel")
+def test_the_shutdown_stops_what_runs_and_what_comes(monkeypatch):
+    """Both end with UploadAborted, and so does an upload that begins after that."""
+    errors = []
+    ended = [threading.Event(), threading.Event()]
+    with SteppedServer() as server:
+        up = upload(server.url, b"x")
+        up.subscribe(on_error=lambda error: (errors.append(error), ended[0].set()))
+        request = server.next_request()
+        monkeypatch.setattr(_kernel, "_is_over", False)
+        _kernel.stop_all()
+        request.wait_for_end()
+        assert ended[0].wait(PATIENCE)
+        up.subscribe(on_error=lambda error: (errors.append(error), ended[1].set()))
+        assert ended[1].wait(PATIENCE)
+        with pytest.raises(UploadAborted, match="shutting down"):
+            up.run()
+    assert [str(error) for error in errors] == ["The kernel is shutting down"] * 2
+
+
+FORK = """
+import os, sys, types
+sys.modules["ipykernel.kernelapp"] = types.ModuleType("ipykernel.kernelapp")
+from rxupload._kernel import stop_all, under_way
+work = under_way(None, lambda error: os._exit(3))
+child = os.fork()
+if not child:
+    stop_all()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(_kernel.os, "fork"), reason="the system has no fork")
+def test_a_forked_child_stops_nothing_of_its_parent():
+    """The end of a forked child, as of multiprocessing, leaves the parent's uploads alone."""
+    subprocess.run([sys.executable, "-c", FORK], check=True, timeout=60)
+
+
+def test_without_a_kernel_there_are_no_cells():
+    """Nothing waits for the end of a cell."""
+    watch_cells()
+    assert _kernel._cells is None
+    assert not after_the_cell(lambda: None)
+
+
+@pytest.mark.usefixtures("in_a_kernel")
+def test_a_kernel_of_another_language_has_no_cells(monkeypatch):
+    """Without IPython's shell, what is to be done after a cell is done at once."""
+    monkeypatch.setattr(_kernel, "_cells", None)
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: None))
+    watch_cells()
+    done = []
+    assert after_the_cell(lambda: done.append(1))
+    assert done
+
+
+# What a task shows
 
 URL = "http://upload.test/"
 

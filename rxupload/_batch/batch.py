@@ -57,6 +57,7 @@ from rxupload._schedulers import (
 )
 from rxupload._signals import delaying_ctrl_c
 from rxupload._throttle import Throttling, quiet, with_throttle
+from rxupload._tracebacks import leave_out_inner_frames
 from rxupload._transfer import Abandoned, Disposed
 from rxupload._wait import wait_for
 
@@ -267,6 +268,7 @@ class Batch:
             self._no_more(None)
             return False
         except BaseException as error:
+            leave_out_inner_frames(error)
             self._no_more(cast("Exception", error))
             if self._in_place and not isinstance(error, Exception):
                 raise

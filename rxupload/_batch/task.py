@@ -21,7 +21,8 @@ class BatchTask(RunningTask[BatchEvent, BatchSummary]):
     """A running batch, made by `UploadAll.start`.
 
     `result()` blocks, and `await task` does not. Cancelling a coroutine that awaits a task does not stop the batch;
-    `abort()` does. Any thread may call all methods. Observers of `events` may call all but `result()`.
+    `abort()` does, and so does the stop button of a Jupyter kernel for a task that the cell awaits. Any thread may call
+    all methods. Observers of `events` may call all but `result()`.
 
     A script that reaches its end waits for the task, and Ctrl-C there aborts it.
 

@@ -10,8 +10,9 @@ from reactivex.disposable import CompositeDisposable, Disposable
 
 from rxupload._arguments import Pause, RateLimit, check_pause, check_rate_limit, check_scheduler
 from rxupload._events import BatchEvent, BatchSummary, UploadEvent
+from rxupload._kernel import under_way
 from rxupload._run import run
-from rxupload._schedulers import works_in_place
+from rxupload._schedulers import loop_of, works_in_place
 from rxupload._stream import stream
 
 # An iterable may make its first upload on the batch's thread, which must load nothing; see `Upload.__init__`.
@@ -168,7 +169,9 @@ class UploadAll(Observable[BatchEvent]):
         throttling = Throttling(self._rate_limit, self._pause, fail)
         observer = throttling.releasing(observer)
         batch = Batch(self._uploads, self._concurrency, self._total, throttling, observer, scheduler)
-        disposable = CompositeDisposable(Disposable(lambda: batch.stop(Disposed())))
+        disposable = CompositeDisposable(
+            Disposable(lambda: batch.stop(Disposed())), under_way(loop_of(scheduler), batch.fail)
+        )
         if scheduler is not None and works_in_place(scheduler):
             disposable.add(scheduler.schedule(lambda *_: batch.work()))
             return disposable

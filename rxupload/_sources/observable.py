@@ -10,6 +10,7 @@ import errno
 import threading
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
+from contextvars import copy_context
 from functools import partial
 from typing import Any
 
@@ -85,7 +86,8 @@ class ObservableReader(Buffered, abc.ObserverBase[Any]):
         self._subscription = SingleAssignmentDisposable()
         self._subscriber: int | None = None  # the thread that runs the Observable's subscribe()
 
-        threading.Thread(target=self._run, name="rxupload-source", daemon=True).start()
+        work = partial(copy_context().run, self._run)
+        threading.Thread(target=work, name="rxupload-source", daemon=True).start()
         self.wait_for_begin()
 
     # The worker's side

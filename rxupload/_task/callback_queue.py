@@ -9,8 +9,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from contextvars import ContextVar, copy_context
-from dataclasses import dataclass
+from contextvars import Context, ContextVar, copy_context
+from dataclasses import dataclass, field
 from functools import partial
 from threading import Condition, RLock, current_thread, get_ident, main_thread
 from typing import Any
@@ -46,12 +46,14 @@ class Callback:
         function: The function; None if there is none.
         event: What it is called on, for the log.
         name: Its own name, for the log; None: the function's.
+        context: The context of the code that has given it. It sees that code's context variables.
         has_raised: Whether the log has an error of it. Further ones would only repeat that.
     """
 
     function: Callable[..., object] | None
     event: str
     name: str | None = None
+    context: Context = field(default_factory=copy_context)
     has_raised: bool = False
 
 
@@ -197,14 +199,14 @@ class CallbackQueue:
     def _call(self, callback: Callback, function: Callable[..., object], args: tuple[Any, ...]) -> None:
         self._note_call(is_calling=True)
         try:
-            result = function(*args)
+            result = callback.context.copy().run(function, *args)
             if inspect.iscoroutine(result):
                 self._begin(callback, result)
         except BaseException as error:  # noqa: BLE001
             if isinstance(error, KeyboardInterrupt) and current_thread() is main_thread():
                 self._interrupt = error
             else:
-                self._log(callback, error)
+                callback.context.copy().run(self._log, callback, error)
         finally:
             self._note_call(is_calling=False)
 
@@ -225,7 +227,7 @@ class CallbackQueue:
         if not (self.can_await and is_loop_of_this_thread(self._scheduler)):
             coroutine.close()
             raise TypeError("An asynchronous callback runs only on the loop of an AsyncIOScheduler")
-        context = copy_context()
+        context = callback.context.copy()
         context.run(_inside.set, self)
         with delaying_ctrl_c():
             self._awaited = asyncio.get_running_loop().create_task(

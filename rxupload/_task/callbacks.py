@@ -8,12 +8,13 @@ from threading import RLock
 from typing import Generic, TypeVar
 
 from reactivex import Observable, Observer, abc
-from reactivex.disposable import Disposable, SingleAssignmentDisposable
+from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignmentDisposable
 from reactivex.notification import Notification, OnNext
 
 from rxupload._arguments import NO_LOOP, is_async, wrong_type
 from rxupload._delivery import LoopDelivery
-from rxupload._schedulers import may_block
+from rxupload._kernel import under_way
+from rxupload._schedulers import loop_of, may_block
 from rxupload._signals import delaying_ctrl_c
 from rxupload._wait import Latch
 
@@ -98,7 +99,7 @@ class Hot(Observable[T]):
         elif has_missed and not (self._emitting and self._queue.is_current):
             # A callback that adds a listener during an event does not get that event again.
             self._queue.post(partial(self._catch_up, seat))
-        return subscription
+        return CompositeDisposable(subscription, under_way(loop_of(scheduler)))
 
     def _catch_up(self, seat: _Seat[T]) -> None:
         if seat.is_fresh:

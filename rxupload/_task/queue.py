@@ -11,10 +11,12 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
 from typing import Protocol, cast
 
+from rxupload._kernel import after_the_cell
 from rxupload._signals import at_the_end, delaying_ctrl_c
 from rxupload._wait import Latch
 
@@ -160,14 +162,18 @@ class UploadQueue:
     def watch(self, task: Expected, is_looked_at: Latch, title: str, error: Exception) -> None:
         """Log the error of a task that is dropped, unless somebody has looked at it. On the errand thread.
 
+        In a Jupyter kernel, a cell's variable and the kernel's history keep the task. There it is logged after the cell
+        that runs, and in the context of the calling code, which is that of the cell that has started the task.
+
         The garbage collector may drop a task anywhere. So only the errand thread logs, and the weak reference calls a
         function that is not Python's, in which Ctrl-C cannot get lost. The text is made before: the frames of the
         error's traceback would keep the task.
         """
         if not is_looked_at.is_set():
             text = "".join(traceback.format_exception(error)).rstrip()
-            reference = weakref.ref(task, self._errands.put)
-            self._unseen[reference] = partial(_log_unseen, is_looked_at, title, text)
+            log = partial(_log_unseen, is_looked_at, title, text)
+            if not after_the_cell(partial(copy_context().run, log)):
+                self._unseen[weakref.ref(task, self._errands.put)] = log
 
     def log_unseen(self) -> None:
         """Log the errors of all tasks that nobody has looked at, at the end of the script."""

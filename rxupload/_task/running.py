@@ -9,7 +9,9 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
+from contextvars import copy_context
 from functools import partial
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from reactivex import abc
@@ -18,9 +20,9 @@ from reactivex.disposable import SingleAssignmentDisposable
 from rxupload._arguments import check_wait
 from rxupload._backlog import Backlog
 from rxupload._errors import UploadAborted
-from rxupload._kernel import kernel
+from rxupload._kernel import kernel, under_way, watch_cells
 from rxupload._schedulers import is_on_a_loop
-from rxupload._signals import delaying_ctrl_c
+from rxupload._signals import delaying_ctrl_c, stoppable, times_stopped
 from rxupload._wait import Latch
 
 from . import queue
@@ -49,6 +51,9 @@ class RunningTask(ABC, Generic[E, R]):
         keeps: Callable[[E], bool] = lambda _: True,
         about: str = "",
     ) -> None:
+        watch_cells()
+        times_stopped()  # from now on: the cell may be stopped before it calls `result()`
+        self._context = copy_context()  # of the code that has started it
         self._about = about  # the file and the address, for people
         self._title = f"{self._what} of {about}" if about else self._what
         self._is_looked_at = Latch()  # whether somebody was told of the outcome, or has asked
@@ -56,6 +61,7 @@ class RunningTask(ABC, Generic[E, R]):
         self._events: Hot[E] = Hot(self._queue, self._is_looked_at, keeps)
         self._subscription = SingleAssignmentDisposable()
         self._future: Future[R] = Future()
+        self._traceback: TracebackType | None = None  # of its error
         self._future.set_running_or_notify_cancel()  # now cancelling a coroutine that awaits it cannot cancel it
         self.ended = Latch()  # the future is done
 
@@ -114,23 +120,36 @@ class RunningTask(ABC, Generic[E, R]):
                 "result() would block the event loop on which the callbacks come; await the task"
             )
         try:
-            if not self.ended.wait(time.monotonic() + seconds):
-                raise TimeoutError(f"{self._what} has not ended within {seconds:g} s")
-        except KeyboardInterrupt:
+            with stoppable():
+                has_ended = self.ended.wait(time.monotonic() + seconds)
+        except (KeyboardInterrupt, asyncio.CancelledError):
             self.abort()
             raise
+        if not has_ended:
+            raise TimeoutError(f"{self._what} has not ended within {seconds:g} s")
         with delaying_ctrl_c():
             self._is_looked_at.set()
-            return self._future.result()
+        error = self._future.exception()
+        if error is not None:
+            raise error.with_traceback(self._traceback)  # without the frames of an earlier call
+        return self._future.result()
 
     def __await__(self) -> Generator[Any, None, R]:
         """Wait without blocking, and return or raise as `result()` does."""
         if self._queue.is_current and not self._future.done():
             raise RuntimeError("to await a task in a callback of its own would wait for itself")
+        before = times_stopped()
         with delaying_ctrl_c():
             self._is_looked_at.set()
             waiter = asyncio.wrap_future(self._future)
+            waiter.add_done_callback(partial(self._end_wait, under_way(waiter.get_loop()), before))
         return waiter.__await__()
+
+    def _end_wait(self, awaited: abc.DisposableBase, before: int, waiter: asyncio.Future[R]) -> None:
+        """Abort if the stop button of a kernel has cancelled the wait, as Ctrl-C does in `result()`."""
+        awaited.dispose()
+        if waiter.cancelled() and times_stopped() > before:
+            self.abort()
 
     # On any thread
 
@@ -165,10 +184,11 @@ class RunningTask(ABC, Generic[E, R]):
 
     def _settle(self, outcome: R | Exception) -> None:
         if isinstance(outcome, Exception):
+            self._traceback = outcome.__traceback__
             self._future.set_exception(outcome)
             if self._state == "failed":
                 watch = partial(queue.uploads.watch, self, self._is_looked_at, self._title, outcome)
-                queue.uploads.do(watch)
+                queue.uploads.do(partial(self._context.copy().run, watch))
         else:
             self._future.set_result(outcome)
         queue.uploads.told(self)

@@ -47,8 +47,9 @@ class UploadTask(RunningTask[UploadEvent, UploadResult]):
 
     For callers in Python: `result()` blocks, and `await task` does not. Both return what `success` gets. Or they raise:
     after `abort()` an `UploadAborted`, and otherwise the error of the upload. `events` is the upload as an Observable,
-    and `state` its state. Cancelling a coroutine that awaits a task does not stop the upload; `abort()` does. Any
-    thread may call all methods. Callbacks may call all but `result()`.
+    and `state` its state. Cancelling a coroutine that awaits a task does not stop the upload; `abort()` does, and so
+    does the stop button of a Jupyter kernel for a task that the cell awaits. Any thread may call all methods. Callbacks
+    may call all but `result()`.
 
     Listeners are called in the order of registration. Registering an equal one (`==`) again has no effect. A late
     listener gets the latest event once, because the upload of a small file may already have ended. While the upload
@@ -65,7 +66,9 @@ class UploadTask(RunningTask[UploadEvent, UploadResult]):
     7.4 hears a click only after a cell that awaits, unless the front end sends it to a subshell.
 
     The logger "rxupload" has what a callback raises, once for each callback. It also has the error of a task that has
-    failed and is dropped, if nobody looked at that: with `fail`, `result()`, `await` or `events`.
+    failed and is dropped, if nobody looked at that: with `fail`, `result()`, `await` or `events`. A notebook keeps its
+    tasks. So in a Jupyter kernel the error is logged as soon as no cell runs, under the cell that has started the task.
+    Callbacks are called in a copy of the context in which they were given, so what they print is under their own cell.
     """
 
     def __init__(
@@ -179,6 +182,9 @@ class UploadTask(RunningTask[UploadEvent, UploadResult]):
 
     def _run(self) -> None:
         """Run the upload on the calling thread. `abort()` from another thread ends it."""
+        self._context.run(self._upload)
+
+    def _upload(self) -> None:
         with self._lock:
             if self._state != "queued":
                 return

@@ -5,20 +5,22 @@ from __future__ import annotations
 import random
 import ssl
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar, cast
 
 from reactivex import Observable, abc
-from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
+from reactivex.disposable import CompositeDisposable, SerialDisposable, SingleAssignmentDisposable
 
 from rxupload._arguments import check_seconds, needs_call, wrong_type
 from rxupload._derived import Derived
 from rxupload._errors import DigestMismatch, UploadTimeout
 from rxupload._events import Progress
+from rxupload._kernel import under_way
 from rxupload._responses import status, status_error
-from rxupload._schedulers import timers
+from rxupload._schedulers import loop_of, timers
 
 T = TypeVar("T")
 
@@ -140,6 +142,7 @@ class _Retrying:
         self.observer = observer
         self._scheduler = scheduler
         self._timers = timers(scheduler)
+        self._context = copy_context()  # a timer's thread has none
         self._wait = wait
         self._on_retry = on_retry
         self._under_way = SerialDisposable()
@@ -150,7 +153,10 @@ class _Retrying:
         self._attempt()
         return self._under_way
 
-    def _attempt(self, *_: object) -> None:
+    def _attempt_later(self, *_: object) -> None:
+        self._context.copy().run(self._attempt)
+
+    def _attempt(self) -> None:
         slot = self._next_slot()
         slot.disposable = self._source.subscribe(_Attempt(self), scheduler=self._scheduler)
 
@@ -167,7 +173,10 @@ class _Retrying:
             self.observer.on_error(error)
             return
         slot = self._next_slot()
-        slot.disposable = self._timers.schedule_relative(seconds, self._attempt)
+        slot.disposable = CompositeDisposable(
+            self._timers.schedule_relative(seconds, self._attempt_later),
+            under_way(loop_of(self._scheduler)),
+        )
 
     def _next_slot(self) -> SingleAssignmentDisposable:
         # Put the slot in place first: an attempt may fail, or a timer may fire, before the call that fills it returns.

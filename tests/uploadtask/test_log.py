@@ -196,13 +196,13 @@ def no_garbage():
 
 @pytest.mark.parametrize("more", [{}, {"name": ""}, {"filePath": "missing"}, {"complete": print}], ids=str)
 def test_an_error_that_nobody_saw_is_logged(caplog, more):
-    """The error of a task that is dropped is logged, with the file, the address and the traceback."""
+    """The error of a task that is dropped is logged, with the file and the address."""
     ended(**more)
     (record,) = lost(caplog)
     path = more.get("filePath", __file__)
     first, *rest = record.getMessage().splitlines()
     assert first == f"The upload of {path} to {REFUSED} failed, and nobody looked at its outcome"
-    assert "Traceback (most recent call last):" in rest
+    assert rest[-1].partition(": ")[0] in ("httpx.ConnectError", "ValueError", "FileNotFoundError")
     assert record.levelno == logging.ERROR
 
 
