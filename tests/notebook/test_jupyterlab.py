@@ -29,6 +29,7 @@ NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "first_upload.ipynb"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 READABLE = 4.5  # the least contrast of text (WCAG 2.2, section 1.4.3)
 
+BAR = ".jp-OutputArea-output div[style*='linear-gradient']"  # the first is the live task's
 # The cell of the live task is the one that shows its state; the text of its line, or null.
 LINE = r"""
     const lines = [...document.querySelectorAll(".jp-OutputArea-output div[style*='linear-gradient']")];
@@ -101,20 +102,20 @@ def test_a_live_task(folder, tmp_path, browser, pictures):
             browser.next_frame()
         for theme in ("Dark", "Light"):
             browser.theme(f"JupyterLab {theme}")
-            browser.screenshot(pictures / f"running-{theme.lower()}.png")
+            browser.screenshot(pictures / f"running-{theme.lower()}.png", BAR)
             assert browser.script(CONTRAST) >= READABLE
         button.click()
         browser.until(LINE.replace("/^(", "/^(?=aborted)("))
         browser.until(RAN)
         browser.command("docmanager:save")
-        browser.screenshot(pictures / "aborted.png")
+        browser.screenshot(pictures / "aborted.png", BAR)
         outputs = saved_outputs(folder / NOTEBOOK.name)
         assert not [each for each in outputs if each["output_type"] == "error"]
         assert not [each for each in outputs if WIDGET in each.get("data", {})]
         assert any("".join(each.get("data", {}).get("text/plain", [])).startswith("aborted") for each in outputs)
         browser.open(address.format(NOTEBOOK.name))
         assert browser.until(LINE).startswith("aborted")
-        browser.screenshot(pictures / "opened-again.png")
+        browser.screenshot(pictures / "opened-again.png", BAR)
 
 
 def test_without_ipywidgets(folder, tmp_path, browser, pictures):
@@ -125,7 +126,7 @@ def test_without_ipywidgets(folder, tmp_path, browser, pictures):
         first = percent(browser.until(LINE))
         while percent(browser.until(LINE)) == first:
             browser.next_frame()
-        browser.screenshot(pictures / "without-widgets.png")
+        browser.screenshot(pictures / "without-widgets.png", BAR)
         assert browser.script(BUTTON) is None
         browser.until(LINE.replace("/^(", "/^(?=done 200 OK)("))
         browser.until(RAN)

@@ -121,5 +121,8 @@ class Browser:
             lambda driver: driver.execute_script(source, *arguments), source
         )
 
-    def screenshot(self, path: Path) -> None:
+    def screenshot(self, path: Path, selector: str) -> None:
+        """Save a picture of the page, with an element in its middle."""
+        self.script("document.querySelector(arguments[0]).scrollIntoView({block: 'center'})", selector)
+        self.next_frame()
         self._driver.save_screenshot(str(path))
