@@ -1,4 +1,4 @@
-"""`notebooks/first_upload.ipynb` in JupyterLab, in a headless Chromium: what one sees, presses, saves and opens again."""
+"""`notebooks/first_upload.ipynb` in JupyterLab, in a headless Chromium: what one sees, presses, saves and reopens."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ BAR = ".jp-OutputArea-output div[style*='linear-gradient']"  # the first is the 
 # The cell of the live task is the one that shows its state; the text of its line, or null.
 LINE = r"""
     const lines = [...document.querySelectorAll(".jp-OutputArea-output div[style*='linear-gradient']")];
-    return lines.map(line => line.textContent).find(text => /^(queued|uploading|waiting|done|failed|aborted)\b/.test(text));
+    return lines.map(line => line.textContent)
+        .find(text => /^(queued|uploading|waiting|done|failed|aborted)\b/.test(text));
 """
 BUTTON = """
     return [...document.querySelectorAll(".jp-OutputArea button")].find(each => each.textContent == "Abort");
@@ -112,7 +113,9 @@ def test_a_live_task(folder, tmp_path, browser, pictures):
         outputs = saved_outputs(folder / NOTEBOOK.name)
         assert not [each for each in outputs if each["output_type"] == "error"]
         assert not [each for each in outputs if WIDGET in each.get("data", {})]
-        assert any("".join(each.get("data", {}).get("text/plain", [])).startswith("aborted") for each in outputs)
+        assert any(
+            "".join(each.get("data", {}).get("text/plain", [])).startswith("aborted") for each in outputs
+        )
         browser.open(address.format(NOTEBOOK.name))
         assert browser.until(LINE).startswith("aborted")
         browser.screenshot(pictures / "opened-again.png", BAR)
