@@ -54,9 +54,9 @@ class BatchTask(RunningTask[BatchEvent, BatchSummary]):
 
         Unlike with `UploadAll`, subscribing starts nothing, and disposing aborts nothing. A late observer gets the
         latest BatchProgress, then the later events and the end. After the end, it still gets the summary or the error.
-        Notifications come one at a time, on the loop of the task's scheduler or on a thread of the library; the
-        scheduler of the subscription has no effect. For a slow observer, newer progress replaces progress that waits;
-        all else waits as it came.
+        Notifications come one at a time, on the loop of the subscription's scheduler, as with `await`, or else on the
+        loop of the task's scheduler or on a thread of the library. For a slow observer, newer progress replaces
+        progress that waits; all else waits as it came.
         """
         return self._events
 

@@ -112,7 +112,9 @@ def _demo_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _receive_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Store uploaded files, and respond with their sizes and SHA-256 sums. Ctrl-C stops the server."
+        "Store uploaded files, and respond with their sizes and SHA-256 sums. Clients of tus upload to /files; "
+        "what they have sent is kept for 24 hours, also when the server is started again. Ctrl-C stops the "
+        "server."
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on (%(default)s: only this machine)")
@@ -122,7 +124,7 @@ def _receive_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-size",
         type=values.size,
         metavar="SIZE",
-        help="largest request body to accept: 10MB, 1GiB ... (no limit)",
+        help="largest upload to accept: 10MB, 1GiB ... (no limit)",
     )
     add(
         "--allow-host",

@@ -7,11 +7,13 @@ from functools import partial
 from threading import RLock
 from typing import Generic, TypeVar
 
-from reactivex import Observable, abc
+from reactivex import Observable, Observer, abc
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
 from reactivex.notification import Notification, OnNext
 
 from rxupload._arguments import NO_LOOP, is_async, wrong_type
+from rxupload._delivery import LoopDelivery
+from rxupload._schedulers import may_block
 from rxupload._signals import delaying_ctrl_c
 from rxupload._wait import Latch
 
@@ -78,10 +80,14 @@ class Hot(Observable[T]):
     def _join(
         self,
         observer: abc.ObserverBase[T],
-        scheduler: abc.SchedulerBase | None = None,  # noqa: ARG002
+        scheduler: abc.SchedulerBase | None = None,
     ) -> abc.DisposableBase:
         self._is_observed.set()
+        subscription = _Subscription()
+        if scheduler is not None and not may_block(scheduler):
+            observer = _on_loop(observer, subscription, scheduler)
         seat = _Seat(observer, self._queue)
+        subscription.disposable = Disposable(partial(self._remove, seat))
         with delaying_ctrl_c(), self._guard:
             ended = self._end is not None
             if not ended:
@@ -92,7 +98,7 @@ class Hot(Observable[T]):
         elif has_missed and not (self._emitting and self._queue.is_current):
             # A callback that adds a listener during an event does not get that event again.
             self._queue.post(partial(self._catch_up, seat))
-        return Disposable(partial(self._remove, seat))
+        return subscription
 
     def _catch_up(self, seat: _Seat[T]) -> None:
         if seat.is_fresh:
@@ -105,6 +111,21 @@ class Hot(Observable[T]):
         with delaying_ctrl_c(), self._guard:
             if seat in self._seats:
                 self._seats.remove(seat)
+
+
+class _Subscription(SingleAssignmentDisposable):
+    """A subscription that ends when its observer raises, or its loop closes."""
+
+    def stop(self, reason: BaseException) -> None:  # noqa: ARG002
+        self.dispose()
+
+
+def _on_loop(
+    observer: abc.ObserverBase[T], subscription: _Subscription, scheduler: abc.SchedulerBase
+) -> abc.ObserverBase[T]:
+    """Return an observer that notifies another one on a loop: a coroutine that awaits would not wake up otherwise."""
+    delivery = LoopDelivery(observer, subscription, scheduler)
+    return Observer(delivery.next, delivery.error, delivery.completed)
 
 
 class _Seat(Generic[T]):

@@ -107,8 +107,8 @@ class UploadTask(RunningTask[UploadEvent, UploadResult]):
         """The running upload: Progress, then the httpx.Response, or its error (`UploadAborted` after `abort()`).
 
         Unlike with `Upload`, subscribing starts nothing, and disposing aborts nothing. A late observer gets the latest
-        Progress, then the later items and the end. After the end, it still gets the end. Notifications come on the same
-        thread or loop as the callbacks. The scheduler of the subscription has no effect.
+        Progress, then the later items and the end. After the end, it still gets the end. Notifications come on the loop
+        of the subscription's scheduler, as with `await`, or else on the same thread or loop as the callbacks.
         """
         return self._events
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rxupload._digests import dictionary, digest_field
@@ -18,6 +20,17 @@ def digest_headers(want: str, files: Sequence[Mapping[str, Any]]) -> dict[str, s
         want: The request's `Want-Repr-Digest`, or "".
         files: The files of the report. If there is not exactly one, a digest would not say which it is of.
     """
-    if len(files) != 1 or not _ASKED_FOR.fullmatch(dictionary(want).get("sha-256", "")):
+    if len(files) != 1 or not is_wanted(want):
         return {}
     return {"Repr-Digest": digest_field({"sha256": bytes.fromhex(files[0]["sha256"])})}
+
+
+def is_wanted(want: str) -> bool:
+    """Return whether a `Want-Repr-Digest` asks for SHA-256."""
+    return bool(_ASKED_FOR.fullmatch(dictionary(want).get("sha-256", "")))
+
+
+def sha256_of(path: Path) -> str:
+    """Read a file, and return its SHA-256 in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -17,17 +17,17 @@ _MAX_NAME_BYTES = 200  # file systems allow 255: this leaves room for a number
 
 if sys.platform == "win32":
 
-    def _lock(_stream: BinaryIO) -> None:
+    def lock(_stream: BinaryIO) -> None:
         """Do nothing: Windows removes no file that is open."""
 
-    def _remove_unlocked(path: Path) -> None:
+    def remove_unlocked(path: Path) -> None:
         """Remove the file, if no process has it open."""
         path.unlink(missing_ok=True)
 
 else:
     import fcntl
 
-    def _lock(stream: BinaryIO) -> None:
+    def lock(stream: BinaryIO) -> None:
         """Lock the file for this descriptor and its duplicates.
 
         Raises:
@@ -36,10 +36,10 @@ else:
         """
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def _remove_unlocked(path: Path) -> None:
+    def remove_unlocked(path: Path) -> None:
         """Remove the file, if no process has locked it."""
         with contextlib.suppress(FileNotFoundError), path.open("r+b") as stream:
-            _lock(stream)
+            lock(stream)
             path.unlink()
 
 
@@ -97,7 +97,7 @@ class ReceivedFiles:
     def _hold(self, first: ReceivedFile) -> bool:
         """Lock the first file. Return whether it is still there."""
         try:
-            _lock(first.stream)
+            lock(first.stream)
         except BlockingIOError:
             return False
         except OSError:
@@ -126,7 +126,7 @@ def remove_leftovers(directory: Path) -> None:
                 hidden.setdefault(match[1], []).append(path)
     for token, paths in hidden.items():
         with contextlib.suppress(OSError):  # locked, or another user's
-            _remove_unlocked(_first_path(directory, token))
+            remove_unlocked(_first_path(directory, token))
             for path in paths:
                 path.unlink(missing_ok=True)
 
@@ -158,7 +158,7 @@ class ReceivedFile:
     def claim(self, directory: Path) -> Path:
         """Take the first free name in the directory, if it has none yet."""
         if self._claimed is None:
-            self._claimed = _claim(directory, _harmless(self.filename))
+            self._claimed = claim_name(directory, self.filename)
         return self._claimed
 
     def keep(self, directory: Path) -> None:
@@ -183,8 +183,12 @@ class ReceivedFile:
         }
 
 
-def _claim(directory: Path, name: str) -> Path:
-    """Create an empty file with the first free name. Exclusive creation works even without hard links."""
+def claim_name(directory: Path, filename: str) -> Path:
+    """Create an empty file with the first free name that is like this one, and safe.
+
+    Exclusive creation works even without hard links.
+    """
+    name = _harmless(filename)
     stem, suffix = Path(name).stem, Path(name).suffix
 
     def numbered(number: int) -> Path:

@@ -74,6 +74,12 @@ class Form:
         """The files, in the order in which they came."""
         return self._files.list
 
+    @property
+    def summary(self) -> str:
+        """What arrived, in a line."""
+        files = ", ".join(f"{file.path.name} ({file.size} bytes)" for file in self.files)
+        return f"Received {files or 'no files'}"
+
     def as_json(self) -> dict[str, Any]:
         """Return what arrived, for the response."""
         fields = {name: values if len(values) > 1 else values[0] for name, values in self.fields.items()}
@@ -148,6 +154,14 @@ def parameters(header: str) -> dict[str, str]:
         for match in _PARAMETER.finditer(header)
         if match[2] is None or match[3]
     }
+
+
+def boundary_of(content_type: str) -> bytes | None:
+    """Return the boundary of multipart/form-data; None if the Content-Type is another one, or has none."""
+    if content_type.partition(";")[0].strip().lower() != "multipart/form-data":
+        return None
+    boundary = parameters(content_type).get("boundary")
+    return boundary.encode("latin-1") if boundary else None
 
 
 def names_of(disposition: dict[str, str]) -> tuple[str | None, str | None]:

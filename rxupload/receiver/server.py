@@ -25,10 +25,12 @@ from uvicorn.server import ServerState
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+from .appending import Connection, Refused, has_body
 from .digest import digest_headers
 from .files import remove_leftovers
-from .form import Form, parameters
+from .form import Form, boundary_of
 from .origins import Origins, is_loopback
+from .resumable import Resumable
 
 _LINGER = 2.0  # how many seconds to read on after an early response
 
@@ -37,7 +39,8 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <title>rxupload receiver</title>
 <h1>rxupload receiver</h1>
-<p>Upload with POST or PUT of multipart/form-data to any path here: the answer says in JSON what arrived.</p>
+<p>Upload with POST or PUT of multipart/form-data to any path here: the answer says in JSON what arrived.
+Uploads by tus, which go on after a break, begin at /files.</p>
 <form method="post" enctype="multipart/form-data">
   <input type="file" name="file" aria-label="Files to upload" multiple required>
   <button>Upload</button>
@@ -52,7 +55,7 @@ def running(
     max_size: int | None = None,
     allow_hosts: Iterable[str] = (),
 ) -> Iterator[str]:
-    """Run a multipart receiver on a free loopback port during the `with` block.
+    """Run a receiver of uploads on a free loopback port during the `with` block.
 
     It has its own thread and event loop. So it works in a script, on a worker thread, inside a running event loop, and
     in a Jupyter kernel. It accepts connections from the start of the block. The end of the block stops it at once: it
@@ -72,13 +75,27 @@ def running(
       localhost nor an address of loopback. `allow_hosts` lets such requests in.
     - 413 `{"error": "..."}`: the body is longer than `max_size`. It is sent as soon as that is known.
 
+    It answers two protocols for uploads that go on after a broken connection, or after the receiver was killed:
+
+    - tus 1.0.0 (https://tus.io) where a request has `Tus-Resumable`, and POST of anything but a form on `/files`. It
+      has the extensions creation, creation-with-upload, creation-defer-length, expiration, termination, checksum (sha1,
+      sha256) and concatenation. `filename` of Upload-Metadata names the file; without it, `filetype` gives the suffix.
+    - draft-ietf-httpbis-resumable-upload where a request has `Upload-Draft-Interop-Version: 8`. Any upload with
+      `Upload-Complete` can go on, also a form, and gets the response of an ordinary one. Interim responses with 104 say
+      its URL and how much is stored. Other bytes than a form are a file of their own, named by Content-Disposition.
+
+    The offset is what is stored, however the connection or the process has ended. A new request for an upload ends one
+    that hangs. `max_size` limits the whole upload. Unfinished uploads wait in the directory for 24 hours after their
+    last byte, in hidden files (`.*.upload`, and `.*.upload.json` beside it). That a finished one is whole the receiver
+    knows for an hour. DELETE removes an unfinished upload, and leaves the file of a finished one.
+
     It stores files in the directory, under a safe form of their filenames, and never replaces one: `beach.jpg`, then
-    `beach (1).jpg`. It removes the files of an incomplete upload. At its start it removes those that a killed process
+    `beach (1).jpg`. It removes the files of an incomplete form. At its start it removes those that a killed process
     has left (`.*.part`). It knows those of a receiver that is still running by a lock.
 
     Args:
         directory: Where to store files; created if missing. None: a temporary directory, removed at the end.
-        max_size: The longest request body to accept, in bytes; None for no limit.
+        max_size: The longest request body or resumable upload to accept, in bytes; None for no limit.
         allow_hosts: Names of further hosts, without scheme and port, that may stand in Host and in Origin. "null" is
             the Origin of local HTML files and of sandboxed frames.
 
@@ -107,13 +124,14 @@ def serve(
 ) -> None:
     """Run the receiver of `running` in the foreground, until Ctrl-C or SIGTERM. Only the main thread may call this.
 
-    It prints the URL first, then a line for each upload.
+    It prints the URL first, then a line for each upload. Resumable uploads go on when it is started again in the same
+    directory; it never prints their URLs.
 
     Args:
         host: The address to listen on. The default accepts connections only from this machine.
         port: The TCP port; 0 picks a free one.
         directory: Where to store files; created if missing.
-        max_size: The longest request body to accept, in bytes; None for no limit.
+        max_size: The longest request body or resumable upload to accept, in bytes; None for no limit.
         allow_hosts: As in `running`. Host may be any name if `host` is no address of loopback.
 
     Raises:
@@ -190,9 +208,16 @@ async def _serving(receiver: _Receiver, host: str, port: int) -> AsyncIterator[s
     protocol: Any = config.http_protocol_class
     state = ServerState()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        lambda: protocol(config=config, server_state=state, app_state={}), host, port
-    )
+
+    def connect() -> asyncio.Protocol:
+        known: dict[str, Any] = {}
+        connection = protocol(config=config, server_state=state, app_state=known)
+        connection.access_log = False  # the path of a resumable upload is the key to it
+        known["connection"] = Connection(connection)
+        return connection  # type: ignore[no-any-return]
+
+    receiver.resumable.tidy()
+    server = await loop.create_server(connect, host, port)
     addresses = [listener.getsockname() for listener in server.sockets]
     receiver.origins.on_loopback = all(is_loopback(address[0]) for address in addresses)
     host, port = addresses[0][:2]
@@ -211,6 +236,7 @@ async def _serving(receiver: _Receiver, host: str, port: int) -> AsyncIterator[s
             connection.transport.abort()
         if state.tasks:
             await asyncio.wait(state.tasks)
+        receiver.resumable.stop()
 
 
 class _Receiver:
@@ -227,6 +253,7 @@ class _Receiver:
         self.origins = Origins(allow_hosts)
         self.directory = _created(directory)
         self._report = report
+        self.resumable = Resumable(self.directory, self._max_size, report)
         remove_leftovers(self.directory)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -235,7 +262,7 @@ class _Receiver:
             response = await self._respond(request)
         except HTTPException as refusal:
             self._report(f"Refused: {refusal.status_code} {refusal.detail}")
-            response = _Refusal({"error": refusal.detail}, refusal.status_code, refusal.headers)
+            response = _refusal(request, refusal)
         except ClientDisconnect:
             self._report("An upload broke off.")
             return
@@ -245,6 +272,8 @@ class _Receiver:
     async def _respond(self, request: Request) -> Response:
         if refusal := self.origins.refusal(request):
             raise HTTPException(403, refusal)
+        if (response := await self.resumable.respond(request)) is not None:
+            return response
         if request.method in {"GET", "HEAD"}:
             return HTMLResponse(_PAGE)
         if request.method not in {"POST", "PUT"}:
@@ -255,8 +284,7 @@ class _Receiver:
             raise HTTPException(400, str(error)) from error
         except OSError as error:
             raise HTTPException(500, f"Cannot store the upload: {error.strerror}") from error
-        files = ", ".join(f"{file.path.name} ({file.size} bytes)" for file in form.files)
-        self._report(f"Received {files or 'no files'}")
+        self._report(form.summary)
         received = form.as_json()
         headers = digest_headers(", ".join(request.headers.getlist("want-repr-digest")), received["files"])
         return JSONResponse(received, headers=headers)
@@ -266,15 +294,14 @@ class _Receiver:
         too_large = HTTPException(413, f"The body is longer than {self._max_size} bytes.")
         if int(request.headers.get("content-length", 0)) > limit:
             raise too_large
-        content_type = request.headers.get("content-type", "")
-        boundary = parameters(content_type).get("boundary")
-        if content_type.partition(";")[0].strip().lower() != "multipart/form-data" or not boundary:
+        boundary = boundary_of(request.headers.get("content-type", ""))
+        if boundary is None:
             raise FormParserError(
                 "The Content-Type is not multipart/form-data with a boundary. This receiver takes forms: leave out "
                 "raw=True, or -T of the command."
             )
         received = 0
-        with Form(boundary.encode("latin-1"), self.directory) as form:
+        with Form(boundary, self.directory) as form:
             async for data in request.stream():
                 received += len(data)
                 if received > limit:
@@ -285,6 +312,15 @@ class _Receiver:
             # Use a thread: when a file replaces another, ext4 first allocates all its blocks: 0.4 s for 1 GiB.
             await asyncio.to_thread(form.finish)
         return form
+
+
+def _refusal(request: Request, refusal: HTTPException) -> JSONResponse:
+    content = {"error": refusal.detail}
+    if isinstance(refusal, Refused):
+        content |= refusal.members
+        if refusal.is_read or not has_body(request):
+            return JSONResponse(content, refusal.status_code, refusal.headers)
+    return _Refusal(content, refusal.status_code, refusal.headers)
 
 
 class _Refusal(JSONResponse):

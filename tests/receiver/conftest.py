@@ -7,9 +7,10 @@ import threading
 import httpx
 import pytest
 from support.forms import PATIENCE
+from support.tus import TusClient
 
 from rxupload import receiver
-from rxupload.receiver import files, server
+from rxupload.receiver import appending, files, server
 
 
 @pytest.fixture
@@ -50,3 +51,23 @@ def has_begun(monkeypatch):
 
     monkeypatch.setattr(files.ReceivedFile, "write", write_and_tell)
     return has_begun
+
+
+@pytest.fixture
+def tus(client, url):
+    """A client of tus."""
+    return TusClient(client, url)
+
+
+@pytest.fixture
+def is_stored(monkeypatch):
+    """Is set once a receiver of this process has stored bytes of a resumable upload."""
+    is_stored = threading.Event()
+    write_all = appending.write_all
+
+    def write_and_tell(stream, data):
+        write_all(stream, data)
+        is_stored.set()
+
+    monkeypatch.setattr(appending, "write_all", write_and_tell)
+    return is_stored

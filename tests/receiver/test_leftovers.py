@@ -140,14 +140,14 @@ def test_every_moment_of_an_upload_is_safe(client, url, inbox, monkeypatch):
 @posix_only
 def test_a_file_that_is_removed_before_it_is_locked_is_created_again(client, url, inbox, monkeypatch):
     """Another receiver that starts between the creation of a file and its lock takes it for a leftover."""
-    lock, is_first = files._lock, [True]
+    lock, is_first = files.lock, [True]
 
     def lock_late(stream):
         if is_first and is_first.pop():
             files.remove_leftovers(inbox)
         lock(stream)
 
-    monkeypatch.setattr(files, "_lock", lock_late)
+    monkeypatch.setattr(files, "lock", lock_late)
 
     assert client.post(url, content=TWO_FILES + CLOSING, headers=FORM).status_code == 200
     assert not is_first
@@ -157,7 +157,7 @@ def test_a_file_that_is_removed_before_it_is_locked_is_created_again(client, url
 @posix_only
 def test_a_file_that_is_locked_by_a_starting_receiver_is_created_again(client, url, inbox, monkeypatch):
     """The same if the other receiver has the lock, but has not removed the file yet."""
-    lock, stopped = files._lock, contextlib.ExitStack()
+    lock, stopped = files.lock, contextlib.ExitStack()
 
     def lock_second(stream):
         if not list(inbox.glob("locked")):
@@ -168,7 +168,7 @@ def test_a_file_that_is_locked_by_a_starting_receiver_is_created_again(client, u
             stopped.callback(path.unlink)
         lock(stream)
 
-    monkeypatch.setattr(files, "_lock", lock_second)
+    monkeypatch.setattr(files, "lock", lock_second)
 
     with stopped:
         assert client.post(url, content=TWO_FILES + CLOSING, headers=FORM).status_code == 200
@@ -182,7 +182,7 @@ def test_without_locks_nothing_is_removed(client, url, inbox, monkeypatch):
     def lock(_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(files, "_lock", lock)
+    monkeypatch.setattr(files, "lock", lock)
     inbox.joinpath(f".{TOKEN}.part").touch()
     with receiver.running(inbox):
         assert client.post(url, content=TWO_FILES + CLOSING, headers=FORM).status_code == 200

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from asyncio import new_event_loop, sleep
+from asyncio import get_running_loop, new_event_loop, run, sleep, wait_for
 from functools import partial
 
 import pytest
+from reactivex import operators as ops
 from reactivex.notification import OnCompleted
 from reactivex.scheduler import EventLoopScheduler
 from reactivex.scheduler.eventloop import AsyncIOScheduler
@@ -32,6 +33,49 @@ def test_rule_8_a_late_listener_gets_the_latest_event_before_a_queued_end():
     observed, _ = observe(hot)
     go_on.set()
     assert observed.wait().items == [1]
+
+
+def test_an_await_wakes_its_loop():
+    """`await` of the events has them come on its loop, in order, and each once. Otherwise it would sleep for ever."""
+    queue = CallbackQueue(None)
+    hot: Hot[int] = Hot(queue, Latch())
+    threads: set[int] = set()
+    items: list[int] = []
+
+    def take(item: int) -> None:
+        threads.add(threading.get_ident())
+        items.append(item)
+
+    def emit() -> None:
+        for item in range(3):
+            queue.run(partial(hot.emit, item))
+        queue.run(partial(hot.end, OnCompleted()))
+
+    async def main() -> int:
+        get_running_loop().call_soon(threading.Thread(target=emit).start)
+        return await wait_for(hot.pipe(ops.do_action(take)), PATIENCE)
+
+    assert run(main()) == 2
+    assert (items, threads) == ([0, 1, 2], {threading.get_ident()})
+
+
+def test_an_observer_that_raises_on_its_loop_is_told():
+    """It gets its own exception through on_error, as with an upload, and nothing else. The others go on."""
+    queue = CallbackQueue(None)
+    hot: Hot[int] = Hot(queue, Latch())
+    other, _ = observe(hot)
+
+    def emit() -> None:
+        for item in range(2):
+            queue.run(partial(hot.emit, item))
+
+    async def main() -> int:
+        get_running_loop().call_soon(emit)
+        return await hot.pipe(ops.do_action(lambda item: 1 // item))
+
+    with pytest.raises(ZeroDivisionError):
+        run(main())
+    assert other.items == [0, 1]
 
 
 def test_rule_10_no_overlap_where_the_loop_is_disposed_in_a_callback():
