@@ -79,6 +79,7 @@ class Tus:
         self.created = 0
         self.final: str | None = None  # the path of the joined upload
         self.lock = threading.Lock()
+        self.is_down = False  # if so, each connection ends before its next request
         self.answers: dict[str, deque[Answer | None]] = defaultdict(deque)
         self.location = lambda path: path
         self.expires: Any = None
@@ -99,7 +100,7 @@ class Tus:
         return kept
 
     def __call__(self, connection: Connection) -> None:
-        while head := connection.read_head():
+        while not self.is_down and (head := connection.read_head()):
             method, path, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
             asked = Asked(method, path, head)
             if method != "OPTIONS":
@@ -233,6 +234,12 @@ def take(connection: Connection, asked: Asked, kept: Kept, most: int | None = No
 # What to do instead of the right thing
 
 
+def is_in_place(asked: Asked, tus: Tus) -> bool:
+    """Whether a part is of a known upload, and begins where that ends."""
+    kept = tus.uploads.get(asked.path)
+    return kept is not None and asked.header("Upload-Offset") == str(len(kept.content))
+
+
 def status(code: int, *headers: str) -> Answer:
     """Read the body, and answer with a status."""
 
@@ -247,6 +254,9 @@ def broken_after(count: int, *, kept: int | None = None, resets: bool = True) ->
     """Break the connection after so many bytes of the body, of which `kept` are kept."""
 
     def answer(connection: Connection, asked: Asked, tus: Tus) -> None:
+        if not is_in_place(asked, tus):
+            tus.answer(connection, asked)
+            return
         upload = tus.uploads[asked.path]
         before = len(upload.content)
         if take(connection, asked, upload, count) < count:
@@ -266,6 +276,9 @@ def partial(count: int) -> Answer:
     """Take the whole body, and keep so many bytes of it: 204 with a lesser offset."""
 
     def answer(connection: Connection, asked: Asked, tus: Tus) -> None:
+        if not is_in_place(asked, tus):
+            tus.answer(connection, asked)
+            return
         read_body(connection, asked)
         upload = tus.uploads[asked.path]
         upload.content += asked.body[:count]
