@@ -26,13 +26,12 @@ def guard_of(parts: Parts, plan: ResumablePlan, slot: Slot, transfer: Transfer) 
 
 
 class Guard:
-    """Watches the source of one subscription. This one is of a pipe, and nobody knows what has come out of it.
+    """Watches the source of one subscription. This one is of a pipe, and nobody knows what has come out of it."""
 
-    Attributes:
-        identity: The file as the upload has it; None for what is no file.
-    """
-
-    identity: Identity | None = None
+    @property
+    def identity(self) -> Identity | None:
+        """The file as the upload has it; None for what is no file."""
+        return None
 
     def judge(self, entry: Entry) -> bool:  # noqa: ARG002
         """Compare the source with that of a remembered upload. Return whether it may be the same."""
@@ -86,8 +85,6 @@ class ContentGuard(Guard):
 class FileGuard(Guard):
     """Watches an open file."""
 
-    identity: Identity
-
     def __init__(
         self,
         file: FileRange,
@@ -107,15 +104,20 @@ class FileGuard(Guard):
             check: Raises the reason to stop reading.
         """
         descriptor = file.fileno()
-        self.identity = identify(descriptor)
+        self._identity = identify(descriptor)
         self._descriptor = descriptor
         self._path = path
         self._start = file.start
-        self._verify = verify
+        self._verify: Verify = verify
         self._slot = slot
         self._check = check
         self._judgement: Judgement | None = None
         self._checkpoints: Checkpoints | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """The file as the upload has it."""
+        return self._identity
 
     def judge(self, entry: Entry) -> bool:
         """Whether the file may be the one whose upload is remembered; see `Guard`."""
@@ -131,7 +133,7 @@ class FileGuard(Guard):
         judgement, self._judgement = self._judgement, None
         if not judgement.allows(self._start + offset):
             return False
-        self.identity = judgement.identity
+        self._identity = judgement.identity
         entry = self._slot.entry
         if entry is not None and entry.identity != self.identity:
             self._slot.update(identity=self.identity)

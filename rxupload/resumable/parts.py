@@ -37,12 +37,15 @@ class Parts(ABC):
     """The file of one subscription.
 
     Attributes:
-        size: Its bytes; None if unknown.
         hashing: Hashes the file as it is read; None if nobody wants its digest.
     """
 
-    size: int | None
     hashing: Hashing | None = None
+
+    @property
+    @abstractmethod
+    def size(self) -> int | None:
+        """Its bytes; None if unknown."""
 
     @abstractmethod
     def cut(self, start: int, most: int | None) -> Cut:
@@ -119,9 +122,14 @@ class AtAnyOffset(Parts):
         self, transfer: Transfer, piece: bytes | memoryview | FileRange, of_pass: Generator[Piece]
     ) -> None:
         self._transfer = transfer
-        self.size: int = piece.size if isinstance(piece, FileRange) else len(piece)
+        self._size = piece.size if isinstance(piece, FileRange) else len(piece)
         self._piece = piece
         self._pass = of_pass
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return self._size
 
     def cut(self, start: int, most: int | None) -> Cut:
         """Return a part; see `Parts.cut`."""
@@ -193,7 +201,7 @@ class InOrder(Parts):
     """A source that gives its bytes over time."""
 
     def __init__(self, reader: Reader, transfer: Transfer, flow: Flow, of_pass: Generator[Piece]) -> None:
-        self.size = reader.size
+        self._size = reader.size
         self._reader = reader
         self._transfer = transfer
         self._pass = of_pass
@@ -202,6 +210,11 @@ class InOrder(Parts):
         self._buffer = bytearray()
         self._has_ended = False
         self._marking = Hashing("sha256")
+
+    @property
+    def size(self) -> int | None:
+        """Its bytes; None if unknown."""
+        return self._size
 
     def cut(self, start: int, most: int | None) -> Cut:
         """Return a part; see `Parts.cut`."""
@@ -227,8 +240,8 @@ class InOrder(Parts):
     def learn(self, most: int) -> None:
         """Find the size out; see `Parts.learn`."""
         self._fill(most + 1)
-        if self._has_ended and self.size is None:
-            self.size = self._at + len(self._buffer)
+        if self._has_ended and self._size is None:
+            self._size = self._at + len(self._buffer)
 
     def read_on(self, hashing: Hashing, until: int) -> None:
         """Have the bytes hashed up to an offset; see `Parts.read_on`."""

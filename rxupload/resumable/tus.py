@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import httpx
 
+from rxupload._body.multipart import well_formed
+
 from .protocol import About, Metadata, Next, Part, Request, ResumableProtocol, Verdict
 
 if TYPE_CHECKING:
@@ -214,10 +216,15 @@ class _Partial(Tus):
 
 def _encoded(about: About) -> str:
     """Encode the metadata; "" if there is none."""
-    return ",".join(
-        f"{key} {base64.b64encode(value.encode() if isinstance(value, str) else value).decode()}".rstrip()
-        for key, value in metadata_of(about).items()
-    )
+    pairs = metadata_of(about).items()
+    return ",".join(f"{key} {base64.b64encode(_bytes_of(value)).decode()}".rstrip() for key, value in pairs)
+
+
+def _bytes_of(value: str | bytes) -> bytes:
+    """Encode a value. A filename of another encoding has lone surrogates, which become U+FFFD, as in a form."""
+    if isinstance(value, bytes):
+        return value
+    return well_formed(value).encode()
 
 
 def metadata_of(about: About) -> Metadata:

@@ -409,6 +409,15 @@ def test_without_metadata_there_is_no_header(store):
         }
 
 
+def test_a_filename_of_another_encoding_is_sent_with_replacements(tmp_path, store):
+    """A name that is not UTF-8 does not end the upload."""
+    path = tmp_path / os.fsdecode(b"caf\xe9.txt")
+    path.write_bytes(b"data")
+    with tus_server() as (tus, server):
+        assert upload_resumable(f"{server.url}files", path, store=store).run().status_code == 204
+        assert tus.only.metadata["filename"].decode() == "caf\ufffd.txt"
+
+
 def test_an_upload_that_has_expired_begins_anew(file, store, content):
     """Upload-Expires is remembered, and what is over is not asked about."""
     with tus_server() as (tus, server):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 
 import httpx
@@ -12,6 +14,7 @@ from support.recording_observer import observe
 from support.resumable_uploads import outcome_of
 from support.tus_server import broken_after, tus_server
 
+import rxupload
 from rxupload import Progress
 from rxupload.resumable import upload_resumable
 
@@ -108,3 +111,14 @@ def test_a_running_task_goes_on(file, store, content):
         task = up.start()
         assert task.result()["statusCode"] == 204
         assert bytes(tus.only.content) == content
+
+
+def test_it_is_loaded_only_when_it_is_used():
+    """`import rxupload` loads neither this room nor what only that needs."""
+    rooms = "[name for name in sys.modules if 'resumable' in name or 'platformdirs' in name]"
+    code = f"import rxupload, sys; print({rooms})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "[]"
+    assert rxupload.resumable.upload_resumable is upload_resumable

@@ -1,0 +1,160 @@
+"""Processes that are killed in the middle: the client, the server, both. What arrives is right, and is sent once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.command_line import PROCESS_PATIENCE, posix_only, started
+from support.recording_observer import observe
+from support.resumable_uploads import check_passes, outcome_of
+from support.scripted_server import PATIENCE
+from support.tus_server import respond, take, tus_server
+
+import rxupload
+from rxupload.operators import raise_for_status, retry_backoff
+from rxupload.resumable import FileStore, upload_resumable
+from rxupload.resumable import Tus as TusProtocol
+
+pytestmark = posix_only
+
+TESTS = Path(__file__).parents[1]
+MIB = 1 << 20
+
+
+@contextlib.contextmanager
+def uploading(url: str, file: Path, folder: Path, **options) -> Iterator[subprocess.Popen[str]]:
+    """A process that uploads a file."""
+    argv = [
+        sys.executable,
+        "-m",
+        "support.uploading_process",
+        url,
+        str(file),
+        str(folder),
+        json.dumps(options),
+    ]
+    with subprocess.Popen(argv, cwd=TESTS, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(count=st.integers(0, 3 * MIB + 17), chunk_size=st.sampled_from([None, MIB, 100_000]))
+def test_a_killed_client_goes_on(tmp_path_factory, content, count, chunk_size):
+    """Killed when the server has so many bytes; the next process sends what the server lacks, and nothing else."""
+    folder = tmp_path_factory.mktemp("kill")
+    file = folder / "video.mp4"
+    file.write_bytes(content)
+    reached, killed = threading.Event(), threading.Event()
+
+    def watching(connection, asked, tus):
+        kept = tus.only
+        take(connection, asked, kept, count - len(kept.content))
+        if len(kept.content) >= count:
+            reached.set()
+            assert killed.wait(PROCESS_PATIENCE)
+            raise ConnectionResetError
+        respond(connection, 204, f"Upload-Offset: {len(kept.content)}")
+
+    with tus_server() as (tus, server):
+        tus.then("PATCH", *[watching] * 100)
+        with uploading(f"{server.url}files", file, folder / "state", chunk_size=chunk_size) as process:
+            assert reached.wait(PROCESS_PATIENCE)
+            process.kill()
+            process.wait(PROCESS_PATIENCE)
+            killed.set()
+        tus.answers.clear()
+        tus.asked.clear()
+        up = upload_resumable(
+            f"{server.url}files", file, store=FileStore(folder / "state"), chunk_size=chunk_size
+        )
+        observed, _ = observe(up)
+        response = observed.wait().response
+        check_passes(observed.progress)
+        assert bytes(tus.only.content) == content
+        assert outcome_of(response).resumed_at == count
+        assert outcome_of(response).sent_now == len(content) - count
+        assert "POST" not in tus.methods_asked
+    assert not list((folder / "state").glob("*.json"))
+
+
+def test_another_process_has_the_upload(tmp_path, file):
+    """A second process gets ResumeInUse while the first one runs, and the upload once that is killed."""
+    came = threading.Event()
+
+    def hanging(connection, asked, tus):
+        came.set()
+        connection.wait_for_end()
+
+    with tus_server() as (tus, server):
+        tus.then("PATCH", hanging)
+        up = upload_resumable(f"{server.url}files", file, store=FileStore(tmp_path / "state"))
+        with uploading(f"{server.url}files", file, tmp_path / "state") as process:
+            assert came.wait(PROCESS_PATIENCE)
+            with pytest.raises(rxupload.resumable.ResumeInUse):
+                up.run()
+            process.kill()
+            process.wait(PROCESS_PATIENCE)
+        assert up.run().status_code == 204
+        assert tus.methods_asked == ["POST", "PATCH", "HEAD", "PATCH"]
+
+
+@contextlib.contextmanager
+def receiving(folder: Path, port: int = 0) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The address of `rxupload receive` in a process of its own, and the process."""
+    with started("receive", "--port", port, "--directory", folder) as process:
+        yield re.search(r"http://\S+", process.stdout.readline())[0], process
+
+
+def interrupted(
+    url: str, file: Path, folder: Path, protocol: TusProtocol, receiver: Any, arrived: int
+) -> int:
+    """Upload until the receiver is killed. Return how much it had at the begin, which is not less than before."""
+    moved = threading.Event()
+    options = {"rate_limit": 20e6, "progress_interval": 0, "protocol": protocol}
+    up = upload_resumable(url, file, store=FileStore(folder), **options)
+    observed, _ = observe(up, lambda item: item.sent > item.start + 500_000 and moved.set())
+    assert moved.wait(PATIENCE)
+    receiver.kill()
+    receiver.wait()
+    assert isinstance(observed.wait().error, httpx.NetworkError)
+    assert observed.progress[0].start >= arrived
+    return observed.progress[0].start
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_a_killed_server_and_a_killed_client(tmp_path, content, parallel):
+    """The receiver is killed in mid-PATCH and started again, the client too: the file is whole, and sent once."""
+    file, folder, inbox = tmp_path / "video.mp4", tmp_path / "state", tmp_path / "inbox"
+    file.write_bytes(content * 8)
+    port = 0
+    protocol = TusProtocol(parallel=parallel)
+    arrived = 0
+    for _ in range(2):
+        with receiving(inbox, port) as (url, receiver):
+            port = httpx.URL(url).port
+            arrived = interrupted(f"{url}files", file, folder, protocol, receiver, arrived)
+    with receiving(inbox, port) as (url, _):
+        with uploading(f"{url}files", file, folder, rate_limit=20e6, parallel=parallel) as process:
+            assert process.stdout.readline() == "moving\n"
+            process.kill()
+            process.wait()
+        up = upload_resumable(f"{url}files", file, store=FileStore(folder), protocol=protocol)
+        retried = up.pipe(retry_backoff(wait_initial=0.1), raise_for_status())
+        response = rxupload.run(retried)
+        assert outcome_of(response).sent_now < len(content) * 8
+    assert [each.read_bytes() for each in inbox.iterdir() if not each.name.startswith(".")] == [content * 8]
