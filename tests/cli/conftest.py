@@ -20,6 +20,15 @@ def plain_environment(monkeypatch):
     monkeypatch.delenv("FORCE_COLOR", raising=False)
 
 
+@pytest.fixture(autouse=True)
+def state(monkeypatch, tmp_path_factory):
+    """The folder of unfinished uploads, for this test alone. It is not made yet."""
+    folder = tmp_path_factory.mktemp("state")
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    monkeypatch.setenv("WIN_PD_OVERRIDE_LOCAL_APPDATA", str(folder))
+    return folder / "rxupload"
+
+
 @pytest.fixture
 def cli(capsys):
     """Run the command in this process."""
