@@ -23,11 +23,11 @@ def test_version(cli):
 
 
 def test_help_shows_examples(cli):
-    """--help names the three commands, each with an example."""
+    """--help names the commands, each with an example."""
     result = cli("--help")
 
     assert result.status == 0
-    for subcommand in ("demo", "send", "receive"):
+    for subcommand in ("demo", "send", "receive", "resumable"):
         assert f"  rxupload {subcommand}" in result.out
 
 
