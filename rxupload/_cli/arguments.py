@@ -110,6 +110,11 @@ def _demo_arguments(parser: argparse.ArgumentParser) -> None:
         type=values.size,
         help="how many random bytes: 4096, 10MB, 1GiB ... (256MiB)",
     )
+    add(
+        "--resume",
+        action="store_true",
+        help="kill the process that uploads half way, and go on in another one",
+    )
     parser.set_defaults(run=demo, parser=parser)
 
 
