@@ -134,7 +134,7 @@ def upload_here() -> None:
         except Exception as error:  # noqa: BLE001 - the other process reports it
             print(json.dumps({"error": sentence(error)}), flush=True)
             return
-    end = {"status": status(response)}
+    end: dict[str, object] = {"status": status(response)}
     outcome = response.extensions["rxupload"]["resumable"]
     if response.is_success and isinstance(outcome, Outcome):
         end |= {"start": outcome.resumed_at, "sent": outcome.sent_now}

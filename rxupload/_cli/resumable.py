@@ -60,9 +60,9 @@ def _clean(store: FileStore, files: list[str], *, is_json: bool) -> int:
 
 def _print_json(uploads: list[StoredUpload]) -> None:
     for each in uploads:
-        facts = {"path": str(each.path), "endpoint": each.endpoint, "protocol": each.protocol}
-        facts |= {"created": each.created, "expires": each.expires, "size": each.size}
-        say(json.dumps(facts), sys.stdout)
+        where = {"path": str(each.path), "endpoint": each.endpoint, "protocol": each.protocol}
+        facts = {"created": each.created, "expires": each.expires, "size": each.size}
+        say(json.dumps(where | facts), sys.stdout)
 
 
 def _print_table(uploads: list[StoredUpload]) -> None:

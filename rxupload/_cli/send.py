@@ -19,6 +19,7 @@ from rxupload import (
     Field,
     File,
     ItemDone,
+    ItemFailed,
     Upload,
     UploadEvent,
     run,
@@ -26,6 +27,7 @@ from rxupload import (
     upload_all,
 )
 from rxupload.operators import retry_backoff
+from rxupload.resumable import ResumeInUse
 
 from . import values
 from .bars import choose_report
@@ -60,8 +62,9 @@ def send(args: argparse.Namespace) -> int:
             batch = upload_all(sources, concurrency=args.concurrency, rate_limit=args.limit_rate)
 
             def show(event: BatchEvent) -> None:
-                if isinstance(event, ItemDone):
-                    del unfinished[event.index]
+                match event:
+                    case ItemDone(index) | ItemFailed(index, _, ResumeInUse()):
+                        del unfinished[index]
                 report.show(event)
 
             try:

@@ -123,6 +123,18 @@ def test_after_an_error_the_same_command_goes_on(tus, film, cli):
     assert bytes(tus.only.content) == CONTENT
 
 
+def test_an_upload_that_runs_elsewhere_is_left_alone(tus, film, cli):
+    """A second process says so, and the first one goes on."""
+    answer, has_come = holding(1_000_000)
+    tus.then("PATCH", answer)
+    with started("send", tus.url, film, "--resume"):
+        assert has_come.wait(PROCESS_PATIENCE)
+        result = cli("send", tus.url, film, "--resume")
+    assert (result.status, result.out) == (1, "")
+    assert result.err == f"{film}: this upload runs already, in another process\n"
+    assert tus.methods_asked == ["POST", "PATCH"]
+
+
 def test_with_q_there_is_no_promise(tus, film, cli):
     """-q prints errors only."""
     tus.then("PATCH", 500)
