@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 from support.command_line import Recorder, Result
 from support.scripted_server import Server
+from support.tus_server import tus_server
 
 from rxupload import operators
 from rxupload._cli import main, send
@@ -49,6 +50,14 @@ def server():
     with Server(recorder) as server:
         recorder.url = server.url
         yield recorder
+
+
+@pytest.fixture
+def tus():
+    """A server of tus that follows a script. Its `url` is the endpoint."""
+    with tus_server() as (tus, server):
+        tus.url = f"{server.url}files"
+        yield tus
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from support.command_line import command, in_own_process, on_a_terminal, posix_only, started
-from support.tus_server import broken_after, tus_server
+from support.tus_server import broken_after
 
 from rxupload import receiver
 
@@ -22,14 +22,6 @@ def film(tmp_path):
     path = tmp_path / "film.mp4"
     path.write_bytes(bytes(4_000_000))
     return path
-
-
-@pytest.fixture
-def tus():
-    """A server of tus that follows a script. Its `url` is the endpoint."""
-    with tus_server() as (tus, server):
-        tus.url = f"{server.url}files"
-        yield tus
 
 
 @pytest.fixture

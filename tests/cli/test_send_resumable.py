@@ -19,7 +19,7 @@ from support.command_line import (
     posix_only,
     started,
 )
-from support.tus_server import broken_after, take, tus_server
+from support.tus_server import broken_after, take
 
 from rxupload import receiver
 
@@ -32,14 +32,6 @@ def film(tmp_path):
     path = tmp_path / "film.mp4"
     path.write_bytes(CONTENT)
     return path
-
-
-@pytest.fixture
-def tus():
-    """A server of tus that follows a script. Its `url` is the endpoint."""
-    with tus_server() as (tus, server):
-        tus.url = f"{server.url}files"
-        yield tus
 
 
 def holding(count):
