@@ -1,12 +1,16 @@
-"""Holds the checked arguments of `upload()`, which all its subscriptions share."""
+"""Checks the address and the body of an upload, and holds all its arguments, which its subscriptions share."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import httpx
+
+from ._addresses import HINT, readable_url, seems_cut, shown
 from ._arguments import (
     Auth,
     FollowRedirects,
@@ -28,9 +32,21 @@ from ._body import (
     encode_fields,
     guess_content_type,
 )
-from ._sources import File, Owner, Piece, Reader, Source, make_source
+from ._digests import check_digest as check_digest  # noqa: PLC0414 - with the other checks of `upload()`
+from ._sources import (
+    File,
+    Owner,
+    Piece,
+    Reader,
+    Source,
+    is_requests_tuple,
+    make_source,
+    requests_tuple,
+)
+from ._transport import check_host
 
 if TYPE_CHECKING:
+    from ._cards import FileRow
     from ._client import HTTPClient
 
 
@@ -52,11 +68,16 @@ class PlannedFile:
         """Return a part of the same size, without opening the source."""
         return self._part(Reader("", self.source.measure(), _no_pass, ExitStack()))
 
+    def row(self) -> FileRow:
+        """Return the row of a card, without opening the source."""
+        return self.name, self.filename, self._type, self.source.measure
+
     def _part(self, reader: Reader) -> Part:
-        content_type = (
-            self.content_type or self.source.default_content_type or guess_content_type(self.filename)
-        )
-        return Part(self.name, reader, self.filename, content_type, self.headers)
+        return Part(self.name, reader, self.filename, self._type, self.headers)
+
+    @property
+    def _type(self) -> str:
+        return self.content_type or self.source.default_content_type or guess_content_type(self.filename)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +95,15 @@ class PlannedForm:
     def sources(self) -> list[Source]:
         """The source of each file."""
         return [part.source for part in self.parts if isinstance(part, PlannedFile)]
+
+    @property
+    def fields(self) -> list[str]:
+        """The name of each field that is no file."""
+        return [part.name for part in self.parts if isinstance(part, Part)]
+
+    def rows(self, _headers: Sequence[tuple[bytes, bytes]]) -> Iterator[FileRow]:
+        """Return the row of each file for a card, without opening one."""
+        return (part.row() for part in self.parts if isinstance(part, PlannedFile))
 
     def measure(self) -> int | None:
         """Return the size of the body in bytes without opening the files; None if unknown."""
@@ -111,6 +141,17 @@ class PlannedRaw:
         """The source of the file."""
         return [self.source]
 
+    @property
+    def fields(self) -> list[str]:
+        """There is none."""
+        return []
+
+    def rows(self, headers: Sequence[tuple[bytes, bytes]]) -> Iterator[FileRow]:
+        """Return the row of the file for a card, without opening it. Its type may stand in the request headers."""
+        given = (value.decode("latin-1") for name, value in headers if name.lower() == b"content-type")
+        kind = next(given, self._guess) if self.content_type is None else self.content_type
+        yield "", self.source.default_filename, kind, self.source.measure
+
     def measure(self) -> int | None:
         """Return the size of the file in bytes without opening it; None if unknown."""
         return self.source.measure()
@@ -118,9 +159,11 @@ class PlannedRaw:
     def open(self, owner: Owner, stack: ExitStack, digests: Digests | None) -> Body:
         """Open the file. Closing the stack closes it. `digests` follows it."""
         reader = _open(self.source, owner, stack, digests, is_next=True)
-        source = self.source
-        guess = source.default_content_type or guess_content_type(source.default_filename)
-        return RawBody(reader, self.content_type, guess)
+        return RawBody(reader, self.content_type, self._guess)
+
+    @property
+    def _guess(self) -> str:
+        return self.source.default_content_type or guess_content_type(self.source.default_filename)
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # address, headers and fields may contain secrets
@@ -141,6 +184,65 @@ class Plan:
     auth: Auth
     digest: str | None
     client: HTTPClient | None
+
+    @property
+    def address(self) -> str:
+        """The URL for people, without what may be a secret."""
+        return shown(self.url)
+
+
+def check_url(url: object, client: object) -> str:
+    """Return the URL as a str, if an upload can go there. No error quotes it."""
+    # The property of httpx raises for a host that begins with xn-- and is none.
+    if not isinstance(url, str | httpx.URL) and not (hasattr(url, "scheme") and hasattr(url, "host")):
+        raise TypeError(f"url: expected a str or an httpx.URL, got {type(url).__name__}")
+    text = str(url)
+    if found := _fault(text, has_base=bool(str(getattr(client, "base_url", "")))):
+        raise ValueError(f"url: {found}")
+    return text
+
+
+@lru_cache(maxsize=32)
+def _fault(text: str, *, has_base: bool) -> str:  # noqa: PLR0911 - one for each fault
+    """Say what is wrong with a URL; return "" if it is valid. Never quote what may be a part of a password."""
+    url = readable_url(text)
+    if url is None:
+        return f"it cannot be read; {HINT}"
+    if seems_cut(text):
+        return f"an @ comes after a ? or # that ends the host; {HINT}"
+    if has_base and url.is_relative_url:
+        return ""
+    if url.scheme not in ("http", "https"):
+        has_scheme = text.lower().startswith(
+            f"{url.scheme}://"
+        )  # otherwise it may be a user, before the colon
+        scheme = f"the scheme is {url.scheme!r}" if has_scheme and url.scheme else "there is no scheme"
+        return f"must begin with http:// or https:// and a host; {scheme}"
+    if not url.raw_host:
+        return "must begin with http:// or https:// and a host; there is no host"
+    if url.port is not None and not 0 < url.port < 1 << 16:
+        return f"a port is a number from 1 to 65535{'' if '@' in text else f', not {url.port}'}"
+    try:
+        check_host(url.host)
+    except UnicodeError:  # of httpx, for a host that begins with xn--
+        return "there is no such host: IDNA refuses it"
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def as_files(file: Any) -> list[tuple[str, File | Field]]:
+    """Return each file, or field among the files, with the name of its argument for an error."""
+    if is_requests_tuple(file):
+        raise requests_tuple(file, "file")
+    files = file if isinstance(file, (list, tuple)) else [file]
+    if not files:
+        raise ValueError("file: the list of files is empty")
+    found: list[tuple[str, File | Field]] = []
+    for index, each in enumerate(files):
+        argument = f"file[{index}]" if files is file else "file"
+        found.append((argument, each if isinstance(each, File | Field) else File(each)))
+    return found
 
 
 def plan_form(

@@ -45,9 +45,10 @@ class UploadTask(RunningTask[UploadEvent, UploadResult]):
     | `onHeadersReceived(callback)` | calls it with `{"headers": dict}`, before success |
     | `offHeadersReceived(callback=None)` | removes that callback; without one, all of them |
 
-    For callers in Python: `result()` blocks, and `await task` does not. `events` is the upload as an Observable, and
-    `state` its state. Cancelling a coroutine that awaits a task does not stop the upload; `abort()` does. Any thread
-    may call all methods. Callbacks may call all but `result()`.
+    For callers in Python: `result()` blocks, and `await task` does not. Both return what `success` gets. Or they raise:
+    after `abort()` an `UploadAborted`, and otherwise the error of the upload. `events` is the upload as an Observable,
+    and `state` its state. Cancelling a coroutine that awaits a task does not stop the upload; `abort()` does. Any
+    thread may call all methods. Callbacks may call all but `result()`.
 
     Listeners are called in the order of registration. Registering an equal one (`==`) again has no effect. A late
     listener gets the latest event once, because the upload of a small file may already have ended. While the upload
@@ -57,6 +58,11 @@ class UploadTask(RunningTask[UploadEvent, UploadResult]):
     The callbacks of one task never overlap; those of different tasks may. With `scheduler=AsyncIOScheduler(loop)` a
     callback may be an `async def` function: it runs on that loop, and the next callback waits for its end. It must not
     wait for its own task.
+
+    In a Jupyter kernel, a cell that ends with the task, or displays it, shows it live, with a button that aborts it if
+    ipywidgets is installed. The display goes on after the cell, and settles into the end: `done 200 OK`,
+    `failed ConnectError: ...` or `aborted`. With a `scheduler` it waits for the loop, as callbacks do. ipykernel before
+    7.4 hears a click only after a cell that awaits, unless the front end sends it to a subshell.
 
     The logger "rxupload" has what a callback raises, once for each callback. It also has the error of a task that has
     failed and is dropped, if nobody looked at that: with `fail`, `result()`, `await` or `events`.
@@ -177,6 +183,8 @@ class UploadTask(RunningTask[UploadEvent, UploadResult]):
             if self._state != "queued":
                 return
             self._state = "uploading"
+        for display in self._displays:
+            display.touch()
         source = cast("Observable[UploadEvent]", self._source)
         scheduler = HereScheduler()
         scheduler.loop = self._loop

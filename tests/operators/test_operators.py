@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 
-from support.hand_cranked_client import ScriptedClient, answer
+import pytest
 from support.operator_sources import (
     URL,
 )
-from support.recording_observer import RecordingObserver
 
 from rxupload import operators, upload
 from rxupload.operators import (
@@ -17,6 +16,7 @@ from rxupload.operators import (
     retry_backoff,
     throughput,
 )
+from rxupload.testing import HandCrankedClient, RecordingObserver
 
 
 def test_public_names():
@@ -32,7 +32,7 @@ def test_public_names():
 
 def test_operators_compose():
     """The operators compose: the last item is the response after the retries."""
-    up = upload(URL, bytes(1 << 20), client=ScriptedClient(answer(503), answer(201)))
+    up = upload(URL, bytes(1 << 20), client=HandCrankedClient(503, 201))
     observed = RecordingObserver()
     up.pipe(
         retry_backoff(wait_initial=0, wait_jitter=0),
@@ -44,3 +44,10 @@ def test_operators_compose():
     attempts = [item.progress.attempt for item in observed.items[:-1]]
     assert attempts == sorted(attempts)
     assert set(attempts) == {1, 2}
+
+
+@pytest.mark.parametrize("name", [name for name in operators.__all__ if name.islower()])
+def test_an_operator_without_its_parentheses_is_an_error(name):
+    """`pipe(name)` instead of `pipe(name())` says what to write."""
+    with pytest.raises(TypeError, match=rf"^{name} makes the operator; call it: pipe\({name}\(\)\), and not"):
+        upload(URL, b"x").pipe(getattr(operators, name))
