@@ -26,10 +26,11 @@ retries:
   and named pipes can be read only once, so they are never sent again. The server may get a FILE twice.
 
 with --resume:
-  Each FILE goes by tus 1.0.0 to a URL that creates uploads, such as http://127.0.0.1:8000/files. After a
-  broken connection (--retries), Ctrl-C, a killed process or a restart of the machine, the same command goes
-  on where the server stands. A FILE that has changed meanwhile is sent anew. -F NAME=VALUE is metadata of
-  each FILE. The attempts of --retries are counted anew once the server has more. `rxupload resumable list`
+  Each FILE goes by tus 1.0.0 to a URL that creates uploads, such as http://127.0.0.1:8000/files, or by
+  another --protocol. After a broken connection (--retries), Ctrl-C, a killed process or a restart of the
+  machine, the same command goes on where the server stands. A FILE that has changed meanwhile is sent anew.
+  -F NAME=VALUE is metadata of each FILE; with --protocol ietf, it is a field of a form, and --name that of
+  the FILE. The attempts of --retries are counted anew once the server has more. `rxupload resumable list`
   shows what is unfinished. A FILE that is done is forgotten: the same command sends it again.
 
 with --json, each line on standard output is one JSON object:
@@ -99,6 +100,12 @@ def _resumable(parser: argparse.ArgumentParser) -> None:
         "--resume",
         action="store_true",
         help="send each FILE so that the same command goes on after a break, see below",
+    )
+    add(
+        "--protocol",
+        choices=("tus", "google", "ietf"),
+        help="how the server takes them: tus 1.0.0, as Cloud Storage, Drive and YouTube, or by the draft of the IETF, "
+        "which is experimental (tus)",
     )
     add(
         "--chunk-size",

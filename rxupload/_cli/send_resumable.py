@@ -12,7 +12,14 @@ from pathlib import Path
 import httpx
 
 from rxupload import Client
-from rxupload.resumable import FileStore, ResumableUpload, upload_resumable
+from rxupload.resumable import (
+    FileStore,
+    GoogleResumable,
+    IetfResumable,
+    ResumableUpload,
+    Tus,
+    upload_resumable,
+)
 
 from .files import Found
 from .texts import printable, say
@@ -28,13 +35,14 @@ def check_resume(args: argparse.Namespace) -> None:
         argparse.ArgumentError: There is one.
     """
     if not args.resume:
-        if args.chunk_size is not None:
-            raise argparse.ArgumentError(None, "--chunk-size is for --resume; add that, or leave it out")
+        for option, value in (("--chunk-size", args.chunk_size), ("--protocol", args.protocol)):
+            if value is not None:
+                raise argparse.ArgumentError(None, f"{option} is for --resume; add that, or leave it out")
         return
     for option, is_given, reason in (
         ("-T", args.raw, "sends the bytes alone by itself"),
         ("-X", args.method, "has the methods of its protocol"),
-        ("--name", args.name, "sends the FILE without a form"),
+        ("--name", args.name and args.protocol != "ietf", "sends the FILE without a form"),
         ("-L", args.location, "follows no redirects"),
         ("--same-origin", args.same_origin, "follows no redirects"),
     ):
@@ -93,6 +101,7 @@ def resumable_upload(
         return upload_resumable(
             args.url,
             file.path,
+            protocol=_protocol(args),
             metadata={part.name: part.value for part in args.form},
             chunk_size=args.chunk_size,
             store=args.store,
@@ -107,6 +116,14 @@ def resumable_upload(
     except ValueError as error:
         argument, colon, reason = str(error).partition(":")
         raise ValueError(f"{_OPTIONS.get(argument, argument)}{colon}{reason}") from error
+
+
+def _protocol(args: argparse.Namespace) -> Tus | GoogleResumable | IetfResumable:
+    if args.protocol == "google":
+        return GoogleResumable()
+    if args.protocol == "ietf":
+        return IetfResumable(form=args.name or ("file" if args.form else None))
+    return Tus()
 
 
 def say_what_goes_on(args: argparse.Namespace, unfinished: Iterable[Found]) -> None:
