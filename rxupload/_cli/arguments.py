@@ -1,4 +1,4 @@
-"""Parses the command's arguments, and defines those of `demo` and `receive`."""
+"""Parses the command's arguments, and defines those of `demo`, `receive` and `resumable`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rxupload import __version__
 from . import send_arguments, values
 from .demo import demo
 from .receive import receive
+from .resumable import resumable
 from .texts import one_line
 
 EXAMPLES = """\
@@ -19,6 +20,7 @@ examples:
   rxupload demo                                upload 256 MiB to a local receiver, and check every byte
   rxupload receive --directory inbox           run a server that stores uploaded files
   rxupload send http://127.0.0.1:8000/ a.jpg   upload a file to that server, or to any other
+  rxupload resumable list                      show the uploads of `send --resume` that are unfinished
 
 rxupload COMMAND --help explains a command.
 """
@@ -87,6 +89,7 @@ def make_parser() -> argparse.ArgumentParser:
     _demo_arguments(commands.add_parser("demo", help="upload to a local receiver, and check every byte"))
     send_arguments.add_to(commands.add_parser("send", help="upload files to a URL"))
     _receive_arguments(commands.add_parser("receive", help="run a server that stores uploaded files"))
+    _resumable_arguments(commands.add_parser("resumable", help="show or forget unfinished uploads"))
     return parser
 
 
@@ -106,6 +109,11 @@ def _demo_arguments(parser: argparse.ArgumentParser) -> None:
         "--size",
         type=values.size,
         help="how many random bytes: 4096, 10MB, 1GiB ... (256MiB)",
+    )
+    add(
+        "--resume",
+        action="store_true",
+        help="kill the process that uploads half way, and go on in another one",
     )
     parser.set_defaults(run=demo, parser=parser)
 
@@ -134,3 +142,24 @@ def _receive_arguments(parser: argparse.ArgumentParser) -> None:
         help="let pages of this host upload, and requests that name it as their host; may be repeated",
     )
     parser.set_defaults(run=receive, parser=parser)
+
+
+def _resumable_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s list [--json]\n       %(prog)s clean [--json] [FILE ...]"
+    parser.description = (
+        "`list` shows the uploads of `send --resume`, and of programs with a FileStore, that are unfinished. `clean` "
+        "forgets those that the server has forgotten by now, or that are older than 30 days. `clean FILE` forgets "
+        "all of that FILE, so that it is sent anew; what the server has of it stays there until it expires. Uploads "
+        "that run are not forgotten."
+    )
+    add = parser.add_argument
+    # `resumable` checks that it is there, because argparse would name FILE as required, too.
+    add("action", nargs="?", choices=("list", "clean"), metavar="list|clean", help="what to do")
+    add("files", nargs="*", metavar="FILE", help="forget the uploads of this file")
+    add(
+        "--json",
+        action="store_true",
+        help="print each upload as a JSON line: path, endpoint, protocol, created and expires (seconds since the "
+        "epoch; expires is null if unknown), size (bytes)",
+    )
+    parser.set_defaults(run=resumable, parser=parser)

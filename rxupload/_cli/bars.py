@@ -13,7 +13,7 @@ import httpx
 from rxupload import BatchProgress, Progress
 
 from .reports import Errors, Lines, Style
-from .texts import printable
+from .texts import amount, printable
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -55,7 +55,7 @@ class Bars(Lines):
             desc=title,
             total=total,
             dynamic_ncols=True,
-            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt}" if is_short else None,
+            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt}{postfix}" if is_short else None,
             miniters=0,  # otherwise tqdm learns to skip updates, and then lags behind an upload that slows down
             **options,
         )
@@ -86,7 +86,7 @@ class Bars(Lines):
     ) -> None:
         if self._all is None:
             is_short = self._columns < 60  # noqa: PLR2004
-            options = {"position": len(self._bars), "initial": start, **unit}
+            options = {"position": len(self._bars), "initial": start, "postfix": _before(start), **unit}
             self._all = self._bar(title, total, is_short=is_short, **options)
         elif not self._all.disable and self._all.unit != unit["unit"]:
             # Count bytes from now on. The time goes on, and what is done is not part of a rate.
@@ -119,6 +119,7 @@ class Bars(Lines):
             is_short=True,
             **_OF_BYTES,
             initial=progress.sent,
+            postfix=_before(progress.start),
             position=place,
             leave=False,
         )
@@ -156,6 +157,11 @@ class Bars(Lines):
 
     def _write(self, line: str, stream: TextIO) -> None:
         self._kind.write(line, file=stream)
+
+
+def _before(start: int) -> str | None:
+    """Say how many bytes the server had before a resumable upload went on."""
+    return f"{amount(start)} before" if start else None
 
 
 def choose_report(files: list[str], style: Style) -> Lines:

@@ -1,4 +1,4 @@
-"""Runs the command line: `rxupload demo`, `rxupload send` and `rxupload receive`.
+"""Runs the command line: `rxupload demo`, `send`, `receive` and `resumable`.
 
 Responses go to standard output, progress and errors to standard error. The receiver and tqdm are optional extras. Only
 the subcommands that use them import them.

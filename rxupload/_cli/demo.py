@@ -18,6 +18,7 @@ from rxupload import ItemProgress, Progress, UploadEvent, UploadTransport, run, 
 
 from . import values
 from .bars import choose_report
+from .demo_resumable import LEAST, go_on_after_a_kill
 from .reports import Style
 from .texts import amount, fail, printable, status
 
@@ -34,9 +35,12 @@ def demo(args: argparse.Namespace) -> int:
     args.file = None if args.file is None else values.checked("FILE", values.file, args.file)
     if args.file is not None and args.size is not None:
         raise argparse.ArgumentError(None, "--size is for random bytes; leave it out, or FILE")
+    size = _SIZE if args.size is None else args.size
+    if args.resume and (size if args.file is None else Path(args.file).stat().st_size) < LEAST:
+        raise argparse.ArgumentError(None, "--resume needs 1 MiB or more; less goes with one request")
     with tempfile.TemporaryDirectory(prefix="rxupload-", ignore_cleanup_errors=True) as directory:
         if args.file is None:
-            path, size = Path(directory, "random.bin"), _SIZE if args.size is None else args.size
+            path = Path(directory, "random.bin")
             print(f"File      {path}, {amount(size)} of random bytes, removed at the end")
             sha256 = _write_random(path, size)
         else:
@@ -44,8 +48,10 @@ def demo(args: argparse.Namespace) -> int:
             with path.open("rb") as file:
                 print(f"File      {printable(args.file)}, {amount(path.stat().st_size)}")
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        with receiver.running() as url:
+        with receiver.running(inbox := Path(directory, "inbox")) as url:
             print(f"Receiver  {url}")
+            if args.resume:
+                return go_on_after_a_kill(url, path, sha256, inbox, Path(directory, "state"))
             return _upload_and_compare(url, path, sha256)
 
 

@@ -14,6 +14,7 @@ import httpx
 
 from rxupload import BatchEvent, BatchProgress, BatchSummary, ItemDone, ItemFailed, ItemProgress, Progress
 from rxupload.operators import Retry
+from rxupload.resumable import Outcome
 
 from .digest import digests
 from .texts import advice, amount, body, give_up, heads, pour, printable, request_head, say, sentence, status
@@ -85,8 +86,8 @@ class Report(ABC):
                 case BatchSummary():
                     self._summary(event)
 
-    def again(self, index: int, retry: Retry, attempts: int) -> None:
-        """Report a failed attempt that will be followed by another, of at most `attempts`."""
+    def again(self, index: int, retry: Retry, attempts: int | None) -> None:
+        """Report a failed attempt that will be followed by another. None: nothing tells the most `attempts`."""
         with self._lock:
             if self._is_open:
                 self._show_heads(index, retry.error)
@@ -153,7 +154,7 @@ class Report(ABC):
         say(line, stream)
 
     @abstractmethod
-    def _again(self, index: int, retry: Retry, attempts: int) -> None: ...
+    def _again(self, index: int, retry: Retry, attempts: int | None) -> None: ...
 
     def _progress_of_all(self, progress: BatchProgress) -> None:  # noqa: B027 - the default
         """Do nothing."""
@@ -176,9 +177,11 @@ class JsonLines(Report):
         facts["body"] = response.text
         if computed := digests(response):
             facts |= {"digests": computed, "verified": index in self._verified}
+        if (outcome := _outcome_of(response)) is not None:
+            facts |= {"start": outcome.resumed_at, "sent": outcome.sent_now}
         self._line("response", index, **facts, notes=notes)
 
-    def _again(self, index: int, retry: Retry, attempts: int) -> None:  # noqa: ARG002 - the caller knows them
+    def _again(self, index: int, retry: Retry, attempts: int | None) -> None:  # noqa: ARG002 - the caller knows them
         error = retry.error
         code = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else None
         facts = {"type": type(error).__name__, "message": sentence(error), "status": code}
@@ -209,8 +212,10 @@ class Lines(Report):
 
     def _progress(self, index: int, progress: Progress) -> None:
         tenth = progress.sent // 10_000_000 if progress.percent is None else progress.percent // 10
-        if tenth > self._tenths[index]:
-            share = "" if progress.percent is None else f" ({progress.percent} %)"
+        share = "" if progress.percent is None else f" ({progress.percent} %)"
+        if progress.start and progress.sent == progress.start:
+            self._say(index, f"{amount(progress.start)}{share} were there before", sys.stderr)
+        elif tenth > self._tenths[index]:
             self._say(index, f"{amount(progress.sent)}{share}", sys.stderr)
         self._tenths[index] = tenth
 
@@ -245,10 +250,11 @@ class Lines(Report):
         self._failed.append(index)
         self._say(index, advice(error, self._files[index]), sys.stderr)
 
-    def _again(self, index: int, retry: Retry, attempts: int) -> None:
+    def _again(self, index: int, retry: Retry, attempts: int | None) -> None:
         error = retry.error
         failure = status(error.response) if isinstance(error, httpx.HTTPStatusError) else sentence(error)
-        self._say(index, f"{failure} (attempt {retry.attempt} of {attempts})", sys.stderr)
+        most = "" if attempts is None else f" of {attempts}"
+        self._say(index, f"{failure} (attempt {retry.attempt}{most})", sys.stderr)
 
     def _summary(self, summary: BatchSummary) -> None:
         self._is_over = True
@@ -275,13 +281,18 @@ class Errors(Lines):
 
     def _progress(self, index: int, progress: Progress) -> None: ...
 
-    def _again(self, index: int, retry: Retry, attempts: int) -> None: ...
+    def _again(self, index: int, retry: Retry, attempts: int | None) -> None: ...
 
     def _conclude(self, how: str) -> None: ...
 
     def _show_response(self, index: int, response: httpx.Response) -> None:
         if not response.is_success:
             self._say(index, status(response), sys.stderr)
+
+
+def _outcome_of(response: httpx.Response) -> Outcome | None:
+    outcome: Outcome | None = response.extensions.get("rxupload", {}).get("resumable")
+    return outcome
 
 
 def _request_of(outcome: object) -> httpx.Request | None:

@@ -12,8 +12,22 @@ from typing import BinaryIO, cast
 from reactivex import Observable
 from reactivex import operators as ops
 
-from rxupload import BatchSummary, Client, Field, File, Upload, UploadEvent, run, upload, upload_all
+from rxupload import (
+    BatchEvent,
+    BatchSummary,
+    Client,
+    Field,
+    File,
+    ItemDone,
+    ItemFailed,
+    Upload,
+    UploadEvent,
+    run,
+    upload,
+    upload_all,
+)
 from rxupload.operators import retry_backoff
+from rxupload.resumable import ResumeInUse
 
 from . import values
 from .bars import choose_report
@@ -22,12 +36,15 @@ from .digest import compare_digest, wanted
 from .dry_run import dry_run
 from .files import Found, address_of, ends_with_slash, find_files
 from .reports import JsonLines, Report, Style
+from .send_resumable import check_regular, check_resume, resumable_upload, say_what_goes_on
 
 
 def send(args: argparse.Namespace) -> int:
     """Upload each FILE, and return the exit status."""
     _check(args)
     files = find_files(args)
+    if args.resume:
+        check_regular(files)
     _check_output(args.output, files)
     if args.raw and len(files) > 1 and not ends_with_slash(args.url):
         raise argparse.ArgumentError(
@@ -39,14 +56,24 @@ def send(args: argparse.Namespace) -> int:
         uploads = _uploads(args, files, client, auth)
         if args.dry_run:
             return dry_run(args, files)
+        unfinished = dict(enumerate(files))
         with _choose_report(args, files) as report:
             sources = [_pipeline(args, index, each, files, report) for index, each in enumerate(uploads)]
             batch = upload_all(sources, concurrency=args.concurrency, rate_limit=args.limit_rate)
+
+            def show(event: BatchEvent) -> None:
+                match event:
+                    case ItemDone(index) | ItemFailed(index, _, ResumeInUse()):
+                        del unfinished[index]
+                report.show(event)
+
             try:
-                summary = cast("BatchSummary", run(batch.pipe(ops.do_action(report.show))))
+                summary = cast("BatchSummary", run(batch.pipe(ops.do_action(show))))
             except KeyboardInterrupt:
                 report.aborted()
+                say_what_goes_on(args, list(unfinished.values()))
                 raise
+        say_what_goes_on(args, unfinished.values())
     if report.lost is not None:
         raise report.lost
     return 1 if summary.failed else 0
@@ -59,6 +86,7 @@ def _check(args: argparse.Namespace) -> None:
     args.url = values.checked("URL", values.url, args.url)
     args.files = [values.checked("FILE", values.file, file) for file in args.files]
     args.output = None if args.output == "-" else args.output  # standard output, as without -o
+    check_resume(args)
     if args.method is None:
         args.method = "PUT" if args.raw else "POST"
     if args.json and args.quiet:
@@ -108,6 +136,8 @@ def _uploads(
 def _upload(
     args: argparse.Namespace, file: Found, client: Client | None, auth: tuple[str, str] | None
 ) -> Upload:
+    if args.resume:
+        return resumable_upload(args, file, _headers(args), client, auth)
     parts = _parts(args, file)
     return upload(
         address_of(args, file),
@@ -156,8 +186,9 @@ def _pipeline(
     if not args.retries or not all(map(_can_be_read_again, sent)):
         return source
     attempts = 1 + args.retries
+    most = None if args.resume else attempts  # each one that gets further allows as many again
     return source.pipe(
-        retry_backoff(attempts=attempts, on_retry=lambda retry: report.again(index, retry, attempts))
+        retry_backoff(attempts=attempts, on_retry=lambda retry: report.again(index, retry, most))
     )
 
 

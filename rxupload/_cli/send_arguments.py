@@ -12,7 +12,7 @@ exit status:
   0    the server took every FILE: each got a response with a status of 2xx
   1    a FILE failed, or got another status; a redirect is one, unless it is followed (-L)
   2    wrong usage; nothing was sent
-  130  Ctrl-C; the uploads were aborted
+  130  Ctrl-C; the uploads were aborted; with --resume, the same command goes on
 
 output:
   The response to a single FILE goes to standard output as it came, and its status to standard error. A
@@ -25,16 +25,26 @@ retries:
   random. A Retry-After header can make it longer; one of more than 30 s ends the retries. Standard input
   and named pipes can be read only once, so they are never sent again. The server may get a FILE twice.
 
+with --resume:
+  Each FILE goes by tus 1.0.0 to a URL that creates uploads, such as http://127.0.0.1:8000/files, or by
+  another --protocol. After a broken connection (--retries), Ctrl-C, a killed process or a restart of the
+  machine, the same command goes on where the server stands. A FILE that has changed meanwhile is sent anew.
+  -F NAME=VALUE is metadata of each FILE; with --protocol ietf, it is a field of a form, and --name that of
+  the FILE. The attempts of --retries are counted anew once the server has more. `rxupload resumable list`
+  shows what is unfinished. A FILE that is done is forgotten: the same command sends it again.
+
 with --json, each line on standard output is one JSON object:
   event    "progress", "retry", "response", "error" or "summary"; a response or an error is the last of
            its FILE
   index    the number of the FILE, from 0; not in the summary
   file     FILE as you typed it, or as it was found; not in the summary
 and, depending on the event:
-  progress: sent, total (bytes of the request body; total is null if unknown), attempt (from 1)
+  progress: sent, total (bytes of the request body; total is null if unknown), attempt (from 1), start
+            (bytes that the server had before, with --resume, or 0; sent begins there)
   retry:    attempt (the failed one), wait (seconds), type, message, status (of the response, or null)
   response: status (a number), reason, body (text), notes (texts, such as where a redirect leads), and
-            with --digest: digests (texts, in hex), verified (whether the server has sent an equal one)
+            with --digest: digests (texts, in hex), verified (whether the server has sent an equal one);
+            with --resume: start (bytes that the server had before), sent (bytes sent by this command)
   error:    type (the exception's name), message
   summary:  done (FILEs with a status of 2xx), failed (all others), sent (bytes of all request bodies),
             seconds
@@ -54,6 +64,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     add("url", nargs="?", metavar="URL", help="the address; http:// if it names no scheme")
     add("files", nargs="*", metavar="FILE", help="a file to upload; - is standard input")
     _files(parser)
+    _resumable(parser)
     _request(parser)
     _connection(parser)
     _output(parser)
@@ -81,6 +92,27 @@ def _files(parser: argparse.ArgumentParser) -> None:
         help="hash each FILE as it is sent (sha256, ...), print the digest, and compare it with the server's, if any",
     )
     add("--dry-run", action="store_true", help="print what would be sent, and send nothing")
+
+
+def _resumable(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("resumable uploads").add_argument
+    add(
+        "--resume",
+        action="store_true",
+        help="send each FILE so that the same command goes on after a break, see below",
+    )
+    add(
+        "--protocol",
+        choices=("tus", "google", "ietf"),
+        help="how the server takes them: tus 1.0.0, as Cloud Storage, Drive and YouTube, or by the draft of the IETF, "
+        "which is experimental (tus)",
+    )
+    add(
+        "--chunk-size",
+        type=values.rate,
+        metavar="SIZE",
+        help="the most bytes of one request (no limit): for servers and proxies that limit it",
+    )
 
 
 def _request(parser: argparse.ArgumentParser) -> None:

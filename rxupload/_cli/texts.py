@@ -6,15 +6,17 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TextIO
 
 import httpx
 
 _EXCERPT = 1000  # characters
+_OF_RESUMABLE = ("location", "content-location")
 _SECRET = re.compile(
-    "auth|bearer|cookie|credential|csrf|jwt|key|passphrase|password|secret|session|signature|token|xsrf",
+    "auth|bearer|cookie|credential|csrf|jwt|key|passphrase|password|secret|session|signature|token|uploadid|"
+    "upload-concat|upload-metadata|xsrf",
     re.IGNORECASE,
 )
 
@@ -121,9 +123,11 @@ def body(response: httpx.Response, *, is_whole: bool) -> str:
 def heads(responses: list[httpx.Response]) -> Iterator[str]:
     """Yield the lines of the heads of the responses and their requests, without what may be a secret."""
     for response in responses:
+        # The address of a resumable upload is a key to it.
+        hides = _OF_RESUMABLE if "resumable" in response.extensions.get("rxupload", {}) else ()
         yield from request_head(response.request)
         yield f"< {printable(response.http_version)} {status(response)}"
-        yield from _fields("<", response.headers)
+        yield from _fields("<", response.headers, hides)
 
 
 def request_head(request: httpx.Request | None) -> Iterator[str]:
@@ -133,10 +137,12 @@ def request_head(request: httpx.Request | None) -> Iterator[str]:
         yield from _fields(">", request.headers)
 
 
-def _fields(mark: str, headers: httpx.Headers) -> Iterator[str]:
+def _fields(mark: str, headers: httpx.Headers, hides: Collection[str] = ()) -> Iterator[str]:
     for raw_name, raw_value in headers.raw:  # as they were written
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        if name.lower() in ("location", "content-location", "referer"):
+        if name.lower() in hides:
+            shown = "..."
+        elif name.lower() in ("location", "content-location", "referer"):
             shown = "..."
             with contextlib.suppress(httpx.InvalidURL):
                 shown = address(value)

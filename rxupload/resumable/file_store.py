@@ -134,21 +134,44 @@ class FileStore:
             key=lambda each: each.created,
         )
 
-    def clean(self) -> int:
+    def clean(self) -> list[StoredUpload]:
         """Forget the uploads that have expired or are older than 30 days. `open` does so once an hour.
 
         A file that cannot be read, or that a killed process has left, goes 30 days after its last change. Uploads that
         run now stay.
 
         Returns:
-            How many uploads were forgotten.
+            The uploads that were forgotten.
 
         Raises:
             PermissionError: Others may write to the folder, or it is another user's.
             OSError: The folder cannot be read, or a file cannot be removed.
         """
         now = time.time()
-        return sum(_remove_if_over(files, now) for files in self._all() if _is_over(files, now))
+        return self._remove(lambda files: _is_over(files, now))
+
+    def forget(self, path: str | os.PathLike[str]) -> list[StoredUpload]:
+        """Forget the unfinished uploads of a file, to whatever endpoint. The next upload of it begins anew.
+
+        What the server has of it stays there until it expires; `ResumableUpload.discard()` ends an upload there, too.
+        Uploads that run now stay.
+
+        Args:
+            path: Of the file, which may be gone. Links are followed.
+
+        Returns:
+            The uploads that were forgotten.
+
+        Raises:
+            PermissionError: Others may write to the folder, or it is another user's.
+            OSError: The folder cannot be read, or a file cannot be removed.
+        """
+        real = os.path.normcase(os.path.realpath(path))
+        return self._remove(lambda files: _is_of(files, real))
+
+    def _remove(self, is_due: Callable[[LockedFiles], bool]) -> list[StoredUpload]:
+        removed = [_remove_if(files, is_due) for files in self._all() if is_due(files)]
+        return sorted((each for each in removed if each is not None), key=lambda each: each.created)
 
     def _all(self) -> list[LockedFiles]:
         try:
@@ -222,20 +245,27 @@ def _is_over(files: LockedFiles, now: float) -> bool:
     return found[1].is_over(now) if found is not None else now >= files.changed() + LONGEST
 
 
-def _remove_if_over(files: LockedFiles, now: float) -> bool:
+def _is_of(files: LockedFiles, path: str) -> bool:
+    found = _read(files, logging.DEBUG)
+    return found is not None and os.path.normcase(str(found[0].path)) == path
+
+
+def _remove_if(files: LockedFiles, is_due: Callable[[LockedFiles], bool]) -> StoredUpload | None:
+    """Remove the files if they are due and nobody has them. Return the upload that they were of, if it is known."""
     place = _places.take_free(files.everywhere)
     if place is None:
-        return False
+        return None
     try:
         files.hold(place)
-        is_over = _is_over(files, now)  # under the lock
-        if is_over:
-            files.remove()
+        if not is_due(files):  # under the lock
+            return None
+        found = _read(files, logging.DEBUG)
+        files.remove()
     except ResumeInUse:
-        return False
+        return None
     finally:
         _leave(place, files)
-    return is_over
+    return None if found is None else _described(*found)
 
 
 def _leave(place: Place, files: LockedFiles) -> None:

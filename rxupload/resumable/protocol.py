@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from .store import Entry
 
-Metadata = Mapping[str, str | bytes]
+Metadata = Mapping[str, Any]
 
 SLICE = 256 * 1024  # bytes: a file of so many may go with the request that creates its upload
 
@@ -31,6 +31,7 @@ class About:
         filename: The file's name for the server; None if it has none.
         content_type: The file's media type; None if unknown.
         features: What the server has announced, in the protocol's own words.
+        extra: What to remember of the upload beside its address, if the file goes in a form.
     """
 
     size: int | None
@@ -39,6 +40,7 @@ class About:
     filename: str | None
     content_type: str | None
     features: frozenset[str] = frozenset()
+    extra: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_small(self) -> bool:
@@ -98,6 +100,8 @@ class Next(enum.Enum):
     OTHER = enum.auto()  # begin anew, and discard this upload: it is one of another file
     OVERRIDE = enum.auto()  # send the part with another method: the server does not know this one
     FAIL = enum.auto()  # the response is the end
+    OVER = enum.auto()  # the response is the end, and nothing can be added to the upload
+    TOO_LONG = enum.auto()  # discard the upload: the server takes no more than the verdict's offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +112,17 @@ class Verdict:
         next: What to do.
         offset: Bytes that the server has; None if it does not say.
         expires: When it forgets the upload, in seconds since the epoch; None if it does not say.
+        most: The most bytes that it takes in one request; None if it does not say.
         extra: What to remember of the upload beside its address.
+        is_named: Whether the response's Location is the upload's address.
     """
 
     next: Next
     offset: int | None = None
     expires: float | None = None
+    most: int | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
+    is_named: bool = True
 
 
 class ResumableProtocol(ABC):
@@ -123,10 +131,28 @@ class ResumableProtocol(ABC):
     Attributes:
         name: A word for the protocol, a part of the state's key.
         granularity: Each part but the last is a multiple of so many bytes.
+        own_statuses: Statuses of the upload that mean something else here than a redirect, whatever headers they have.
     """
 
     name: ClassVar[str]
     granularity: ClassVar[int] = 1
+    own_statuses: ClassVar[frozenset[int]] = frozenset()
+
+    @property
+    def field(self) -> str | None:
+        """The form's field that the file goes in, with the metadata as the other fields; None: it goes as it is."""
+        return None
+
+    def metadata(self, given: Metadata) -> Metadata:
+        """Return a copy of the caller's metadata, with values that the protocol can send.
+
+        Raises:
+            TypeError: A value has the wrong type.
+        """
+        for value in given.values():
+            if not isinstance(value, str | bytes):
+                raise TypeError(f"metadata: expected str or bytes as values, got {type(value).__name__}")
+        return dict(given)
 
     def check(self, about: About) -> None:  # noqa: B027 - the default
         """Check the arguments at the call. The size in `about` may not be known yet.
@@ -205,6 +231,14 @@ class ResumableProtocol(ABC):
     def join(self, about: About, urls: Sequence[str]) -> Request:
         """Return the request to the endpoint that joins uploads. Its response is judged as that of a creation."""
         raise NotImplementedError
+
+    def informed(self, response: Any) -> Verdict | None:  # noqa: ARG002
+        """Judge an informational response (1xx), which comes while an upload is created or a part is sent.
+
+        Its Location, in answer to a creation, is the upload's address. The offset is what has arrived. None: it says
+        nothing.
+        """
+        return None
 
     def override(self, request: Request) -> Request | None:  # noqa: ARG002
         """Return the same request with a method that every server knows; None if there is none."""

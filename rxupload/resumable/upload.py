@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -79,9 +79,10 @@ def upload_resumable(
         file: As for `upload()`; one file. A path and bytes can be sent from any offset. All else is read up to there
             again. A path is compared with the file whose upload began (see `verify`), and what gives its bytes in order
             has to begin with what was sent.
-        protocol: `Tus()`, or another protocol of this module.
-        metadata: What the server is told of the file: str to str or bytes. It is a part of what tells two uploads
-            apart, and so are the protocol, the address without user and password, and the real path. Two subscriptions
+        protocol: `Tus()`, `GoogleResumable()` or `IetfResumable()`.
+        metadata: What the server is told of the file: str to str or bytes; to any values of JSON for
+            `GoogleResumable`; the fields of the form for `IetfResumable`. It is a part of what tells two uploads apart,
+            and so are the protocol, the address without user and password, and the real path. Two subscriptions
             with the same of these go on with one upload, also those of two `ResumableUpload`s. A source without a path
             has an upload of its own for each call of this function.
         chunk_size: The most bytes of one request; None for no limit. An iterable, a function or an Observable needs it:
@@ -122,7 +123,7 @@ def upload_resumable(
     about = About(
         size=None,
         chunk_size=_check_chunk_size(chunk_size, protocol, source),
-        metadata=_check_metadata(metadata),
+        metadata=_check_metadata(metadata, protocol),
         filename=_filename(name, source),
         content_type=_content_type(item, content_type, name, source),
     )
@@ -259,18 +260,15 @@ def _check_chunk_size(chunk_size: Any, protocol: ResumableProtocol, source: Sour
     return chunk_size
 
 
-def _check_metadata(metadata: Any) -> Metadata:
+def _check_metadata(metadata: Any, protocol: ResumableProtocol) -> Metadata:
     if metadata is None:
         return {}
-    if not isinstance(metadata, dict) and not hasattr(metadata, "items"):
+    if not isinstance(metadata, Mapping):
         raise wrong_type("metadata", "a mapping of str to str", metadata)
-    for key, value in metadata.items():
-        if not isinstance(key, str) or not isinstance(value, str | bytes):
-            raise TypeError(
-                f"metadata: expected str as keys, and str or bytes as values, got {type(key).__name__} and "
-                f"{type(value).__name__}"
-            )
-    return dict(metadata)
+    for key in metadata:
+        if not isinstance(key, str):
+            raise TypeError(f"metadata: expected str as keys, got {type(key).__name__}")
+    return protocol.metadata(metadata)
 
 
 def _filename(given: Any, source: Source) -> str | None:

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 from support.command_line import Recorder, Result
 from support.scripted_server import Server
+from support.tus_server import tus_server
 
 from rxupload import operators
 from rxupload._cli import main, send
@@ -18,6 +19,15 @@ def plain_environment(monkeypatch):
     """A user's environment: buffered output, and none of the colours that argparse adds from Python 3.14 on."""
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     monkeypatch.delenv("FORCE_COLOR", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def state(monkeypatch, tmp_path_factory):
+    """The folder of unfinished uploads, for this test alone. It is not made yet."""
+    folder = tmp_path_factory.mktemp("state")
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    monkeypatch.setenv("WIN_PD_OVERRIDE_LOCAL_APPDATA", str(folder))
+    return folder / "rxupload"
 
 
 @pytest.fixture
@@ -40,6 +50,14 @@ def server():
     with Server(recorder) as server:
         recorder.url = server.url
         yield recorder
+
+
+@pytest.fixture
+def tus():
+    """A server of tus that follows a script. Its `url` is the endpoint."""
+    with tus_server() as (tus, server):
+        tus.url = f"{server.url}files"
+        yield tus
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def test_demo_uploads_an_empty_file(cli):
 def test_demo_fails_when_other_bytes_arrive(cli, server, monkeypatch, answer, complaint):
     """If the receiver got other bytes or none, the demo fails and says so."""
     server.answer = lambda _: answer
-    monkeypatch.setattr(receiver, "running", lambda: contextlib.nullcontext(server.url))
+    monkeypatch.setattr(receiver, "running", lambda _: contextlib.nullcontext(server.url))
     result = cli("demo", "--size", "1KiB")
 
     assert result.status == 1

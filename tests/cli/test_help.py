@@ -23,11 +23,11 @@ def test_version(cli):
 
 
 def test_help_shows_examples(cli):
-    """--help names the three commands, each with an example."""
+    """--help names the commands, each with an example."""
     result = cli("--help")
 
     assert result.status == 0
-    for subcommand in ("demo", "send", "receive"):
+    for subcommand in ("demo", "send", "receive", "resumable"):
         assert f"  rxupload {subcommand}" in result.out
 
 
@@ -36,7 +36,7 @@ def test_help_of_send_documents_statuses_and_json(cli):
     text = cli("send", "--help").out
 
     words = "exit status 130 event index file sent total attempt reason body notes type message done failed seconds "
-    words += "retry wait notes digests verified dry-run method url filename size"
+    words += "retry wait notes digests verified start dry-run method url filename size"
     for word in words.split():
         assert re.search(rf"\b{word}\b", text)
 

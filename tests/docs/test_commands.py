@@ -23,7 +23,7 @@ def commands(text: str) -> list[list[str]]:
         words = shlex.split(line.replace("\\", "/"), comments=True)
         for start, word in enumerate(words):
             rest = words[start + 1 :]
-            if Path(word).name == "rxupload" and rest and rest[0] in ("demo", "receive", "send"):
+            if Path(word).name == "rxupload" and rest and rest[0] in ("demo", "receive", "resumable", "send"):
                 found.append(rest[: rest.index("|")] if "|" in rest else rest)
     return found
 

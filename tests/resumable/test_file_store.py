@@ -179,7 +179,7 @@ def test_uploads_are_listed_without_secrets(store):
 
 def test_without_a_folder_there_are_no_uploads(store, folder):
     """To list or to clean makes no folder."""
-    assert (store.uploads(), store.clean()) == ([], 0)
+    assert (store.uploads(), store.clean(), store.forget("a.mp4")) == ([], [], [])
     assert not folder.exists()
 
 
@@ -190,7 +190,7 @@ def test_an_upload_that_is_over_is_not_listed_and_is_cleaned(store, folder):
     stored(store, Entry(SECRET, time.time(), time.time() - 1), 2)
     stored(store, Entry(SECRET, time.time() - 29 * DAY), 3)
     assert [each.path for each in store.uploads()] == [key(3).path]
-    assert store.clean() == 2
+    assert [each.path for each in store.clean()] == [key(1).path, key(2).path]
     assert names(folder) == [f"{key(3).name}.json"]
 
 
@@ -213,10 +213,10 @@ def test_an_upload_that_runs_is_not_cleaned(store, folder):
     """What is over stays as long as its upload runs."""
     slot = take(store)
     slot.save(Entry(SECRET, 0))
-    assert FileStore(folder).clean() == 0
+    assert FileStore(folder).clean() == []
     assert names(folder) == [f"{NAME}.json", f"{NAME}.lock"]
     slot.close()
-    assert FileStore(folder).clean() == 1
+    assert [each.created for each in FileStore(folder).clean()] == [0]
 
 
 @pytest.mark.parametrize("days", [29, 31])
@@ -227,8 +227,33 @@ def test_what_killed_processes_have_left_goes_after_thirty_days(store, folder, d
         (folder / name).touch()
         os.utime(folder / name, (time.time() - days * DAY,) * 2)
     before = names(folder)
-    assert store.clean() == (3 if days > 30 else 0)
+    assert store.clean() == []
     assert names(folder) == ([] if days > 30 else before)
+
+
+def test_all_uploads_of_a_file_are_forgotten_on_request(store, folder, tmp_path, monkeypatch):
+    """Those to other endpoints are among them, and those of other files are not."""
+    monkeypatch.chdir(tmp_path)
+    film = tmp_path / "film.mp4"
+    for number, host in enumerate(("one.test", "two.test")):
+        slot = store.open(key_of("tus", f"https://{host}/", film, None), no_wait, lambda: False)
+        slot.save(replace(entry(), created=NOW + number))
+        slot.close()
+    stored(store, entry(), 5)
+    found = store.forget("film.mp4")
+    assert [each.endpoint for each in found] == ["https://one.test/", "https://two.test/"]
+    assert [each.path for each in store.uploads()] == [key(5).path]
+    assert names(folder) == [f"{key(5).name}.json"]
+
+
+def test_an_upload_that_runs_is_not_forgotten(store):
+    """Its slot goes on to remember it."""
+    slot = take(store)
+    slot.save(entry())
+    assert store.forget(key().path) == []
+    assert len(store.uploads()) == 1
+    slot.close()
+    assert len(store.forget(key().path)) == 1
 
 
 def test_other_files_in_the_folder_are_left_alone(store, folder, caplog):
@@ -239,7 +264,7 @@ def test_other_files_in_the_folder_are_left_alone(store, folder, caplog):
         (folder / name).touch()
         os.utime(folder / name, (0, 0))
     assert store.uploads() == []
-    assert store.clean() == 0
+    assert store.clean() == []
     stored(store, entry(1))
     assert names(folder) == sorted([*others, f"{NAME}.json"])
     assert caplog.text == ""

@@ -85,7 +85,7 @@ def test_two_processes_cannot_have_the_same_upload(tmp_path):
             take(store)
         take(store, 1).close()
         assert [each.created for each in store.uploads()] == [NOW]
-        assert store.clean() == 0
+        assert store.clean() == []
         process.stdin.close()
         process.wait(AGES)
         slot = take(store)

@@ -358,7 +358,7 @@ class Stores(RuleBasedStateMachine):
     @rule()
     def clean(self) -> None:
         if self.folder is not None:
-            assert FileStore(self.folder.name).clean() == 0
+            assert FileStore(self.folder.name).clean() == []
 
     @invariant()
     def slots_are_as_the_model(self) -> None:
