@@ -8,7 +8,7 @@
 
 Start with `help(rxupload.upload)`. `rxupload.upload_all` uploads many files. `rxupload.operators` has retries, progress
 bars and rates. `rxupload.resumable` has uploads that go on after an interruption. `rxupload.uploadtask` has callbacks.
-`rxupload.receiver` is a server to try it all on.
+`rxupload.receiver` is a server to try it all on. `rxupload.testing` tests your own code that uploads.
 """
 
 TYPE_CHECKING = False  # type checkers take it for True
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from . import operators as operators
     from . import receiver as receiver
     from . import resumable as resumable
+    from . import testing as testing
     from . import uploadtask as uploadtask
     from ._arguments import HeaderTypes
     from ._batch import BatchTask, UploadAll, upload_all
@@ -115,6 +116,7 @@ _MODULES = {
     "resumable": "resumable",
     "run": "_run",
     "stream": "_stream",
+    "testing": "testing",
     "upload": "_upload",
     "upload_all": "_batch",
     "uploadtask": "uploadtask",

@@ -56,7 +56,9 @@ class Client(httpx.Client):
     ::
 
         with rxupload.Client(verify=context, auth=("user", "password"), timeout=60) as client:
-            upload("https://example.org/photos", "beach.jpg", client=client).run()
+            upload(url, "beach.jpg", client=client).run()
+
+    An upload does not close it: use it in a `with`, or call `close()` after its last upload.
 
     It uses `UploadTransport`. It reads the proxy environment variables when it is made: HTTP_PROXY, HTTPS_PROXY,
     ALL_PROXY and NO_PROXY. NO_PROXY may contain hosts, IPv4 and IPv6 addresses, and networks (CIDR). `mounts` take
@@ -64,7 +66,8 @@ class Client(httpx.Client):
     for a connection, 60 s for the server to take a byte, 600 s for the response.
 
     httpx itself logs the whole address of each request of this client, at INFO to the logger "httpx": with the query,
-    and with user and password. The default client, which uploads without a client share, logs neither.
+    and with user and password. The default client, which uploads without a client share, logs neither. What the library
+    itself says and logs has no user, password, query or fragment of an address, and no header's value.
 
     Raises:
         TypeError: `transport` is given, which would replace `UploadTransport`.

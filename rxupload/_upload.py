@@ -65,7 +65,9 @@ def upload(
 ) -> Upload:
     """Describe the upload of a file, or of several, as multipart/form-data; or of one as the body itself, with `raw`.
 
-    It checks the arguments at once. The upload starts when the returned `Upload` is subscribed to, run or awaited.
+    It checks the arguments at once. The upload starts when the returned `Upload` is subscribed to, run or awaited. The
+    form is encoded to the byte as browsers do it (WHATWG HTML, "Multipart form data"). If a size is unknown, the body
+    goes out chunked, and `Progress.total` is None. No file is held in memory.
 
     Args:
         url: The address, http or https. It may be relative if the client has a `base_url`.
@@ -119,14 +121,16 @@ def upload(
             Or an Observable of such values. Each applies until the next one; before the first there is no limit. Its
             error ends the upload. Each upload subscribes to it at its start, and disposes it before its end: on the
             loop, if the upload notifies on one, or else on the upload's own thread. It must not block there. A value
-            that it emits at once applies to the first byte.
+            that it emits at once applies to the first byte; a later one takes effect within 200 ms. Each upload has its
+            own limit, even if several get the same Observable; that of `upload_all` is one for all.
         pause: An Observable of bool: True pauses the body, False resumes it. Its subscription works as that of
-            `rate_limit`. The system may still send what it has taken: at most 128 KiB wait in its queue
-            (TCP_NOTSENT_LOWAT) if the server reads slowly. A pause stops the client's write timeout, but not `timeout`.
-            The server may lose patience: its response, or a closed connection, ends the upload at once. With a plain
-            client, bytes that were handed over are still sent (at most 64 KiB, and what the client and
-            the system hold), and the server is heard only after the pause. An auth with `requires_request_body` makes
-            httpx read the whole body first: then limit and pause apply to that reading.
+            `rate_limit`. No byte is written later than 100 ms after True. The system may still send what it has taken:
+            at most 128 KiB wait in its queue (TCP_NOTSENT_LOWAT) if the server reads slowly. A pause stops the client's
+            write timeout, but not `timeout`. The server may lose patience: its response, or a closed connection, ends
+            the upload at once, and the error says for how long the upload was paused. With a plain client, bytes that
+            were handed over are still sent (at most 64 KiB, and what the client and the system hold), and the server is
+            heard only after the pause. An auth with `requires_request_body` makes httpx read the whole body first: then
+            limit and pause apply to that reading.
         auth: As httpx takes it: `(user, password)`, a function of the request that returns it, or an `httpx.Auth` such
             as `httpx.DigestAuth`. It takes precedence over the client's own and over the URL's user and password, and
             is called on the upload's thread. Each further request that it makes, after a challenge, is a pass over the
@@ -148,7 +152,7 @@ def upload(
     Raises:
         TypeError: An argument has the wrong type; the message names it.
         ValueError: An argument is invalid: a URL without http(s), CR or LF in a header, a timeout of 0, an
-            unknown hash algorithm.
+            unknown hash algorithm, a file object that stands at its end (`seek(0)` first).
     """
     if client is not None:
         check_client(client)
@@ -245,7 +249,10 @@ class Upload(Observable[UploadEvent]):
         return cast("httpx.Response", run(self, scheduler))
 
     def __await__(self) -> Generator[Any, None, httpx.Response]:
-        """Upload without blocking the event loop, and return the response. Cancelling aborts the upload."""
+        """Upload without blocking the event loop, and return the response. Cancelling aborts the upload.
+
+        `asyncio.ensure_future(upload(...))` is a task of its own. A TaskGroup wants a coroutine, which awaits it.
+        """
         return cast("Generator[Any, None, httpx.Response]", super().__await__())
 
     def __aiter__(self) -> AsyncIterator[UploadEvent]:

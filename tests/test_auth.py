@@ -12,10 +12,11 @@ import httpx2
 import pytest
 from reactivex.disposable import SerialDisposable
 from support.recording_observer import check_grammar, observe
-from support.scripted_server import Connection, Server, header
+from support.scripted_server import Server, header
 
 import rxupload
 from rxupload import Progress, ResponseTooLarge, upload
+from rxupload.testing import Connection
 
 BASIC = b"Basic dXNlcjpwYXNzd29yZA=="
 USER = ("user", "password")
@@ -49,7 +50,7 @@ class Guarded(Server):
         while head := connection.read_head():
             self.seen.append(header(head, b"authorization"))
             is_empty = header(head, b"content-length") is None
-            self.bodies.append(b"" if is_empty else connection.read_body(head))
+            self.bodies.append(b"" if is_empty else connection.read_body())
             connection.respond(*self._answer(self.seen[-1], head.split(b" ")[1]))
 
 

@@ -15,12 +15,13 @@ import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.scripted_server import PATIENCE, Connection, Server
+from support.scripted_server import PATIENCE, Server
 
 import rxupload
 from rxupload import upload
 from rxupload._charset import settle_charset
 from rxupload._cli import main
+from rxupload.testing import Connection
 from rxupload.uploadtask import uploadFile
 
 WORD = "gr\u00fcn"
@@ -83,8 +84,8 @@ def response_of(content_type: str, content: bytes, library: Any = httpx, **optio
 
 def answering(content_type: str, content: bytes) -> Server:
     def script(connection: Connection) -> None:
-        while head := connection.read_head():
-            connection.read_body(head)
+        while connection.read_head():
+            connection.read_body()
             connection.respond(200, content, f"Content-Type: {content_type}")
 
     return Server(script)
@@ -216,7 +217,7 @@ def test_the_demo_prints_the_text_of_an_error(monkeypatch, capsys, tmp_path):
     file.write_bytes(b"data")
 
     def script(connection: Connection) -> None:
-        connection.read_body(connection.read_head())
+        connection.read_request()
         connection.respond(500, b"broken", "Content-Type: text/plain; charset=hex")
 
     with Server(script) as server:

@@ -17,12 +17,13 @@ import pytest
 from support.abort_phases import LARGE
 from support.recording_observer import observe
 from support.scripted_proxies import http_proxy, socks_proxy
-from support.scripted_server import PATIENCE, Connection, Server, authority, client_context, header
+from support.scripted_server import PATIENCE, Server, authority, client_context, header
 
 import rxupload
 from rxupload import Client, UploadTransport, upload
 from rxupload import _client as client_module
 from rxupload._client import DefaultClient
+from rxupload.testing import Connection
 
 VARIABLES = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUEST_METHOD"]
 CERT_IS_DEPRECATED = pytest.mark.filterwarnings("ignore:`cert=:DeprecationWarning")  # by httpx
@@ -118,7 +119,7 @@ def test_client_settings_apply_to_each_upload():
     def script(connection: Connection) -> None:
         while head := connection.read_head():
             heads.append(head)
-            connection.read_body(head)
+            connection.read_body()
             connection.respond(200, b"\xe4", "Set-Cookie: new=2")
 
     hooks = {
@@ -153,7 +154,7 @@ def test_digest_auth_sends_the_body_twice():
 
     def script(connection: Connection) -> None:
         while head := connection.read_head():
-            connection.read_body(head)
+            connection.read_body()
             is_known = header(head, b"authorization") is not None
             challenge = 'WWW-Authenticate: Digest realm="r", nonce="n", qop="auth"'
             connection.respond(200 if is_known else 401, b"", challenge)
@@ -181,7 +182,7 @@ def test_limits_bound_the_connections():
 
 def test_verify_may_be_a_context_or_false():
     """A context and False are accepted; by default an untrusted certificate is refused."""
-    with Server(Connection.serve, tls=True) as server:
+    with Server(200, tls=True) as server:
         for verify in (client_context(), False):
             with Client(verify=verify) as client:
                 assert requested(server.url, client) == 200
@@ -227,7 +228,7 @@ def test_proxy_is_used_for_http_and_https(kind, tls):
     """`proxy=` is used for http and https, and overrides the environment."""
     with (
         Server(http_proxy if kind == "http" else socks_proxy) as proxy,
-        Server(Connection.serve, tls=tls) as server,
+        Server(200, tls=tls) as server,
         Client(proxy=proxy.url.replace("http:", f"{kind}:"), verify=client_context()) as client,
     ):
         assert requested(server.url, client) == 200
@@ -250,7 +251,7 @@ def test_a_proxy_that_refuses_is_named(proxy, scheme):
 def test_a_proxy_without_valid_tls_is_named():
     """The error of a TLS handshake names the proxy too."""
     with (
-        Server(Connection.serve, tls=True) as proxy,
+        Server(200, tls=True) as proxy,
         Client(proxy=proxy.url) as client,
         pytest.raises(httpx.ConnectError, match=r"The proxy: TLS with .*certificate"),
     ):
@@ -261,7 +262,7 @@ def test_proxy_overrides_no_proxy(environ):
     """With `proxy=`, neither the variables nor NO_PROXY apply, as in httpx."""
     environ.setenv("HTTP_PROXY", NOBODY)
     environ.setenv("NO_PROXY", "*")
-    with Server(http_proxy) as proxy, Server(Connection.serve) as server, Client(proxy=proxy.url) as client:
+    with Server(http_proxy) as proxy, Server(200) as server, Client(proxy=proxy.url) as client:
         assert requested(server.url, client) == 200
         assert proxy.connections == 1
 
@@ -278,7 +279,7 @@ def test_a_mount_overrides_the_proxy(environ, from_environment):
     environ.setenv("ALL_PROXY", NOBODY)
     mounts = {"all://mounted.test": httpx.MockTransport(handle), "all://127.0.0.1": None}
     proxy = None if from_environment else NOBODY
-    with Server(Connection.serve) as server, Client(mounts=mounts, proxy=proxy) as client:
+    with Server(200) as server, Client(mounts=mounts, proxy=proxy) as client:
         assert requested("http://mounted.test/", client) == 201
         assert requested(server.url, client) == 200
         with pytest.raises(httpx.ConnectError):
@@ -290,7 +291,7 @@ def test_a_mount_overrides_the_proxy(environ, from_environment):
 @pytest.mark.parametrize("form", ["{url}", "{host}"])
 def test_proxy_variables_are_used(environ, made_in_environment, variable, form):
     """The proxy variables are used, with and without a scheme."""
-    with Server(http_proxy) as proxy, Server(Connection.serve) as server:
+    with Server(http_proxy) as proxy, Server(200) as server:
         environ.setenv(variable, form.format(url=proxy.url, host=f"127.0.0.1:{proxy.port}"))
         assert requested(server.url, made_in_environment()) == 200
         assert proxy.connections == 1
@@ -300,8 +301,8 @@ def test_https_proxy_is_for_https_only(environ):
     """HTTPS_PROXY tunnels https, and does not apply to http."""
     with (
         Server(http_proxy) as proxy,
-        Server(Connection.serve, tls=True) as secure,
-        Server(Connection.serve) as plain,
+        Server(200, tls=True) as secure,
+        Server(200) as plain,
     ):
         environ.setenv("HTTPS_PROXY", proxy.url)
         with Client(verify=client_context()) as client:
@@ -314,7 +315,7 @@ def test_https_proxy_is_for_https_only(environ):
 @pytest.mark.parametrize("client_kind", [Client, DefaultClient])
 def test_environment_is_read_when_the_client_is_made(environ, client_kind):
     """A later change of the environment has no effect."""
-    with Server(Connection.serve) as server:
+    with Server(200) as server:
         before = client_kind()
         environ.setenv("HTTP_PROXY", NOBODY)
         after = client_kind()
@@ -329,7 +330,7 @@ def test_environment_is_read_when_the_client_is_made(environ, client_kind):
 def test_without_trust_env_no_variable_is_used(environ):
     """With trust_env=False no variable is used."""
     environ.setenv("ALL_PROXY", NOBODY)
-    with Server(Connection.serve) as server, Client(trust_env=False) as client:
+    with Server(200) as server, Client(trust_env=False) as client:
         assert requested(server.url, client) == 200
 
 
@@ -351,7 +352,7 @@ def test_without_trust_env_no_variable_is_used(environ):
 def test_no_proxy_is_an_exception(environ, made_in_environment, no_proxy):
     """An exception applies beside brackets, networks, spaces, ports and nonsense, and never breaks an upload."""
     environ.setenv("ALL_PROXY", NOBODY)
-    with Server(Connection.serve) as server:
+    with Server(200) as server:
         environ.setenv("NO_PROXY", no_proxy.format(port=server.port))
         assert requested(server.url, made_in_environment()) == 200
 
@@ -362,7 +363,7 @@ def test_no_proxy_is_an_exception(environ, made_in_environment, no_proxy):
 def test_no_proxy_for_other_hosts_keeps_the_proxy(environ, made_in_environment, no_proxy):
     """An exception for other hosts keeps the proxy, and never breaks an upload."""
     environ.setenv("NO_PROXY", no_proxy)
-    with Server(http_proxy) as proxy, Server(Connection.serve) as server:
+    with Server(http_proxy) as proxy, Server(200) as server:
         environ.setenv("HTTP_PROXY", proxy.url)
         assert requested(server.url, made_in_environment()) == 200
         assert proxy.connections == 1
@@ -404,7 +405,7 @@ def test_an_invalid_variable_that_does_not_apply_is_ignored(environ, made_in_env
     environ.setenv("HTTPS_PROXY", "ftp://broken/")
     environ.setenv("HTTP_PROXY", "ftp://broken/")
     environ.setenv("NO_PROXY", "127.0.0.1")
-    with Server(Connection.serve) as server:
+    with Server(200) as server:
         assert requested(server.url, made_in_environment()) == 200
 
 
@@ -454,7 +455,7 @@ def test_threads_share_it():
 
     def script(connection: Connection) -> None:
         while head := connection.read_head():
-            body = connection.read_body(head)
+            body = connection.read_body()
             connection.respond(200, header(head, b"x-number") + b" %d" % len(body))
 
     with Server(script) as server, Client() as client:
@@ -491,14 +492,14 @@ def test_it_sends_other_requests_too():
 
 def test_the_default_client_measures_elapsed():
     """`response.elapsed` is set, as in httpx."""
-    with Server(Connection.serve) as server:
+    with Server(200) as server:
         response = upload(server.url, b"data").run()
     assert 0 < response.elapsed.total_seconds() < PATIENCE
 
 
 def test_the_default_client_logs_no_secret(caplog):
     """The line at INFO contains neither a password nor a query."""
-    with Server(Connection.serve) as server, caplog.at_level("INFO", "rxupload"):
+    with Server(200) as server, caplog.at_level("INFO", "rxupload"):
         url = server.url.replace("//", "//user:secret@")
         upload(f"{url}photos?token=secret", b"data").run()
     (line,) = [each.getMessage() for each in caplog.records if each.name == "rxupload"]

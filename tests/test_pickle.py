@@ -15,7 +15,7 @@ import pytest
 import reactivex
 from reactivex import operators as ops
 from support.pooled_uploads import checked, retried
-from support.scripted_server import Connection, Server
+from support.scripted_server import Server
 
 import rxupload
 from rxupload import (
@@ -30,6 +30,7 @@ from rxupload import (
     upload,
     upload_all,
 )
+from rxupload.testing import Connection
 
 REQUEST = httpx.Request("POST", "http://upload.test/photos")
 
@@ -101,7 +102,7 @@ def test_events_of_a_batch_survive():
 
     def script(connection: Connection) -> None:
         while head := connection.read_head():
-            connection.read_body(head)
+            connection.read_body()
             connection.respond(404 if b"/missing" in head else 200, b"what?")
 
     with Server(script) as server:
@@ -155,32 +156,32 @@ def test_retry_backoff_recognises_a_pickled_error():
 
 
 def refuse(connection: Connection) -> None:
-    connection.read_body(connection.read_head())
+    connection.read_request()
     connection.respond(307, b"", "Location: http://other.test/")
 
 
 def break_off(connection: Connection) -> None:
-    connection.read_body(connection.read_head())
+    connection.read_request()
 
 
 def babble(connection: Connection) -> None:
-    connection.read_body(connection.read_head())
+    connection.read_request()
     connection.send(b"what is this?\r\n\r\n")
 
 
 def compress_twice(connection: Connection) -> None:
-    connection.read_body(connection.read_head())
+    connection.read_request()
     connection.respond(200, b"", "Content-Encoding: gzip, gzip")
 
 
 def redirect_on_and_on(connection: Connection) -> None:
-    while head := connection.read_head():
-        connection.read_body(head)
+    while connection.read_head():
+        connection.read_body()
         connection.respond(307, b"", "Location: /")
 
 
 def say_nothing(connection: Connection) -> None:
-    connection.read_body(connection.read_head())
+    connection.read_request()
     connection.wait_for_end()
 
 
@@ -221,7 +222,7 @@ def test_a_pickled_response_contains_no_upload(library):
 
     def script(connection: Connection) -> None:
         while head := connection.read_head():
-            connection.read_body(head)
+            connection.read_body()
             is_first = b" / " in head
             connection.respond(307 if is_first else 200, b"thanks", "Location: /there")
 
@@ -253,7 +254,7 @@ def test_results_return_from_a_process_pool(pool):
 
     def script(connection: Connection) -> None:
         while head := connection.read_head():
-            connection.read_body(head)
+            connection.read_body()
             connection.respond(int(head.split(b" ")[1][1:]), b"busy")
 
     with Server(script) as server:

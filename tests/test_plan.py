@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
-from support.hand_cranked_client import ScriptedClient
 
 from rxupload import Field, File, upload
+from rxupload.testing import HandCrankedClient
 
 URL = "http://upload.test/"
 
@@ -22,7 +22,7 @@ def sent(file: Any, *args: Any, **kwargs: Any) -> tuple[httpx.Headers, bytes]:
         seen.append((request.headers, b"".join(request.stream)))
         return httpx.Response(200, request=request)
 
-    upload(URL, file, *args, client=ScriptedClient(script), **kwargs).run()
+    upload(URL, file, *args, client=HandCrankedClient(script), **kwargs).run()
     return seen[0]
 
 

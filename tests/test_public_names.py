@@ -22,6 +22,7 @@ def in_own_process(code: str) -> str:
         ("rxupload.uploadtask.uploadFile", "rxupload.uploadtask"),
         ("rxupload.receiver.running", "rxupload.receiver"),
         ("rxupload.operators.retry_backoff", "rxupload.operators"),
+        ("rxupload.testing.ScriptedServer", "rxupload.testing"),
         ("rxupload.upload_all", "rxupload._batch"),
         ("rxupload.Client", "rxupload._client"),
     ],

@@ -18,12 +18,13 @@ import httpx2
 import pytest
 from support.abort_phases import start
 from support.recording_observer import observe
-from support.scripted_server import PATIENCE, Connection, Server, header
+from support.scripted_server import PATIENCE, Server, header
 
 import rxupload
 from rxupload import ResponseTooLarge, UploadTimeout, upload
 from rxupload._client import DefaultClient
 from rxupload.operators import retry_backoff
+from rxupload.testing import Connection
 
 MIB = 1 << 20
 LIMIT = 100_000
@@ -51,7 +52,7 @@ def answering(body: bytes, coding: str = "", framing: str = "length") -> Callabl
     """A server script that answers with this body."""
 
     def script(connection: Connection) -> None:
-        connection.read_body(connection.read_head())
+        connection.read_request()
         # The connection serves one request, and a client must know that.
         head = "HTTP/1.1 200 OK\r\nConnection: close\r\n" + f"Content-Encoding: {coding}\r\n" * bool(coding)
         if framing == "length":
@@ -133,7 +134,7 @@ def test_the_limit_applies_to_each_response(client, status):
     """The limit applies whatever the status, even to a redirect."""
 
     def script(connection: Connection) -> None:
-        connection.read_body(connection.read_head())
+        connection.read_request()
         connection.respond(status, bytes(LIMIT + 1), "Location: /there")
 
     with Server(script) as server:
@@ -145,7 +146,7 @@ def test_an_endless_body_ends_at_the_limit(client):
     """An endless body ends at the limit, even one that comes during the upload."""
 
     def script(connection: Connection) -> None:
-        connection.read_body(connection.read_head())
+        connection.read_request()
         connection.send(b"HTTP/1.1 200 OK\r\n\r\n")
         while True:
             connection.send(bytes(MIB))
@@ -174,7 +175,7 @@ def test_bytes_after_the_encoded_body_count(client):
     """Endless bytes after a gzip are part of the response: they are counted, and not kept."""
 
     def script(connection: Connection) -> None:
-        connection.read_body(connection.read_head())
+        connection.read_request()
         connection.send(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(b"small"))
         while True:
             connection.send(bytes(MIB))
@@ -307,7 +308,7 @@ def test_an_abort_and_the_time_limit_end_the_decoding(client, end):
     piece = gzip.compress(bytes(256 * MIB))
 
     def script(connection: Connection) -> None:
-        connection.read_body(connection.read_head())
+        connection.read_request()
         connection.send(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + piece[:1000])
         going.set()
         connection.send(piece[1000:-8])
@@ -342,7 +343,7 @@ def asked(client: Any, **options: Any) -> bytes | None:
 
     def script(connection: Connection) -> None:
         heads.append(connection.read_head())
-        connection.read_body(heads[0])
+        connection.read_body()
         connection.respond()
 
     with Server(script) as server:

@@ -16,13 +16,14 @@ import httpx2
 import pytest
 from reactivex.scheduler import NewThreadScheduler
 from support.abort_phases import joinable, start
-from support.recording_observer import RecordingObserver, check_grammar, observe
-from support.scripted_server import PATIENCE, Connection, Server, client_context, header
+from support.recording_observer import check_grammar, observe
+from support.scripted_server import PATIENCE, Server, client_context, header
 
 import rxupload
 from rxupload import RedirectRefused, Upload, upload
 from rxupload._client import DefaultClient
 from rxupload._redirects import Hop, next_hop
+from rxupload.testing import Connection, RecordingObserver
 
 URL = "http://upload.test/photos"
 
@@ -55,7 +56,7 @@ class Redirecting(Server):
     def _serve(self, connection: Connection) -> None:
         while head := connection.read_head():
             has_body = header(head, b"content-length") or header(head, b"transfer-encoding")
-            self.seen.append(SeenRequest(head, connection.read_body(head) if has_body else b""))
+            self.seen.append(SeenRequest(head, connection.read_body() if has_body else b""))
             status, location = self.table.get(head.split(b" ")[1].decode(), (200, ""))
             headers = [f"Location: {location}"] if location else []
             connection.respond(status, b"answered", *headers)
@@ -123,7 +124,7 @@ def test_302_and_303_become_get(client, status, method, becomes):
     def script(connection: Connection) -> None:
         for path in ("/", "/there"):
             head = connection.read_head()
-            body = connection.read_body(head) if header(head, b"content-length") else b""
+            body = connection.read_body() if header(head, b"content-length") else b""
             seen.append(SeenRequest(head, body))
             location = "\r\nLocation: /there" if path == "/" else ""
             connection.send(
@@ -174,7 +175,7 @@ def test_expect_continue_applies_to_each_pass(client):
             path = head.split(b" ")[1]
             if header(head, b"content-length"):
                 connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-                connection.read_body(head)
+                connection.read_body()
             table = {b"/": (307, "Location: /a"), b"/a": (303, "Location: /b")}
             status, location = table.get(path, (200, "X: y"))
             connection.respond(status, b"", location)
@@ -267,7 +268,7 @@ def test_a_redirect_during_the_body_is_followed_at_once():
         head = connection.read_head()
         if b" / " in head:
             connection.respond(307, b"", "Location: /there", "Connection: close")
-        received.append(connection.read_body(head) if b" /there " in head else b"")
+        received.append(connection.read_body() if b" /there " in head else b"")
         if b" /there " in head:
             connection.respond(200)
 
@@ -445,7 +446,7 @@ def test_the_clients_credentials_are_sent_to_the_same_origin(make_client):
     def script(connection: Connection) -> None:
         while head := connection.read_head():
             heads.append(head)
-            connection.read_body(head)
+            connection.read_body()
             is_first = b" /?key=1 " in head
             connection.respond(
                 307 if is_first else 200, b"", "Location: /there?signed=1", "Set-Cookie: new=2"
@@ -727,7 +728,9 @@ def test_a_request_of_an_auth_is_not_the_uploads(make_client):
         asked.set()
         assert go_on.wait(PATIENCE)
         connection.respond(200, b"the token")
-        assert connection.read_head() == b""
+        # A plain client sends the head of the upload's own request before it asks for the body.
+        assert not connection.read_head() or not isinstance(client, rxupload.Client)
+        assert connection.read(1) == 0
 
     def flow(_self: Any, request: Any) -> Any:
         token = yield type(request)("GET", f"{server.url}token")

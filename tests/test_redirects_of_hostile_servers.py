@@ -11,10 +11,11 @@ import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.scripted_server import Connection, Server, client_context, header
+from support.scripted_server import Server, client_context, header
 
 import rxupload
 from rxupload import RedirectRefused, UploadTransport, upload
+from rxupload.testing import Connection
 
 WORD = "hunter2"
 
@@ -63,7 +64,7 @@ class Hostile(Server):
         while head := connection.read_head():
             self.heads.append(head)
             if header(head, b"content-length") or header(head, b"transfer-encoding"):
-                connection.read_body(head)
+                connection.read_body()
             if not self._locations:
                 connection.respond(200, b"stored")
                 continue
@@ -304,7 +305,7 @@ def test_a_followed_or_refused_redirect_leaves_the_cookies_at_home():
 
     def script(connection: Connection) -> None:
         while head := connection.read_head():
-            connection.read_body(head)
+            connection.read_body()
             heads.append(head)
             is_first = b" / " in head
             where = f"Location: {other.url if len(heads) > 1 else '/there'}"

@@ -18,13 +18,14 @@ import reactivex
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.recording_callbacks import RecordingCallbacks
-from support.scripted_server import Connection, Server
+from support.scripted_server import Server
 
 import rxupload
 from rxupload import File, UploadTransport, upload
 from rxupload._plan import Plan
 from rxupload._redirects import Hop
 from rxupload.operators import Retry, raise_for_status, retry_backoff
+from rxupload.testing import Connection
 from rxupload.uploadtask import uploadFile
 
 WORD = "hunter2"
@@ -38,8 +39,8 @@ def busy() -> Iterator[Server]:
     """A server that answers every upload with 503."""
 
     def script(connection: Connection) -> None:
-        while head := connection.read_head():
-            connection.read_body(head)
+        while connection.read_head():
+            connection.read_body()
             connection.respond(503, b"busy")
 
     with Server(script) as server:
@@ -196,7 +197,7 @@ def test_a_redirect_shows_no_secret_of_its_location():
     location = f"http://u:{WORD}@127.0.0.1:1/there?token={WORD}#{WORD}"
 
     def script(connection: Connection) -> None:
-        connection.read_body(connection.read_head())
+        connection.read_request()
         connection.respond(307, b"", f"Location: {location}")
 
     with Server(script) as server:

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from reactivex import operators as ops
 from reactivex.scheduler import NewThreadScheduler
 from reactivex.subject import Subject
-from support.hand_cranked_client import Exchange, HandCrankedClient, ScriptedClient, answer, refuse
-from support.recording_observer import PATIENCE, check_grammar
-from support.scripted_server import Server
+from support.hand_cranked_client import refuse
+from support.recording_observer import check_grammar
+from support.scripted_server import PATIENCE, Server
 
 import rxupload
 from rxupload import (
@@ -36,6 +36,7 @@ from rxupload import (
 from rxupload._backlog import Backlog
 from rxupload._transfer import Disposed
 from rxupload.operators import retry_backoff, throughput
+from rxupload.testing import Exchange, HandCrankedClient
 
 URL = "http://upload.test/"
 LOST = httpx.ReadError("Connection reset by peer")
@@ -63,7 +64,7 @@ def test_a_batch_gives_its_events():
 
     async def main() -> list[Any]:
         note = ops.do_action(lambda _: threads.add(threading.get_ident()))
-        uploads = [upload(URL, b"data", client=ScriptedClient(answer())).pipe(note) for _ in range(3)]
+        uploads = [upload(URL, b"data", client=HandCrankedClient(200)).pipe(note) for _ in range(3)]
         return [event async for event in upload_all(uploads)]
 
     events = run(main)
@@ -76,7 +77,7 @@ def test_each_iteration_is_an_upload():
     """Each `async for` over an upload is a subscription of its own."""
 
     async def main() -> None:
-        up = upload(URL, b"data", client=ScriptedClient(answer(201), answer(202)))
+        up = upload(URL, b"data", client=HandCrankedClient(201, 202))
         for status in (201, 202):
             events = [event async for event in up]
             assert events[-1].status_code == status
@@ -88,7 +89,7 @@ def test_an_error_is_raised_after_the_items_before_it():
     """An error is raised in the loop, once and after the items; then there is nothing more."""
 
     async def main() -> None:
-        up = upload(URL, b"data", client=ScriptedClient(refuse(pieces=1), answer(201)))
+        up = upload(URL, b"data", client=HandCrankedClient(refuse(pieces=1), 201))
         events = stream(up)
         seen = []
         with pytest.raises(httpx.ReadError):

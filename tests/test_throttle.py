@@ -36,8 +36,8 @@ from reactivex.scheduler.eventloop import AsyncIOScheduler
 from reactivex.subject import BehaviorSubject, Subject
 from reactivex.testing import TestScheduler
 from support.abort_phases import LARGE, start, transport_client
-from support.recording_observer import RecordingObserver, observe
-from support.scripted_server import PATIENCE, Connection, Server, header
+from support.recording_observer import observe
+from support.scripted_server import PATIENCE, Server, header
 
 import rxupload
 from rxupload import ItemDone, Progress, UploadTimeout, upload, upload_all
@@ -49,6 +49,7 @@ from rxupload._wire.connection import _USUAL_LOWAT, NOTSENT_LOWAT
 from rxupload._wire.connection import Connection as WireConnection
 from rxupload._wire.dial import connect
 from rxupload.operators import of_type, retry_backoff
+from rxupload.testing import Connection, RecordingObserver
 
 KIB, MB = 1024, 1_000_000
 SHORT = 0.2  # seconds; a limit that a test reaches
@@ -591,7 +592,7 @@ def test_the_limit_covers_a_redirect(client):
 
     def script(connection: Connection) -> None:
         for status in (307, 200):
-            connection.read_body(connection.read_head())
+            connection.read_request()
             connection.respond(status, b"", "Location: /again")
 
     with Server(script) as server:
@@ -740,9 +741,9 @@ class TestSettings:
             return Observable(subscribe)
 
         def script(connection: Connection) -> None:
-            head = connection.read_head()
+            connection.read_head()
             if end == "completed":
-                connection.read_body(head)
+                connection.read_body()
                 connection.respond()
 
         with Server(script) as server:
@@ -1175,10 +1176,10 @@ class TestPause:
         pause, go_on = BehaviorSubject(False), threading.Event()
 
         def script(connection: Connection) -> None:
-            head = connection.read_head()
+            connection.read_head()
             pause.on_next(True)
             assert go_on.wait(PATIENCE)
-            connection.read_body(head)
+            connection.read_body()
             connection.respond()
 
         with Server(script, tls=tls, receive_buffer=4 * KIB) as server:
@@ -1289,8 +1290,8 @@ class TestBatch:
         answers = iter([503, 503, 200])
 
         def script(connection: Connection) -> None:
-            while head := connection.read_head():
-                connection.read_body(head)
+            while connection.read_head():
+                connection.read_body()
                 connection.respond(next(answers))
 
         with Server(script) as server:
@@ -1320,9 +1321,9 @@ class TestBatch:
         bodies: list[int] = []
 
         def script(connection: Connection) -> None:
-            head = connection.read_head()
+            connection.read_head()
             begun.release()
-            bodies.append(len(connection.read_body(head)))
+            bodies.append(len(connection.read_body()))
             connection.respond()
 
         with Server(script) as server:
@@ -1385,7 +1386,7 @@ class TestBatch:
                 connection.wait_for_reset()
                 ended.set()
                 return
-            connection.read_body(head)
+            connection.read_body()
             connection.respond()
 
         with Server(script, tls=tls) as server:

@@ -30,12 +30,14 @@ from reactivex.scheduler import (
 )
 from reactivex.scheduler.eventloop import AsyncIOScheduler, AsyncIOThreadSafeScheduler
 from reactivex.testing import ReactiveTest, TestScheduler
-from support.hand_cranked_client import PATIENCE, HandCrankedClient, ScriptedClient, answer, refuse
-from support.recording_observer import RecordingObserver, check_grammar, observe
+from support.hand_cranked_client import refuse
+from support.recording_observer import check_grammar, observe
+from support.scripted_server import PATIENCE
 
 import rxupload
 from rxupload import Field, File, Progress, Upload, UploadTimeout, upload
 from rxupload._transfer import Disposed
+from rxupload.testing import HandCrankedClient, RecordingObserver
 
 URL = "http://upload.test/"
 LARGE = bytes(3 << 20)  # several pieces
@@ -212,7 +214,7 @@ class TestContract:
             raise error
 
         with pytest.raises(type(error)):
-            upload(URL, pieces, client=ScriptedClient(answer())).run()
+            upload(URL, pieces, client=HandCrankedClient(200)).run()
 
     def test_a_base_exception_of_the_observer_aborts_the_upload(self):
         """An observer that raises a BaseException aborts its upload, and gets it through on_error."""
@@ -388,7 +390,7 @@ class TestSchedulers:
     )
     def test_in_place_subscribe_returns_at_the_end(self, scheduler):
         """On a scheduler that works in place, subscribe returns when the upload has ended."""
-        up = upload(URL, b"small", client=ScriptedClient(answer(201)), progress_interval=0)
+        up = upload(URL, b"small", client=HandCrankedClient(201), progress_interval=0)
         observed, _ = observe(up, scheduler=scheduler)
         assert observed.threads == {threading.get_ident()}
         assert observed.response.status_code == 201
@@ -508,24 +510,24 @@ class TestSchedulers:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            upload(URL, source, client=ScriptedClient(interrupted)).run(ImmediateScheduler())
+            upload(URL, source, client=HandCrankedClient(interrupted)).run(ImmediateScheduler())
         assert closed[0].closed
 
 
 class TestRunAndAwait:
     def test_run_returns_the_response(self):
         """run() blocks and returns the response."""
-        up = upload(URL, b"small", client=ScriptedClient(answer(201)))
+        up = upload(URL, b"small", client=HandCrankedClient(201))
         assert up.run().status_code == 201
 
     def test_run_raises_the_error(self):
         """run() raises the upload's error."""
         with pytest.raises(httpx.ReadError):
-            upload(URL, b"small", client=ScriptedClient(refuse())).run()
+            upload(URL, b"small", client=HandCrankedClient(refuse())).run()
 
     def test_run_accepts_a_pipeline(self):
         """rxupload.run() accepts any pipeline and returns its last item."""
-        up = upload(URL, b"small", client=ScriptedClient(answer()))
+        up = upload(URL, b"small", client=HandCrankedClient(200))
         assert rxupload.run(up.pipe(ops.map(lambda item: type(item).__name__))) == "Response"
         assert rxupload.run(reactivex.of(1, 2)) == 2
 
@@ -538,19 +540,19 @@ class TestRunAndAwait:
         """await returns the response, on a real loop."""
 
         async def main() -> httpx.Response:
-            return await upload(URL, LARGE, client=ScriptedClient(answer(202)))
+            return await upload(URL, LARGE, client=HandCrankedClient(202))
 
         assert asyncio.run(main()).status_code == 202
 
     def test_await_works_with_retry(self):
         """`await upload(...).retry(3)` needs no further code."""
-        client = ScriptedClient(refuse(1), refuse(2), answer(200))
+        client = HandCrankedClient(refuse(1), refuse(2), 200)
 
         async def main() -> Any:
             return await upload(URL, LARGE, client=client).retry(3)
 
         assert asyncio.run(main()).status_code == 200
-        assert client.requests == 3
+        assert len(client.requests) == 3
 
     def test_a_cancelled_wait_for_aborts(self):
         """A cancelled asyncio.wait_for aborts the upload."""
@@ -597,7 +599,7 @@ class TestRunAndAwait:
         """Ctrl-C in run() disposes the upload before KeyboardInterrupt propagates."""
         script = f"""
 import os, signal, threading, rxupload
-from support.hand_cranked_client import HandCrankedClient
+from rxupload.testing import HandCrankedClient
 client = HandCrankedClient()
 up = rxupload.upload("{URL}", b"small", client=client)
 exchanges = []
@@ -654,7 +656,7 @@ class TestTimeout:
         scheduler = ThreadPoolScheduler(1)
         release = threading.Event()
         scheduler.schedule(lambda *_: release.wait(PATIENCE))
-        up = upload(URL, b"small", client=ScriptedClient(answer()), timeout=0.5)
+        up = upload(URL, b"small", client=HandCrankedClient(200), timeout=0.5)
         observed, _ = observe(up, scheduler=scheduler)
         assert not threading.Event().wait(0.6)  # longer than the limit, but outside it
         release.set()
@@ -666,7 +668,7 @@ class TestInOperators:
     def test_retry_in_virtual_time(self):
         """retry subscribes again: three requests, each with its own Progress, and the response of the last."""
         scheduler = TestScheduler()
-        client = ScriptedClient(refuse(), refuse(1), answer(200))
+        client = HandCrankedClient(refuse(), refuse(1), 200)
         results = scheduler.start(lambda: upload(URL, b"small", client=client).pipe(ops.retry(3)))
         kinds = [
             (m.time, type(m.value.value).__name__ if m.value.kind == "N" else m.value.kind)
@@ -679,13 +681,13 @@ class TestInOperators:
             (200, "Response"),
             (200, "C"),
         ]
-        assert client.requests == 3
+        assert len(client.requests) == 3
 
     def test_catch_in_virtual_time(self):
         """After an error, catch continues with an upload to another server."""
         scheduler = TestScheduler()
-        failing = upload(URL, b"small", client=ScriptedClient(refuse()))
-        second = upload(URL, b"small", client=ScriptedClient(answer(201)))
+        failing = upload(URL, b"small", client=HandCrankedClient(refuse()))
+        second = upload(URL, b"small", client=HandCrankedClient(201))
         results = scheduler.start(lambda: failing.pipe(ops.catch(second), ops.last()))
         assert [m.value.kind for m in results.messages] == ["N", "C"]
         assert results.messages[0].value.value.status_code == 201
@@ -750,7 +752,7 @@ class TestInOperators:
                 taken.append(len(piece))
             return httpx.Response(200, request=request)
 
-        up = upload(URL, LARGE, client=ScriptedClient(script), progress_interval=0)
+        up = upload(URL, LARGE, client=HandCrankedClient(script), progress_interval=0)
         first = rxupload.run(up.pipe(ops.take(1)), scheduler)
         assert first == Progress(0, first.total)
         assert taken == []
@@ -812,7 +814,7 @@ class TestArguments:
             requests.append((request, b"".join(request.stream)))
             return httpx.Response(200, request=request)
 
-        upload(*args, client=ScriptedClient(script), **kwargs).run()
+        upload(*args, client=HandCrankedClient(script), **kwargs).run()
         return requests[0]
 
     def test_the_defaults(self, tmp_path):
@@ -946,12 +948,12 @@ class TestArguments:
 
     def test_an_iterator_uploads_once(self):
         """A second upload of an iterator is an error, with nothing sent."""
-        client = ScriptedClient(answer(), answer())
+        client = HandCrankedClient(200, 200)
         up = upload(URL, iter([b"data"]), client=client)
         assert up.run().status_code == 200
         with pytest.raises(RuntimeError, match="once"):
             up.run()
-        assert client.requests == 1
+        assert len(client.requests) == 1
 
     def test_an_unread_iterator_can_be_uploaded_again(self):
         """An iterator that a failed upload has not read uploads completely at the next attempt."""
@@ -961,7 +963,7 @@ class TestArguments:
             bodies.append(b"".join(request.stream))
             return httpx.Response(200, request=request)
 
-        up = upload(URL, iter([b"one", b"two"]), client=ScriptedClient(refuse(), script))
+        up = upload(URL, iter([b"one", b"two"]), client=HandCrankedClient(refuse(), script))
         assert rxupload.run(up.pipe(ops.retry(2))).status_code == 200
         assert b"onetwo" in bodies[0]
 
@@ -1055,7 +1057,7 @@ class TestArguments:
     def test_run_with_an_invalid_scheduler_is_an_error(self, call):
         """run(5), as if 5 were a timeout, is an error and not an endless wait."""
         with pytest.raises(TypeError, match="scheduler"):
-            call(upload(URL, b"data", client=ScriptedClient(answer())))
+            call(upload(URL, b"data", client=HandCrankedClient(200)))
 
     @pytest.mark.parametrize(
         "call", [lambda up, loop: up.run(loop), lambda up, loop: rxupload.run(up.progress, loop)]
@@ -1081,7 +1083,7 @@ class TestArguments:
 
     def test_subscribe_with_an_invalid_scheduler_is_an_error(self):
         """subscribe(scheduler=5) is an error of the upload."""
-        observed, _ = observe(upload(URL, b"data", client=ScriptedClient(answer())), scheduler=5)
+        observed, _ = observe(upload(URL, b"data", client=HandCrankedClient(200)), scheduler=5)
         assert isinstance(observed.wait().error, TypeError)
 
     def test_repr_shows_no_secret(self):

@@ -71,7 +71,8 @@ FileSource: TypeAlias = (
 class File:
     """One file part, for when the keywords of `upload()` are not enough.
 
-    If the source is asynchronous:
+    If the source is asynchronous, such as an async generator function, a response of httpx (`aiter_bytes()`) or aiohttp
+    (`content`), or a file of aiofiles, anyio or Starlette:
 
     - The upload needs an asyncio loop: `await` it, or subscribe with an AsyncIOScheduler. Otherwise it is a TypeError.
     - A task on that loop reads it. At most 1 MiB, or one longer item, waits to be sent; then the task waits, too.
@@ -87,6 +88,7 @@ class File:
       before anything is sent, and so before the first `Progress`. The end of a pass disposes the subscription.
     - A further pass gets only what the Observable emits from then on. A cold one and a `ReplaySubject` give everything
       again. A `Subject` that was read before, or that has already completed, is an error.
+    - An item goes out within a tenth of a second.
     - At most 1 MiB of its items, or one longer item, waits to be sent. While there is no room, `on_next` blocks its
       producer. If that would block an asyncio loop, the EventLoopScheduler that the upload notifies on, or the thread
       that uploads, the upload ends with `BufferError` instead. In a coroutine, use
@@ -105,7 +107,7 @@ class File:
         filename: None: the path's base name, the `filename` or `name` of a file object, or else `"upload"`. What gzip,
             bz2 or lzma decompresses loses the suffix. `""` is what a browser sends where no file was chosen.
         content_type: None: the `content_type` of a file object that a web framework has received, the guess from the
-            filename, or else `application/octet-stream`.
+            filename, or else `application/octet-stream`. Such frameworks are werkzeug, Django and Starlette.
         size: How many bytes the source will give, if the caller knows the length of an iterable or an Observable. The
             body then has a Content-Length, and the progress has a total. If the source gives more or fewer bytes, the
             upload ends with `SourceChanged`.

@@ -45,9 +45,10 @@ class UploadTask(RunningTask[UploadEvent, UploadResult]):
     | `onHeadersReceived(callback)` | calls it with `{"headers": dict}`, before success |
     | `offHeadersReceived(callback=None)` | removes that callback; without one, all of them |
 
-    For callers in Python: `result()` blocks, and `await task` does not. `events` is the upload as an Observable, and
-    `state` its state. Cancelling a coroutine that awaits a task does not stop the upload; `abort()` does. Any thread
-    may call all methods. Callbacks may call all but `result()`.
+    For callers in Python: `result()` blocks, and `await task` does not. Both return what `success` gets. Or they raise:
+    after `abort()` an `UploadAborted`, and otherwise the error of the upload. `events` is the upload as an Observable,
+    and `state` its state. Cancelling a coroutine that awaits a task does not stop the upload; `abort()` does. Any
+    thread may call all methods. Callbacks may call all but `result()`.
 
     Listeners are called in the order of registration. Registering an equal one (`==`) again has no effect. A late
     listener gets the latest event once, because the upload of a small file may already have ended. While the upload

@@ -6,6 +6,21 @@
 
 Each works with any source of the right items. They recognise responses and errors by attribute and class names. So
 they also work with httpx2, and with a client of your own.
+
+What to know about reactivex itself:
+
+- A pipeline's own `run()` is reactivex's: after Ctrl-C, the upload continues. `rxupload.run(pipeline)` aborts it.
+- `retry(3)` means three attempts with no wait between them. `retry_backoff()` waits, and knows what to retry.
+- A pipeline that is awaited must end on the loop, or the loop does not wake. From another thread, end it by
+  `loop.call_soon_threadsafe(subject.on_next, True)`.
+- Without `on_error`, an error is only a traceback of the thread that it came on.
+- `throttle_first` may drop the last item, which is the response. Set `progress_interval` of `upload()` instead, or use
+  `sample`, which keeps it.
+- `share()`, and `replay()` with `ref_count()`, upload again for a subscriber who comes after the end. Let everybody
+  subscribe to `publish()`, and connect then.
+- `merge(max_concurrent=...)` can drop an inner source under contention (reactivex 6.1). Use `upload_all`.
+- For a type checker, the result of a pipeline is any of its events. With `of_type(httpx.Response)` or
+  `of_type(BatchSummary)` at its end, it is that one.
 """
 
 from .of_type import of_type

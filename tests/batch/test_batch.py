@@ -32,9 +32,9 @@ from reactivex.scheduler import (
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 from reactivex.subject import Subject
 from reactivex.testing import ReactiveTest, TestScheduler
-from support.hand_cranked_client import PATIENCE, Exchange, HandCrankedClient, ScriptedClient, answer, refuse
-from support.recording_observer import RecordingObserver, observe
-from support.scripted_server import Connection, Server
+from support.hand_cranked_client import refuse
+from support.recording_observer import observe
+from support.scripted_server import PATIENCE, Server
 from support.threads import no_thread_left
 
 import rxupload
@@ -54,6 +54,7 @@ from rxupload._threads import retire_idle
 from rxupload._transfer import Disposed
 from rxupload.operators import of_type, raise_for_status, retry_backoff
 from rxupload.receiver import running
+from rxupload.testing import Connection, Exchange, HandCrankedClient, RecordingObserver
 
 on_next, on_error, on_completed = ReactiveTest.on_next, ReactiveTest.on_error, ReactiveTest.on_completed
 subscribe = ReactiveTest.subscribe
@@ -75,7 +76,7 @@ def summary(observed: RecordingObserver) -> BatchSummary:
 
 
 def scripted(*scripts: Any, file: Any = b"data") -> rxupload.Upload:
-    return upload(URL, file, client=ScriptedClient(*scripts))
+    return upload(URL, file, client=HandCrankedClient(*scripts))
 
 
 class CountingIterable:
@@ -221,7 +222,7 @@ class TestVirtualTime:
 class TestContract:
     def test_nothing_is_read_before_subscribe(self):
         """Nothing is read before subscribe."""
-        drawn = CountingIterable([scripted(answer())])
+        drawn = CountingIterable([scripted(200)])
         batch = upload_all(drawn)
         assert drawn.count == 0
         assert batch.run().done == 1
@@ -235,7 +236,7 @@ class TestContract:
 
     def test_failures_are_isolated(self):
         """One failed upload does not end the others; each outcome names its upload."""
-        uploads = [scripted(answer(201)), scripted(refuse()), scripted(answer(201))]
+        uploads = [scripted(201), scripted(refuse()), scripted(201)]
         observed, _ = observe(upload_all(uploads, concurrency=2))
         last = summary(observed.wait())
         assert (last.done, last.failed) == (2, 1)
@@ -251,8 +252,8 @@ class TestContract:
     @pytest.mark.parametrize("operators", [[], [raise_for_status()], [retry_backoff(attempts=1)]], ids=len)
     def test_a_response_that_is_not_2xx_has_failed(self, status, operators):
         """It has failed with the error of raise_for_status and its response; `statuses` counts all responses."""
-        refused = scripted(answer(status)).pipe(*operators)
-        observed, _ = observe(upload_all([scripted(answer(204)), refused, scripted(refuse())]))
+        refused = scripted(status).pipe(*operators)
+        observed, _ = observe(upload_all([scripted(204), refused, scripted(refuse())]))
         last = summary(observed.wait())
         assert (last.done, last.failed) == (1, 2)
         assert last.statuses == Counter({204: 1, status: 1})
@@ -265,7 +266,7 @@ class TestContract:
         """The error of a redirect that was not followed has the note of raise_for_status."""
 
         def script(connection: Connection) -> None:
-            connection.read_body(connection.read_head())
+            connection.read_request()
             connection.respond(307, b"", "Location: /there")
 
         with Server(script) as server:
@@ -276,8 +277,8 @@ class TestContract:
     def test_an_item_may_have_operators(self):
         """An item may be any pipeline of an upload, with its own retries and raise_for_status."""
         uploads = [
-            scripted(refuse(), answer(503), answer(200)).pipe(retry_backoff(wait_initial=0, wait_jitter=0)),
-            scripted(answer(404)).pipe(raise_for_status()),
+            scripted(refuse(), 503, 200).pipe(retry_backoff(wait_initial=0, wait_jitter=0)),
+            scripted(404).pipe(raise_for_status()),
         ]
         last = upload_all(uploads).run()
         assert (last.done, last.failed) == (1, 1)
@@ -285,7 +286,7 @@ class TestContract:
 
     def test_an_upload_without_a_response_has_failed(self):
         """An item that completes without a response has failed."""
-        last = upload_all([scripted(answer()).progress, reactivex.empty()]).run()
+        last = upload_all([scripted(200).progress, reactivex.empty()]).run()
         assert last.failed == 2
         assert all("response" in str(each.error) for each in last.errors)
 
@@ -293,8 +294,8 @@ class TestContract:
     def test_an_upload_that_ends_with_something_else_has_failed(self, scheduler):
         """An item that does not end with a response has failed, even a batch, and the others continue."""
         scheduler = {"loop": EventLoopScheduler(), "in place": ImmediateScheduler()}.get(scheduler)
-        inner = upload_all([scripted(answer())])
-        items = [scripted(answer()).pipe(ops.map(str)), inner, scripted(answer())]
+        inner = upload_all([scripted(200)])
+        items = [scripted(200).pipe(ops.map(str)), inner, scripted(200)]
         observed, _ = observe(upload_all(items, concurrency=1), scheduler=scheduler)
         last = summary(observed.wait())
         assert last.statuses == {200: 1}
@@ -325,7 +326,7 @@ class TestContract:
     def test_an_item_that_is_no_observable_ends_the_batch(self, scheduler):
         """An item that is not an Observable ends the batch with a TypeError that gives its position."""
         scheduler = {"loop": EventLoopScheduler(), "in place": ImmediateScheduler()}.get(scheduler)
-        observed, _ = observe(upload_all(iter([scripted(answer()), "beach.jpg"])), scheduler=scheduler)
+        observed, _ = observe(upload_all(iter([scripted(200), "beach.jpg"])), scheduler=scheduler)
         assert isinstance(observed.wait().error, TypeError)
         assert "uploads" in str(observed.error)
         assert "[1]" in str(observed.error)
@@ -342,7 +343,7 @@ class TestContract:
             observer.on_completed()
             raise ZeroDivisionError
 
-        items = [reactivex.create(raising), reactivex.create(raising_late), scripted(answer())]
+        items = [reactivex.create(raising), reactivex.create(raising_late), scripted(200)]
         last = upload_all(items, concurrency=1).run()
         assert (last.done, last.failed) == (2, 1)
 
@@ -352,7 +353,7 @@ class TestContract:
         def exiting(*_: Any) -> Any:
             raise SystemExit
 
-        items = [reactivex.create(exiting), scripted(answer())]
+        items = [reactivex.create(exiting), scripted(200)]
         last = upload_all(items, concurrency=1).run()
         assert (last.done, last.failed) == (1, 1)
         assert isinstance(last.errors[0].error, SystemExit)
@@ -384,7 +385,7 @@ class TestContract:
         """Ctrl-C propagates while the iterable is read on the current thread."""
 
         def uploads() -> Iterator[Any]:
-            yield scripted(answer())
+            yield scripted(200)
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
@@ -411,7 +412,7 @@ class TestContract:
         """Any exception of the iterable ends the batch, which never waits for ever."""
 
         def uploads() -> Iterator[Any]:
-            yield scripted(answer())
+            yield scripted(200)
             raise SystemExit
 
         observed, _ = observe(upload_all(uploads()))
@@ -419,7 +420,7 @@ class TestContract:
 
     def test_an_iterator_makes_one_batch(self):
         """A second subscription to a batch of an iterator is an error, not an empty batch."""
-        batch = upload_all(iter([scripted(answer())]))
+        batch = upload_all(iter([scripted(200)]))
         assert batch.run().done == 1
         with pytest.raises(RuntimeError, match="once"):
             batch.run()
@@ -452,7 +453,7 @@ class TestContract:
             if isinstance(item, ItemDone):
                 raise error
 
-        drawn = CountingIterable(scripted(answer()) for _ in range(3))
+        drawn = CountingIterable(scripted(200) for _ in range(3))
         observed, _ = observe(upload_all(drawn), raising, scheduler=ImmediateScheduler())
         assert observed.wait().error is error
         assert drawn.count == 1
@@ -551,7 +552,7 @@ class TestDrawing:
     def test_one_thread_reads(self, make):
         """One thread reads the iterable; it is neither the subscriber's nor the loop's."""
         scheduler = make()
-        drawn = CountingIterable(scripted(answer()) for _ in range(20))
+        drawn = CountingIterable(scripted(200) for _ in range(20))
         observed, _ = observe(upload_all(drawn), scheduler=scheduler)
         summary(observed.wait())
         assert len(drawn.threads) == 1
@@ -620,7 +621,7 @@ class TestDispose:
     def test_a_race_with_the_ends_gives_one_end_at_most(self):
         """If dispose and the ends race, there is at most one terminal notification, and no overlap."""
         for n in range(100):
-            observed, subscription = observe(upload_all([scripted(answer()) for _ in range(n % 7)]))
+            observed, subscription = observe(upload_all([scripted(200) for _ in range(n % 7)]))
             subscription.dispose()
             assert not observed.faults
             assert observed.error is None
@@ -635,7 +636,7 @@ class TestSchedulers:
     def test_notifications_on_threads_never_overlap(self, make):
         """On threads, notifications come on the uploads' threads, and never overlap."""
         scheduler = make()
-        uploads = [scripted(answer(), file=bytes(3 << 20)) for _ in range(12)]
+        uploads = [scripted(200, file=bytes(3 << 20)) for _ in range(12)]
         observed, _ = observe(upload_all(uploads, concurrency=5), scheduler=scheduler)
         assert summary(observed.wait()).done == 12
         assert threading.get_ident() not in observed.threads
@@ -681,7 +682,7 @@ class TestSchedulers:
             thread.start()
             thread.join(PATIENCE)
 
-        observed, _ = observe(upload_all([scripted(answer()) for _ in range(5)], concurrency=1), on_item)
+        observed, _ = observe(upload_all([scripted(200) for _ in range(5)], concurrency=1), on_item)
         assert summary(observed.wait()).done == 5
         assert len(free) == 2 * len(observed.items)
         assert all(free)
@@ -740,10 +741,8 @@ class TestSchedulers:
         scheduler = EventLoopScheduler()
         here: list[int] = []
         scheduler.schedule(lambda *_: here.append(threading.get_ident()))
-        elsewhere = scripted(answer()).pipe(ops.observe_on(NewThreadScheduler()))
-        observed, _ = observe(
-            upload_all([scripted(answer()), elsewhere, scripted(refuse())]), scheduler=scheduler
-        )
+        elsewhere = scripted(200).pipe(ops.observe_on(NewThreadScheduler()))
+        observed, _ = observe(upload_all([scripted(200), elsewhere, scripted(refuse())]), scheduler=scheduler)
         assert summary(observed.wait()).done == 2
         assert observed.threads == set(here)
         scheduler.dispose()
@@ -754,7 +753,7 @@ class TestSchedulers:
         async def main() -> BatchSummary:
             threads = set()
             note = ops.do_action(lambda item: threads.add(threading.get_ident()))
-            drawn = CountingIterable(scripted(answer(201)).pipe(note) for _ in range(10))
+            drawn = CountingIterable(scripted(201).pipe(note) for _ in range(10))
             result = await upload_all(drawn)
             assert threads == {threading.get_ident()}
             assert threading.get_ident() not in drawn.threads
@@ -799,7 +798,7 @@ class TestSchedulers:
     )
     def test_in_place_uploads_run_one_after_the_other(self, scheduler):
         """On the current thread, subscribe returns when all is done, with a stack of constant depth."""
-        drawn = CountingIterable(scripted(answer()) for _ in range(sys.getrecursionlimit()))
+        drawn = CountingIterable(scripted(200) for _ in range(sys.getrecursionlimit()))
         observed, _ = observe(upload_all(drawn), scheduler=scheduler)
         assert observed.is_completed
         assert summary(observed).done == sys.getrecursionlimit()
@@ -807,9 +806,9 @@ class TestSchedulers:
 
     def test_in_place_a_retry_lets_the_next_upload_run(self):
         """On the current thread, an upload that waits for its next attempt lets the next upload run."""
-        waiting = scripted(refuse(), answer()).pipe(retry_backoff(wait_initial=0.01, wait_jitter=0))
+        waiting = scripted(refuse(), 200).pipe(retry_backoff(wait_initial=0.01, wait_jitter=0))
         observed, _ = observe(
-            upload_all([waiting, scripted(answer()), scripted(answer())], concurrency=2),
+            upload_all([waiting, scripted(200), scripted(200)], concurrency=2),
             scheduler=ImmediateScheduler(),
         )
         assert summary(observed.wait()).done == 3
@@ -823,9 +822,7 @@ class TestSchedulers:
                 subject.on_next(OK)
                 subject.on_completed()
 
-        observed, _ = observe(
-            upload_all([subject, scripted(answer())]), on_item, scheduler=ImmediateScheduler()
-        )
+        observed, _ = observe(upload_all([subject, scripted(200)]), on_item, scheduler=ImmediateScheduler())
         assert summary(observed.wait()).done == 2
 
 
@@ -838,7 +835,7 @@ def test_a_successful_upload_is_released():
 
     def uploads() -> Iterator[Any]:
         for _ in range(50):
-            each = scripted(answer())
+            each = scripted(200)
             made.append(weakref.ref(each))
             yield each
             del each

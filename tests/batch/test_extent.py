@@ -13,7 +13,7 @@ import reactivex
 from reactivex import operators as ops
 from reactivex.scheduler import EventLoopScheduler
 from reactivex.subject import Subject
-from support.hand_cranked_client import ScriptedClient, answer, refuse
+from support.hand_cranked_client import refuse
 from support.recording_observer import observe
 
 from rxupload import BatchProgress, Field, File, Progress, upload, upload_all
@@ -28,12 +28,13 @@ from rxupload.operators import (
     throughput,
     verify_digest,
 )
+from rxupload.testing import HandCrankedClient
 
 URL = "http://upload.test/"
 
 
 def scripted(file: Any = b"data", **options: Any) -> Any:
-    return upload(URL, file, client=ScriptedClient(answer()), **options)
+    return upload(URL, file, client=HandCrankedClient(200), **options)
 
 
 def progress_of(batch: Any, **options: Any) -> list[BatchProgress]:
@@ -142,7 +143,7 @@ class TestTotal:
 
     def test_a_retry_does_not_change_it(self):
         """A second attempt changes neither the total nor what is counted for it."""
-        client = ScriptedClient(refuse(), answer())
+        client = HandCrankedClient(refuse(), 200)
         up = upload(URL, bytes(1000), client=client).pipe(retry_backoff(wait_initial=0, wait_jitter=0))
         seen = progress_of(upload_all([up, scripted()]))
         assert len({each.total for each in seen}) == 1

@@ -15,9 +15,9 @@ import pytest
 from reactivex.scheduler import EventLoopScheduler
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 from reactivex.subject import Subject
-from support.hand_cranked_client import Exchange, HandCrankedClient, ScriptedClient, answer, refuse
-from support.recording_observer import PATIENCE, RecordingObserver, observe
-from support.scripted_server import Server
+from support.hand_cranked_client import refuse
+from support.recording_observer import observe
+from support.scripted_server import PATIENCE, Server
 from support.threads import no_thread_left
 
 from rxupload import (
@@ -34,12 +34,13 @@ from rxupload import (
 )
 from rxupload._task import queue
 from rxupload._transfer import Disposed
+from rxupload.testing import Exchange, HandCrankedClient, RecordingObserver
 
 URL = "http://upload.test/"
 
 
 def scripted(*scripts: Any) -> Upload:
-    return upload(URL, b"data", client=ScriptedClient(*(scripts or (answer(),))))
+    return upload(URL, b"data", client=HandCrankedClient(*(scripts or (200,))))
 
 
 def under_way(count: int = 3, **options: Any) -> tuple[BatchTask, list[Exchange]]:
@@ -67,7 +68,7 @@ class TestOutcome:
 
     def test_done_even_with_failures(self):
         """A batch with failed uploads is done, and the summary has their errors."""
-        task = upload_all([scripted(), scripted(refuse()), scripted(answer(404))]).start()
+        task = upload_all([scripted(), scripted(refuse()), scripted(404)]).start()
         summary = task.result(PATIENCE)
         assert (task.state, summary.done, summary.failed) == ("done", 1, 2)
 
@@ -129,7 +130,7 @@ class TestOutcome:
 
     def test_each_start_is_a_batch(self):
         """Each start() is a batch of its own."""
-        batch = upload_all([scripted(answer(201), answer(202))])
+        batch = upload_all([scripted(201, 202)])
         first = batch.start().result(PATIENCE)
         second = batch.start().result(PATIENCE)
         assert (first.statuses, second.statuses) == ({201: 1}, {202: 1})
@@ -329,7 +330,7 @@ class TestWaiting:
             yield b"data"
 
         async def main() -> None:
-            uploads = [upload(URL, pieces, client=ScriptedClient(answer()), rate_limit=1e9) for _ in range(2)]
+            uploads = [upload(URL, pieces, client=HandCrankedClient(200), rate_limit=1e9) for _ in range(2)]
             scheduler = AsyncIOScheduler(asyncio.get_running_loop())
             assert (await upload_all(uploads, rate_limit=1e9).start(scheduler=scheduler)).done == 2
             assert threads == {threading.get_ident()}
@@ -421,5 +422,5 @@ def test_ctrl_c_ends_the_script_and_the_batch():
 
 def test_an_httpx_error_is_in_the_summary():
     """The errors of the uploads are in the summary, as for `run()`."""
-    summary = upload_all([scripted(answer(500))]).start().result(PATIENCE)
+    summary = upload_all([scripted(500)]).start().result(PATIENCE)
     assert isinstance(summary.errors[0].error, httpx.HTTPStatusError)

@@ -30,8 +30,10 @@ import rxupload
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from serving import server_process
-from support.scripted_server import Connection, authority, client_context
+from support.scripted_server import authority, client_context
 from support.steady_reader import RECEIVE_BUFFER, ReportedProgress, SteadyReader
+
+from rxupload.testing import Connection
 
 SIZE = 20_000_000
 PIECE = 64 * 1024

@@ -7,7 +7,9 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection as Pipe
 
-from support.scripted_server import Connection, Server, server_context
+from support.scripted_server import Server, server_context
+
+from rxupload.testing import Connection
 
 Script = Callable[[Connection, Pipe], object]
 

@@ -28,7 +28,9 @@ import rxupload
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from serving import server_process
-from support.scripted_server import Connection, header
+from support.scripted_server import header
+
+from rxupload.testing import Connection
 
 AT_ONCE = 16
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

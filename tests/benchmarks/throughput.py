@@ -33,7 +33,9 @@ import rxupload
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from serving import server_process
-from support.scripted_server import Connection, authority, client_context, header
+from support.scripted_server import authority, client_context, header
+
+from rxupload.testing import Connection
 
 MIB = 1 << 20
 

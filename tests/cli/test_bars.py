@@ -20,7 +20,9 @@ from support.command_line import (
     screens,
     started,
 )
-from support.scripted_server import PATIENCE, Connection, Server
+from support.scripted_server import PATIENCE, Server
+
+from rxupload.testing import Connection
 
 
 @posix_only

@@ -13,7 +13,9 @@ from collections.abc import Iterator
 import pytest
 import trustme
 from support.command_line import PROCESS_PATIENCE, command, in_own_process, posix_only
-from support.scripted_server import Connection, Server, header
+from support.scripted_server import Server, header
+
+from rxupload.testing import Connection
 
 # -u
 
@@ -138,7 +140,7 @@ def test_a_key_of_another_certificate_is_named(cli, authority, photo, tmp_path):
 
 def test_k_accepts_any_certificate(cli, photo):
     """-k is --insecure."""
-    with Server(Connection.serve, tls=True) as server:
+    with Server(200, tls=True) as server:
         assert cli("send", server.url, photo).status == 1
         assert cli("send", server.url, photo, "-k").status == 0
 
@@ -163,7 +165,7 @@ def test_proxy_is_the_way(cli, server, photo, scheme, monkeypatch):
 
     def forward(connection: Connection) -> None:
         head = connection.read_head()
-        connection.read_body(head)
+        connection.read_body()
         seen.append(head)
         connection.respond(200, b"by the proxy")
 
@@ -180,7 +182,7 @@ def test_no_cookies_are_kept(cli, photo):
 
     def script(connection: Connection) -> None:
         while head := connection.read_head():
-            connection.read_body(head)
+            connection.read_body()
             heads.append(head)
             connection.respond(200, b"", "Set-Cookie: a=b")
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 from support.command_line import PROCESS_PATIENCE, in_own_process, interrupt, started
-from support.scripted_server import Connection, Server
+from support.scripted_server import Server
 
 import rxupload
 from rxupload._cli import send
+from rxupload.testing import Connection
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 
@@ -160,8 +161,8 @@ def test_ctrl_c_that_is_ignored_stays_ignored(tmp_path):
     taken = threading.Event()
 
     def script(connection: Connection) -> None:
-        head = connection.read_head()
-        connection.read_body(head)
+        connection.read_head()
+        connection.read_body()
         process.send_signal(signal.SIGINT)
         connection.respond(200, b"stored")
         taken.set()
@@ -230,8 +231,8 @@ def test_ctrl_c_prints_what_was_sent(tmp_path):
         file.write_text(file.name)
 
     def receive(connection: Connection) -> None:
-        while head := connection.read_head():
-            body = connection.read_body(head)
+        while connection.read_head():
+            body = connection.read_body()
             if b"held" in body:
                 connection.wait_for_end()
                 return

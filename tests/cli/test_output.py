@@ -15,9 +15,10 @@ from collections.abc import Iterator
 
 import pytest
 from support.command_line import PROCESS_PATIENCE, command, in_own_process
-from support.scripted_server import PATIENCE, Connection, Server
+from support.scripted_server import PATIENCE, Server
 
 from rxupload._cli import main
+from rxupload.testing import Connection
 
 FILES = 5
 WORDS = "gr\u00fcn \u65e5\u672c \U0001f600 \ud800"
@@ -33,8 +34,8 @@ def server(received) -> Iterator[Server]:
     """A server whose responses no narrow encoding can print."""
 
     def script(connection: Connection) -> None:
-        while head := connection.read_head():
-            received.append(connection.read_body(head))
+        while connection.read_head():
+            received.append(connection.read_body())
             connection.respond(
                 200, WORDS.encode("utf-8", "replace"), "Content-Type: text/plain; charset=utf-8"
             )
@@ -147,8 +148,8 @@ def test_a_reader_that_goes_ends_nothing(files):
     received: list[bytes] = []
 
     def script(connection: Connection) -> None:
-        while head := connection.read_head():
-            received.append(connection.read_body(head))
+        while connection.read_head():
+            received.append(connection.read_body())
             if len(received) > 1:
                 assert gone.wait(PATIENCE)
             connection.respond(200, b"stored")
@@ -214,7 +215,7 @@ def binary() -> Iterator[Server]:
 
     def script(connection: Connection) -> None:
         while head := connection.read_head():
-            connection.read_body(head)
+            connection.read_body()
             connection.respond(404 if head.startswith(b"DELETE") else 200, BODY)
 
     with Server(script) as server:
@@ -286,7 +287,7 @@ def test_v_prints_heads_without_secrets(files, cli):
 
     def script(connection: Connection) -> None:
         while head := connection.read_head():
-            connection.read_body(head)
+            connection.read_body()
             if head.startswith(b"POST /up?"):
                 location = f"http://127.0.0.1:{server.port}/there?key={SECRET}"
                 connection.respond(307, b"", f"Location: {location}", f"Set-Cookie: a={SECRET}")
@@ -321,8 +322,8 @@ def test_v_prints_the_request_of_an_error_and_of_each_attempt(files, cli, no_wai
     left = [None, (503, b""), None]
 
     def script(connection: Connection) -> None:
-        while head := connection.read_head():
-            connection.read_body(head)
+        while connection.read_head():
+            connection.read_body()
             if not (answer := left.pop(0)):
                 return
             connection.respond(*answer)

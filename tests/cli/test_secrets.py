@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.scripted_server import Connection, Server
+from support.scripted_server import Server
+
+from rxupload.testing import Connection
 
 WORD = "hunter2"
 URL = "http://127.0.0.1:1/"
@@ -80,7 +82,7 @@ def test_lines_of_an_upload_show_no_secret(cli, tmp_path, more):
 
     def script(connection: Connection) -> None:
         head = connection.read_head()
-        connection.read_body(head)
+        connection.read_body()
         status = 404 if b"/404" in head else 307
         connection.respond(status, b"", f"Location: http://u:{WORD}@h/?{WORD}")
 

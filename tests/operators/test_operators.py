@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 
-from support.hand_cranked_client import ScriptedClient, answer
 from support.operator_sources import (
     URL,
 )
-from support.recording_observer import RecordingObserver
 
 from rxupload import operators, upload
 from rxupload.operators import (
@@ -17,6 +15,7 @@ from rxupload.operators import (
     retry_backoff,
     throughput,
 )
+from rxupload.testing import HandCrankedClient, RecordingObserver
 
 
 def test_public_names():
@@ -32,7 +31,7 @@ def test_public_names():
 
 def test_operators_compose():
     """The operators compose: the last item is the response after the retries."""
-    up = upload(URL, bytes(1 << 20), client=ScriptedClient(answer(503), answer(201)))
+    up = upload(URL, bytes(1 << 20), client=HandCrankedClient(503, 201))
     observed = RecordingObserver()
     up.pipe(
         retry_backoff(wait_initial=0, wait_jitter=0),

@@ -12,7 +12,7 @@ import reactivex
 from reactivex import operators as ops
 from reactivex.subject import Subject
 from reactivex.testing import TestScheduler
-from support.hand_cranked_client import ScriptedClient, answer, refuse
+from support.hand_cranked_client import refuse
 from support.operator_sources import (
     LOST,
     P0,
@@ -33,6 +33,7 @@ from rxupload.operators import (
     raise_for_status,
     retry_backoff,
 )
+from rxupload.testing import HandCrankedClient
 
 
 def steps_drawn(items):
@@ -194,7 +195,7 @@ class TestProgressBar:
     def test_it_draws_an_upload(self):
         """It draws a real upload and its retries."""
         drawn = io.StringIO()
-        up = upload(URL, bytes(3 << 20), client=ScriptedClient(refuse(pieces=2), answer(201)))
+        up = upload(URL, bytes(3 << 20), client=HandCrankedClient(refuse(pieces=2), 201))
         pipeline = up.pipe(
             retry_backoff(wait_initial=0, wait_jitter=0),
             progress_bar(file=drawn, ascii=True),

@@ -9,7 +9,6 @@ import httpx2
 import pytest
 import reactivex
 from reactivex.testing import TestScheduler
-from support.hand_cranked_client import ScriptedClient, answer
 from support.operator_sources import (
     P0,
     P2,
@@ -20,13 +19,14 @@ from support.operator_sources import (
     response,
     subscribe,
 )
-from support.scripted_server import Connection, Server
+from support.scripted_server import Server
 
 import rxupload
 from rxupload import upload
 from rxupload.operators import (
     raise_for_status,
 )
+from rxupload.testing import Connection, HandCrankedClient
 
 
 class TestRaiseForStatus:
@@ -123,7 +123,7 @@ class TestRaiseForStatus:
 
         def script(connection: Connection) -> None:
             while head := connection.read_head():
-                connection.read_body(head)
+                connection.read_body()
                 is_first = b" / " in head
                 connection.respond(308 if is_first else 200, b"", "Location: /there?token=hush")
 
@@ -136,6 +136,6 @@ class TestRaiseForStatus:
 
     def test_run_raises_for_a_refused_upload(self):
         """It makes run() raise for a refused upload."""
-        up = upload(URL, b"data", client=ScriptedClient(answer(403)))
+        up = upload(URL, b"data", client=HandCrankedClient(403))
         with pytest.raises(httpx.HTTPStatusError, match="403"):
             rxupload.run(up.pipe(raise_for_status()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 from reactivex.testing import TestScheduler
-from support.hand_cranked_client import ScriptedClient, answer, refuse
+from support.hand_cranked_client import refuse
 from support.operator_sources import URL, on_completed, on_error, on_next, response
 
 import rxupload
@@ -20,6 +20,7 @@ from rxupload import (
     upload_all,
 )
 from rxupload.operators import raise_for_status, record, retry_backoff, throughput
+from rxupload.testing import HandCrankedClient
 
 KEYS = ["seconds", "event", "index", "sent", "total", "attempt", "status", "error"]
 
@@ -65,7 +66,7 @@ def test_an_error_is_a_row():
 
 def test_attempts_share_their_zero():
     """Before retry_backoff, each attempt is recorded, and the seconds count from the first subscription."""
-    client = ScriptedClient(refuse(), answer(503), answer())
+    client = HandCrankedClient(refuse(), 503, 200)
     rows: list[dict] = []
     up = upload(URL, b"data", client=client)
     pipeline = up.pipe(raise_for_status(), record(rows), retry_backoff(wait_initial=0.001, wait_jitter=0))
@@ -84,7 +85,7 @@ def test_attempts_share_their_zero():
 def test_a_throughput_is_its_progress():
     """After throughput, the rows are those of the Progress."""
     rows: list[dict] = []
-    up = upload(URL, b"data", client=ScriptedClient(answer()))
+    up = upload(URL, b"data", client=HandCrankedClient(200))
     rxupload.run(up.pipe(throughput(), record(rows)))
     assert [row["event"] for row in rows] == ["progress", "progress", "response"]
     assert rows[1]["sent"] == rows[1]["total"]
@@ -92,7 +93,7 @@ def test_a_throughput_is_its_progress():
 
 def test_a_batch():
     """Events of a batch have the index of their upload; those of the whole have none."""
-    client = ScriptedClient(answer(), refuse())
+    client = HandCrankedClient(200, refuse())
     rows: list[dict] = []
     uploads = [upload(URL, b"data", client=client) for _ in range(2)]
     summary = rxupload.run(upload_all(uploads, concurrency=1).pipe(record(rows)))

@@ -28,7 +28,7 @@ from reactivex.scheduler import (
     ThreadPoolScheduler,
 )
 from reactivex.testing import TestScheduler
-from support.hand_cranked_client import PATIENCE, HandCrankedClient, ScriptedClient, answer, refuse
+from support.hand_cranked_client import refuse
 from support.operator_sources import (
     LOST,
     P0,
@@ -46,7 +46,7 @@ from support.operator_sources import (
     subscribe,
 )
 from support.recording_observer import observe
-from support.scripted_server import Server
+from support.scripted_server import PATIENCE, Server
 
 import rxupload
 from rxupload import SourceChanged, UploadTimeout, upload
@@ -55,6 +55,7 @@ from rxupload.operators import (
     raise_for_status,
     retry_backoff,
 )
+from rxupload.testing import HandCrankedClient
 
 
 class TestRetryBackoff:
@@ -279,7 +280,7 @@ class TestRetryBackoff:
 
     def test_a_used_iterator_is_not_retried(self):
         """An iterator that a failed attempt has begun to read is not retried, and the error says why."""
-        up = upload(URL, iter([b"data"]), client=ScriptedClient(refuse(pieces=1), answer()))
+        up = upload(URL, iter([b"data"]), client=HandCrankedClient(refuse(pieces=1), 200))
         with pytest.raises(RuntimeError, match="once"):
             rxupload.run(up.pipe(retry_backoff(wait_initial=0, wait_jitter=0)))
 
@@ -579,7 +580,7 @@ class TestRetryBackoff:
     def test_it_works_on_every_scheduler(self, make):
         """An upload is retried on any scheduler, with real timers."""
         scheduler = make()
-        up = upload(URL, b"data", client=ScriptedClient(refuse(), answer(503), answer(201)))
+        up = upload(URL, b"data", client=HandCrankedClient(refuse(), 503, 201))
         observed, _ = observe(up.pipe(retry_backoff(wait_initial=0.01, wait_jitter=0)), scheduler=scheduler)
         assert observed.wait().response.status_code == 201
         if isinstance(scheduler, ThreadPoolScheduler):
@@ -592,14 +593,14 @@ class TestRetryBackoff:
         """In asyncio the loop waits, and cancelling during a wait ends it."""
 
         async def main() -> None:
-            client = ScriptedClient(refuse(), answer(201))
+            client = HandCrankedClient(refuse(), 201)
             up = upload(URL, b"data", client=client)
             result = await up.pipe(retry_backoff(wait_initial=0.01, wait_jitter=0))
             assert result.status_code == 201
 
             failed = asyncio.Event()
             loop = asyncio.get_running_loop()
-            client = ScriptedClient(refuse(), answer(201))
+            client = HandCrankedClient(refuse(), 201)
             waiting = upload(URL, b"data", client=client).pipe(
                 ops.do_action(on_error=lambda _: loop.call_soon(failed.set)), retry_backoff(wait_initial=30)
             )
@@ -608,7 +609,7 @@ class TestRetryBackoff:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert client.requests == 1
+            assert len(client.requests) == 1
 
         asyncio.run(main())
 
@@ -616,12 +617,12 @@ class TestRetryBackoff:
         """While one upload waits for its next attempt, the pool's only thread is free for another."""
         scheduler = ThreadPoolScheduler(1)
         failed = threading.Event()
-        waiting = upload(URL, b"data", client=ScriptedClient(refuse())).pipe(
+        waiting = upload(URL, b"data", client=HandCrankedClient(refuse())).pipe(
             ops.do_action(on_error=lambda _: failed.set()), retry_backoff(wait_initial=30)
         )
         _, subscription = observe(waiting, scheduler=scheduler)
         assert failed.wait(PATIENCE)
-        other, _ = observe(upload(URL, b"data", client=ScriptedClient(answer())), scheduler=scheduler)
+        other, _ = observe(upload(URL, b"data", client=HandCrankedClient(200)), scheduler=scheduler)
         assert other.wait().response.status_code == 200
         subscription.dispose()
         scheduler.executor.shutdown()
@@ -635,7 +636,7 @@ class TestRetryBackoff:
             return workers[-1]
 
         before = set(threading.enumerate())
-        up = upload(URL, b"data", client=ScriptedClient(refuse()))
+        up = upload(URL, b"data", client=HandCrankedClient(refuse()))
         _, subscription = observe(
             up.pipe(retry_backoff(wait_initial=3600, wait_max=3600)),
             scheduler=NewThreadScheduler(make_thread),

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from reactivex.subject import Subject
 from reactivex.testing import TestScheduler
-from support.hand_cranked_client import ScriptedClient, refuse
+from support.hand_cranked_client import refuse
 from support.operator_sources import (
     URL,
     on_completed,
@@ -21,6 +21,7 @@ from rxupload.operators import (
     Throughput,
     throughput,
 )
+from rxupload.testing import HandCrankedClient
 
 
 class TestThroughput:
@@ -101,7 +102,7 @@ class TestThroughput:
 
     def test_errors_pass_in_real_time(self):
         """Without a scheduler it uses the wall clock, and errors pass."""
-        up = upload(URL, bytes(3 << 20), client=ScriptedClient(refuse(pieces=2)), progress_interval=0)
+        up = upload(URL, bytes(3 << 20), client=HandCrankedClient(refuse(pieces=2)), progress_interval=0)
         observed, _ = observe(up.pipe(throughput()))
         assert isinstance(observed.wait().error, httpx.ReadError)
         assert [type(item) for item in observed.items] == [Throughput] * len(observed.items)

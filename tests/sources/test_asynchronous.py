@@ -16,8 +16,8 @@ from reactivex.scheduler import EventLoopScheduler, NewThreadScheduler
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 from support.owner import FakeOwner
 from support.pieces import read_all
-from support.recording_observer import PATIENCE, check_grammar, observe
-from support.scripted_server import Server, header
+from support.recording_observer import check_grammar, observe
+from support.scripted_server import PATIENCE, Server, header
 
 from rxupload import Client, File, SourceChanged, UploadTimeout, run, upload, upload_all
 from rxupload._sources import make_source
@@ -42,10 +42,11 @@ class Taken:
     def _script(self, connection):
         while head := connection.read_head():
             self.heads.append(head)
-            self.bodies.append(connection.read_body(head))
+            self.bodies.append(connection.read_body())
             connection.respond(self._statuses.pop(0) if len(self._statuses) > 1 else self._statuses[0])
 
     def __enter__(self):
+        self._server.__enter__()
         return self
 
     def __exit__(self, *details):
@@ -338,9 +339,9 @@ def test_a_generator_waits_for_room(monkeypatch):
         return has_room
 
     def script(connection):
-        head = connection.read_head()
+        connection.read_head()
         assert is_full.wait(PATIENCE)
-        bodies.append(connection.read_body(head))
+        bodies.append(connection.read_body())
         connection.respond()
 
     monkeypatch.setattr(AsyncFlow, "_try_to_add", spy)
@@ -382,7 +383,7 @@ def test_a_redirect_calls_a_function_again():
 
     def script(connection):
         while head := connection.read_head():
-            bodies.append(connection.read_body(head))
+            bodies.append(connection.read_body())
             if head.startswith(b"PUT /b"):
                 connection.respond()
             else:

@@ -27,17 +27,18 @@ from reactivex.scheduler import (
     NewThreadScheduler,
 )
 from reactivex.subject import BehaviorSubject, ReplaySubject, Subject
-from support.hand_cranked_client import HandCrankedClient, ScriptedClient, answer, refuse
+from support.hand_cranked_client import refuse
 from support.owner import FakeOwner
 from support.pieces import chunks, read_all
-from support.recording_observer import PATIENCE, check_grammar, observe
-from support.scripted_server import Server, client_context
+from support.recording_observer import check_grammar, observe
+from support.scripted_server import PATIENCE, Server, client_context
 
 from rxupload import File, Progress, SourceChanged, UploadTimeout, UploadTransport, run, upload
 from rxupload._sources import make_source
 from rxupload._sources.buffered import LIMIT
 from rxupload._sources.observable import ObservableReader
 from rxupload._transfer import EXTENSION, Disposed
+from rxupload.testing import HandCrankedClient
 
 URL = "http://upload.test/"
 
@@ -363,7 +364,7 @@ class TestSubscription:
 
         def script(connection):
             for status, headers in ((307, ["Location: /again"]), (200, [])):
-                bodies.append(content_of(connection.read_body(connection.read_head())))
+                bodies.append(content_of(connection.read_request()))
                 connection.respond(status, b"", *headers)
 
         subscriptions = []
@@ -378,13 +379,13 @@ class TestSubscription:
     def test_a_retry_subscribes_again(self):
         """A retry disposes the failed upload's subscription and subscribes again."""
         manual = ManualObservable()
-        client = ScriptedClient(refuse(), answer())
+        client = HandCrankedClient(refuse(), 200)
         observed, _ = observe(upload(URL, manual.observable, client=client).pipe(ops.retry(2)))
         manual.next_observer()
         manual.wait_for_dispose()
         manual.next_observer().on_completed()
         assert observed.wait().response.status_code == 200
-        assert client.requests == 2
+        assert len(client.requests) == 2
 
     @pytest.mark.parametrize("kind", [Subject, lambda: BehaviorSubject(b"one")])
     def test_a_second_pass_over_a_subject_is_an_error(self, kind):
@@ -442,7 +443,7 @@ class TestSubscription:
             bodies.append(content_of(b"".join(request.stream)))
             raise httpx.ReadError("lost")
 
-        client = ScriptedClient(lose, answer())
+        client = HandCrankedClient(lose, 200)
         assert run(upload(URL, subject, client=client).pipe(ops.retry(2))).status_code == 200
         assert bodies == [b"one"]
 
@@ -479,7 +480,7 @@ class TestSubscription:
         """If upload and Observable both run on the current thread, content of any length arrives."""
         items = [bytes(LIMIT)] * 3
         observable = reactivex.from_iterable(items, scheduler=source_scheduler)
-        client = ScriptedClient(answer())
+        client = HandCrankedClient(200)
         observed, _ = observe(upload(URL, observable, client=client), scheduler=scheduler)
         assert observed.ended
         assert observed.response.status_code == 200

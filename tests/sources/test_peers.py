@@ -48,10 +48,11 @@ class Taken:
     def _script(self, connection):
         while head := connection.read_head():
             self.heads.append(head)
-            self.bodies.append(connection.read_body(head))
+            self.bodies.append(connection.read_body())
             connection.respond(503 if len(self.heads) <= self._busy else 201)
 
     def __enter__(self):
+        self._server.__enter__()
         return self
 
     def __exit__(self, *details):

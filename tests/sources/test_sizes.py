@@ -84,7 +84,7 @@ def test_a_server_gets_a_file_in_proc(kind, raw):
 
     def script(connection):
         head = connection.read_head()
-        got.append((head, connection.read_body(head)))
+        got.append((head, connection.read_body()))
         connection.respond()
 
     with Server(script) as server, source_of(kind, VERSION) as source:

@@ -13,10 +13,10 @@ from typing import Any
 import httpx
 from reactivex.abc import DisposableBase
 from reactivex.scheduler import NewThreadScheduler
-from support.recording_observer import RecordingObserver
-from support.scripted_server import PATIENCE, Connection, Server, client_context, unanswered_port
+from support.scripted_server import PATIENCE, Server, client_context, server_context, unanswered_port
 
 from rxupload import Upload, UploadTransport, upload
+from rxupload.testing import Connection, RecordingObserver
 
 LARGE = bytes(64 << 20)  # more than the system's buffers hold
 
@@ -79,13 +79,13 @@ def stalled_send(connection: Connection, moments: SimpleQueue[float]) -> None:
 
 
 def no_response(connection: Connection, moments: SimpleQueue[float]) -> None:
-    connection.read_body(connection.read_head())
+    connection.read_request()
     moments.put(0)
     moments.put(connection.wait_for_end())
 
 
 def endless_response(connection: Connection, moments: SimpleQueue[float]) -> None:
-    connection.read_body(connection.read_head())
+    connection.read_request()
     connection.send(b"HTTP/1.1 200 OK\r\n\r\nand so on")
     moments.put(0)
     moments.put(connection.wait_for_end())
@@ -127,7 +127,7 @@ def abort(phase: Phase, *, tls: bool, reused: bool, **options: Any) -> float:
     def serve(connection: Connection) -> None:
         if next(connections) > 0:
             if tls and not serve_tls:
-                connection.start_tls()
+                connection.start_tls(server_context())
             connection.serve()
             return
         if reused:

@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import pytest
-from support.scripted_server import Connection, header
+from support.scripted_server import header
+
+from rxupload.testing import Connection
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and pseudo-terminals")
 
@@ -79,7 +81,7 @@ class Recorder:
 
     def __call__(self, connection: Connection) -> None:
         while head := connection.read_head():
-            self.requests.append((head, connection.read_body(head)))
+            self.requests.append((head, connection.read_body()))
             answer = self.answer(len(self.requests))
             if answer is None:
                 return

@@ -21,10 +21,11 @@ import httpx
 from hypothesis import event
 from hypothesis import strategies as st
 from reactivex.scheduler import NewThreadScheduler
-from support.recording_observer import RecordingObserver, check_grammar
-from support.scripted_server import PATIENCE, Connection, Server, client_context, header, server_context
+from support.recording_observer import check_grammar
+from support.scripted_server import PATIENCE, Server, client_context, header, server_context
 
 from rxupload import Progress, Upload, UploadTransport, upload
+from rxupload.testing import Connection, RecordingObserver
 
 SHORT = 0.3  # seconds; a limit that a test reaches
 BUFFER = 64 * 1024  # bytes at both ends; small, so that a server that does not read stalls the client soon
@@ -226,7 +227,7 @@ class FaultyServer:
             while head := connection.read_head():
                 self._uploads += 1
                 if self._uploads <= self._scenario.reused or self.over.is_set():
-                    connection.read_body(head)
+                    connection.read_body()
                     connection.respond(200)
                     self._step("connected")
                 elif not self._play(connection, head):
@@ -258,7 +259,7 @@ class FaultyServer:
             case handshake:
                 if handshake == "late":
                     threading.Event().wait(SHORT / 3)
-                connection.start_tls()
+                connection.start_tls(server_context())
                 return True
         return False
 

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import socket
 
 import httpx
@@ -65,3 +66,8 @@ def has_ended(sock):
 def stored(directory):
     """The content of the directory, by name."""
     return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def filename_in(body: bytes) -> bytes:
+    """The filename of the file in a multipart body."""
+    return re.search(rb'filename="(.*?)"', body)[1]

@@ -11,7 +11,9 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.settings
-from support.scripted_server import Connection, authority
+from support.scripted_server import authority
+
+from rxupload.testing import Connection
 
 
 @functools.cache

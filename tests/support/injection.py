@@ -23,7 +23,7 @@ from typing import Any
 from reactivex import operators as ops
 from reactivex.scheduler import ImmediateScheduler, NewThreadScheduler
 from reactivex.scheduler.eventloop import AsyncIOScheduler
-from support.scripted_server import PATIENCE, Connection, Server
+from support.scripted_server import PATIENCE, Server
 
 import rxupload
 from rxupload import UploadAborted, upload, upload_all
@@ -31,6 +31,7 @@ from rxupload._client import _forget_default_client
 from rxupload._run import run
 from rxupload._task import callback_queue
 from rxupload._task.queue import uploads
+from rxupload.testing import Connection
 from rxupload.uploadtask import UploadTask, uploadFile
 
 PACKAGE = str(Path(rxupload.__file__).parent)
@@ -323,8 +324,8 @@ def abort_all() -> None:
 
 
 def answer(connection: Connection) -> None:
-    while head := connection.read_head():
-        connection.read_body(head)
+    while connection.read_head():
+        connection.read_body()
         connection.respond()
 
 

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 
 import boto3
 from botocore.config import Config
-from support.scripted_server import Connection, header
+from support.scripted_server import header
+
+from rxupload.testing import Connection
 
 REGION = "us-east-1"
 KEY_ID, SECRET, TOKEN = "AKID", "s3cr3t", "session+token/=="
@@ -66,7 +68,7 @@ class PresignedBucket:
                 self.refusals.append("no length")
                 connection.respond(411, b"", "Connection: close")
                 return
-            body = connection.read_body(head)
+            body = connection.read_body()
             fault = self._fault(head.decode("ascii"), body)
             if fault:
                 self.refusals.append(fault)

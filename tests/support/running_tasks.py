@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from support.recording_callbacks import RecordingCallbacks
-from support.scripted_server import Connection
 from support.stepped_server import SteppedServer, Stepper
 
+from rxupload.testing import Connection
 from rxupload.uploadtask import UploadTask, uploadFile
 
 MIB = 1 << 20
@@ -30,7 +30,7 @@ def under_way(server: SteppedServer, recorder: RecordingCallbacks) -> Stepper:
 
 
 def echo(connection: Connection) -> None:
-    connection.serve(200, b"thanks")
+    connection.serve(200, b"thanks", "Connection: close")
 
 
 async def awaited(task: UploadTask) -> Any:

@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 
-from support.scripted_server import Connection
+from rxupload.testing import Connection
 
 
 def http_proxy(connection: Connection) -> None:

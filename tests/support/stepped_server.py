@@ -6,7 +6,9 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
-from support.scripted_server import PATIENCE, Connection, Server, header
+from support.scripted_server import PATIENCE, Server, header
+
+from rxupload.testing import Connection
 
 
 class Stepper:
@@ -39,7 +41,7 @@ class Stepper:
 
     def read(self, count: int) -> int:
         """Read this many bytes of the body, or what is left of it; return their number."""
-        return self._do(lambda: self._connection.read(min(count, self.total - self._connection.received)))
+        return self._do(lambda: self._connection.read(count))
 
     def read_all(self) -> None:
         """Read the rest of the body."""
@@ -66,6 +68,7 @@ class SteppedServer(Server):
     def __init__(self, **options: Any) -> None:
         self.requests: SimpleQueue[Stepper] = SimpleQueue()
         self._steppers: list[Stepper] = []
+        self._is_over = False
         super().__init__(self._serve, receive_buffer=1 << 16, **options)
 
     def _serve(self, connection: Connection) -> None:
@@ -74,7 +77,7 @@ class SteppedServer(Server):
             stepper = Stepper(head, connection)
             self._steppers.append(stepper)
             self.requests.put(stepper)
-            if not self._closing:
+            if not self._is_over:
                 stepper.run()
 
     def next_request(self) -> Stepper:
@@ -82,7 +85,7 @@ class SteppedServer(Server):
         return self.requests.get(timeout=PATIENCE)
 
     def __exit__(self, *args: object) -> None:
-        self._closing = True
+        self._is_over = True
         for stepper in list(self._steppers):
             stepper.close()
         super().__exit__(*args)

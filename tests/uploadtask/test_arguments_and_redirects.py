@@ -12,10 +12,11 @@ from reactivex.scheduler.eventloop import AsyncIOScheduler
 from support.recording_callbacks import RecordingCallbacks
 from support.recording_observer import observe
 from support.running_tasks import MIB, start, under_way
-from support.scripted_server import PATIENCE, Connection, Server, client_context, header
+from support.scripted_server import PATIENCE, Server, client_context, header
 from support.stepped_server import SteppedServer
 
 from rxupload import Progress, RedirectRefused, UploadAborted, UploadTimeout, receiver, upload, uploadtask
+from rxupload.testing import Connection
 from rxupload.uploadtask import UploadTask, uploadFile
 
 # Rules 11 and 12
@@ -62,7 +63,7 @@ def test_rule_13_headers(photo):
     """Keys have the server's spelling; a header that comes several times is a list, in any spelling."""
 
     def script(connection: Connection) -> None:
-        connection.read_body(connection.read_head())
+        connection.read_request()
         connection.respond(200, b"", "X-MiXed: 1", "Set-Cookie: a=1", "set-cookie: b=2", "Set-Cookie: c=3")
 
     recorder = RecordingCallbacks()
@@ -92,7 +93,7 @@ def test_rule_14_data(photo, content_type, body, data):
     """The data is always a str, by the charset or else UTF-8 with replacement; one leading BOM is dropped."""
 
     def script(connection: Connection) -> None:
-        connection.read_body(connection.read_head())
+        connection.read_request()
         connection.respond(200, body, *[f"Content-Type: {content_type}"] * bool(content_type))
 
     with Server(script) as server:
@@ -206,7 +207,7 @@ def test_rule_16_redirect_after_the_whole_body(photo, status):
 
     def script(connection: Connection) -> None:
         head = connection.read_head()
-        body = connection.read_body(head) if header(head, b"content-length") else b""
+        body = connection.read_body() if header(head, b"content-length") else b""
         again = head.split(b" ")[1] == b"/again"
         connection.respond(
             200 if again else status, str(len(body)).encode(), "Location: /again", "Connection: close"
@@ -249,7 +250,7 @@ def test_rule_16_url_is_the_address_that_answered(photo, follow):
 
     def script(connection: Connection) -> None:
         head = connection.read_head()
-        connection.read_body(head)
+        connection.read_body()
         again = b"/again" in head
         connection.respond(200 if again else 308, b"", "Location: /again?id=5#part", "Connection: close")
 
@@ -265,7 +266,7 @@ def test_rule_16_redirects_may_be_off(photo):
     """With False, the redirect is the response, and the URL is the first one."""
 
     def script(connection: Connection) -> None:
-        connection.read_body(connection.read_head())
+        connection.read_request()
         connection.respond(307, b"", "Location: /again")
 
     with Server(script) as server:
@@ -281,7 +282,7 @@ def test_rule_16_a_redirect_is_refused(photo, scheme):
     """Another origin under "same-origin", and https to http always, fail with code 200 and show no secret."""
 
     def script(connection: Connection) -> None:
-        connection.read_body(connection.read_head())
+        connection.read_request()
         connection.respond(307, b"", "Location: http://user:secret@other.test/there?token=secret")
 
     recorder = RecordingCallbacks()

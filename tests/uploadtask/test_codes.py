@@ -10,9 +10,10 @@ import httpx2
 import pytest
 from support.recording_callbacks import RecordingCallbacks
 from support.running_tasks import MIB, start, under_way
-from support.scripted_server import Connection, Server
+from support.scripted_server import Server
 
 from rxupload import uploadtask
+from rxupload.testing import Connection
 from rxupload.uploadtask import uploadFile
 
 
@@ -52,7 +53,7 @@ def test_code_200_not_http(photo):
     """Bytes that are not HTTP fail with code 200."""
 
     def script(connection: Connection) -> None:
-        connection.read_body(connection.read_head())
+        connection.read_request()
         connection.send(b"220 mail.example.com ESMTP\r\n\r\n")
         connection.wait_for_end()
 
@@ -99,7 +100,7 @@ def test_code_300_closed(photo, answer):
     """A connection that ends before or in the response fails with code 300."""
 
     def script(connection: Connection) -> None:
-        connection.read_body(connection.read_head())
+        connection.read_request()
         connection.send(answer)
 
     with Server(script) as server:

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from support.recording_callbacks import RecordingCallbacks
 from support.running_tasks import MIB
-from support.scripted_server import PATIENCE, Connection, Server, header
+from support.scripted_server import PATIENCE, Server, header
 
 from rxupload import UploadAborted, uploadtask
+from rxupload.testing import Connection
 from rxupload.uploadtask import uploadFile
 
 
@@ -32,7 +33,7 @@ def test_rule_17_two_hundred_at_once(photo):
             on_the_wire += 1
             peak = max(peak, on_the_wire)
             arrived.append(int(head.split(b" ")[1][1:]))
-        connection.read_body(head)
+        connection.read_body()
         with lock:
             on_the_wire -= 1
         connection.respond(200, b"", "Connection: close")
@@ -66,7 +67,7 @@ def test_rule_17_first_in_first_out(photo):
     def script(connection: Connection) -> None:
         head = connection.read_head()
         arrived.append(head.split(b" ")[1])
-        connection.read_body(head)
+        connection.read_body()
         connection.respond(200, b"", "Connection: close")
 
     with Server(script) as server:

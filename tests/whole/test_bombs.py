@@ -16,12 +16,13 @@ from typing import Any
 import httpx
 import pytest
 from support.recording_observer import observe
-from support.scripted_server import Connection, Server
+from support.scripted_server import Server
 
 import rxupload
 from rxupload import ResponseTooLarge, upload
 from rxupload._client import DefaultClient
 from rxupload.operators import raise_for_status
+from rxupload.testing import Connection
 
 MIB = 1 << 20
 LIMIT = MIB
@@ -146,7 +147,7 @@ def saying(pieces: Callable[[], Iterable[bytes]]) -> Callable[[Connection], None
     """A server script that answers with these pieces, whatever the client does."""
 
     def script(connection: Connection) -> None:
-        connection.read_body(connection.read_head())
+        connection.read_request()
         for piece in pieces():
             connection.send(piece)
 
@@ -303,7 +304,7 @@ def test_an_auth_gets_the_response_whole():
 
     def script(connection: Connection) -> None:
         for status in (401, 200):
-            connection.read_body(connection.read_head())
+            connection.read_request()
             connection.respond(status, gzip.compress(content), "Content-Encoding: gzip")
 
     with Server(script) as server, rxupload.Client(trust_env=False, auth=Reading()) as client:

@@ -24,7 +24,7 @@ COUNTS = [*range(7), 15]
 
 def serve(connection):
     while head := connection.read_head():
-        connection.read_body(head)
+        connection.read_body()
         connection.respond(200, b"{{}}", "Content-Type: application/json; charset=utf-8")
 
 def client():

@@ -20,10 +20,11 @@ from reactivex.subject import BehaviorSubject
 from support.abort_phases import transport_client
 from support.http2_server import Talk, http2_context, speaking
 from support.recording_observer import check_grammar, observe
-from support.scripted_server import Connection, Server, client_context
+from support.scripted_server import Server, client_context
 
 from rxupload import Client, DigestMismatch, Field, File, UploadTransport, run, upload
 from rxupload.operators import retry_backoff, verify_digest
+from rxupload.testing import Connection
 
 SMALL = b"photo" * 1000
 LARGE = bytes(range(256)) * 12_000 + b"end"  # 3 MB
@@ -43,8 +44,8 @@ def echo(bodies: list[bytes]) -> Any:
     """A script that keeps each body."""
 
     def script(connection: Connection) -> None:
-        while head := connection.read_head():
-            bodies.append(connection.read_body(head))
+        while connection.read_head():
+            bodies.append(connection.read_body())
             connection.respond(200, b"thanks")
 
     return script
@@ -209,8 +210,8 @@ def test_the_digests_are_those_of_the_last_pass():
     bodies: list[bytes] = []
 
     def script(connection: Connection) -> None:
-        while head := connection.read_head():
-            bodies.append(connection.read_body(head))
+        while connection.read_head():
+            bodies.append(connection.read_body())
             connection.respond(*((307, b"", "Location: /there") if len(bodies) == 1 else (200,)))
 
     with Server(script) as server:
@@ -225,7 +226,7 @@ def test_a_redirect_that_becomes_a_get_keeps_the_digests():
     """After a 303 the digest is that of the body that was sent before."""
 
     def script(connection: Connection) -> None:
-        connection.read_body(connection.read_head())
+        connection.read_request()
         connection.respond(303, b"", "Location: /there")
         assert connection.read_head().startswith(b"GET /there")
         connection.respond(200)
@@ -245,7 +246,7 @@ def test_a_retry_begins_a_new_hash():
             connection.read(1000)
             connection.reset()
             return
-        connection.read_body(heads[-1])
+        connection.read_body()
         connection.respond(200)
 
     with Server(script, receive_buffer=65536) as server:
@@ -325,8 +326,8 @@ def test_a_server_that_stores_other_bytes():
     bodies: list[bytes] = []
 
     def script(connection: Connection) -> None:
-        while head := connection.read_head():
-            body = connection.read_body(head)
+        while connection.read_head():
+            body = connection.read_body()
             bodies.append(body)
             connection.respond(200, sha256(body[: -1 if len(bodies) == 1 else None]).encode())
 

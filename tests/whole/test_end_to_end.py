@@ -128,7 +128,8 @@ print(next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if 
 SINK_SCRIPT = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from support.scripted_server import Connection, Server, header
+from support.scripted_server import Server, header
+from rxupload.testing import Connection
 
 def sink(connection):
     head = connection.read_head()

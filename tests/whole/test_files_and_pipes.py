@@ -211,9 +211,9 @@ class TestFilesThatChange:
         bodies = []
 
         def script(connection):
-            head = connection.read_head()
+            connection.read_head()
             try:
-                bodies.append(connection.read_body(head))
+                bodies.append(connection.read_body())
             except ConnectionError:
                 return
             connection.respond()

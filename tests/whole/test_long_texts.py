@@ -6,11 +6,12 @@ import logging
 
 import httpx
 import pytest
-from support.scripted_server import Connection, Server, client_context
+from support.scripted_server import Server, client_context
 
 import rxupload
 from rxupload import run, upload
 from rxupload.operators import raise_for_status
+from rxupload.testing import Connection
 
 MUCH = b"1" * 60_000
 MOST = 1500  # characters of a text
@@ -33,7 +34,7 @@ def test_an_error_quotes_little_of_the_server(head, caplog):
     caplog.set_level(logging.DEBUG, "rxupload")
 
     def script(connection: Connection) -> None:
-        connection.read_body(connection.read_head())
+        connection.read_request()
         connection.send(head)
         connection.wait_for_end()
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any
 
 import httpx
@@ -20,11 +21,12 @@ import reactivex
 from reactivex.subject import BehaviorSubject
 from support.abort_phases import CASES, LARGE, abort, transport_client
 from support.recording_observer import check_grammar, observe
-from support.scripted_server import PATIENCE, Connection, Server, client_context, header
+from support.scripted_server import PATIENCE, Server, client_context, header
 
 import rxupload
 from rxupload import BatchSummary, File, Progress, SourceChanged, upload, upload_all
 from rxupload.operators import retry_backoff
+from rxupload.testing import Connection
 
 CONTENT = hashlib.shake_256(b"raw").digest((1 << 20) + 17)
 CLIENTS: dict[str, Callable[..., Any]] = {
@@ -54,7 +56,7 @@ class Bucket:
         while head := connection.read_head():
             has_body = header(head, b"content-length") or header(head, b"transfer-encoding")
             self.heads.append(head)
-            self.bodies.append(connection.read_body(head) if has_body else None)
+            self.bodies.append(connection.read_body() if has_body else None)
             status, location = self.answers.pop(0) if self.answers else (200, "")
             connection.respond(status, b"", *([f"Location: {location}"] if location else []))
 
@@ -291,7 +293,7 @@ def test_an_auth_challenge_sends_the_raw_body_again(make_client):
 
     def script(connection: Connection) -> None:
         while head := connection.read_head():
-            seen.append(connection.read_body(head))
+            seen.append(connection.read_body())
             if header(head, b"authorization"):
                 connection.respond(200)
             else:
@@ -351,24 +353,24 @@ def test_an_early_answer_is_the_response(client, tls):
 @pytest.mark.parametrize("answer", [200, 403])
 def test_expect_continue_asks_before_the_body(client, answer):
     """The server is asked first; a refusal is the response, without a byte of the body sent."""
-    rest: list[int] = []
+    rest: SimpleQueue[int] = SimpleQueue()
 
     def script(connection: Connection) -> None:
         head = connection.read_head()
         assert header(head, b"expect") == b"100-continue"
         if answer == 200:
             connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-            connection.read_body(head)
+            connection.read_body()
         connection.respond(answer)
-        rest.append(connection.read(1))
+        rest.put(connection.read(1))
 
     with Server(script) as server:
         up = upload(server.url, CONTENT, raw=True, method="PUT", client=client, expect_continue=True)
         observed, _ = observe(up)
         assert observed.wait().response.status_code == answer
         client.close()
+        assert rest.get(timeout=PATIENCE) == 0
     assert not server.errors
-    assert rest == [0]
     assert observed.progress[-1].sent == (len(CONTENT) if answer == 200 else 0)
 
 
@@ -394,10 +396,10 @@ def test_a_pause_and_a_rate_hold_a_raw_body(client, tmp_path):
     head_read = threading.Event()
 
     def script(connection: Connection) -> None:
-        head = connection.read_head()
+        connection.read_head()
         assert not connection._buffered
         head_read.set()
-        connection.read_body(head)
+        connection.read_body()
         connection.respond(200)
 
     with Server(script) as server:
@@ -430,7 +432,7 @@ def test_a_source_that_gives_less_than_declared_is_an_error(client):
 
     def script(connection: Connection) -> None:
         with contextlib.suppress(ConnectionError):
-            connection.read_body(connection.read_head())
+            connection.read_request()
 
     with Server(script) as server:
         up = upload(server.url, File(iter([b"data"]), size=5), raw=True, client=client)

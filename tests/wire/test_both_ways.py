@@ -7,9 +7,10 @@ import hashlib
 import httpx
 import pytest
 from support.fault_scenarios import BUFFER
-from support.scripted_server import Connection, Server, header
+from support.scripted_server import Server, header
 
 from rxupload import upload
+from rxupload.testing import Connection
 
 LARGE = bytes(range(256)) * (64 << 12)  # 64 MiB
 both = pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])

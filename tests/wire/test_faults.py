@@ -31,12 +31,13 @@ from support.fault_scenarios import (
     small_client,
 )
 from support.scripted_proxies import socks_proxy
-from support.scripted_server import PATIENCE, Connection, Server
+from support.scripted_server import PATIENCE, Server, server_context
 from support.threads import no_thread_left
 
 from rxupload import File, Progress, UploadTimeout, UploadTransport, upload
 from rxupload._wait import READ, SystemClock
 from rxupload._wire.connection import Connection as WireConnection
+from rxupload.testing import Connection
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="the system's buffers and resets differ there"
@@ -149,7 +150,7 @@ class TestConnecting:
 
         def script(connection: Connection) -> None:
             try:
-                connection.start_tls()
+                connection.start_tls(server_context())
             except OSError as error:
                 alerts.put(str(error))
 
@@ -187,7 +188,7 @@ class TestBroken:
     def test_a_close_before_the_answer_is_a_read_error(self, client, tls):
         """A server that takes the body and closes is a ReadError that says so."""
         with (
-            Server(lambda connection: connection.read_body(connection.read_head()), tls=tls) as server,
+            Server(lambda connection: connection.read_request(), tls=tls) as server,
             pytest.raises(httpx.ReadError, match="The server closed the connection before it answered"),
         ):
             upload(server.url, b"x", client=client).run()
@@ -198,7 +199,7 @@ class TestBroken:
         """A response that breaks off is a ReadError, whatever its framing."""
 
         def script(connection: Connection) -> None:
-            connection.read_body(connection.read_head())
+            connection.read_request()
             connection.send(f"HTTP/1.1 200 OK\r\n{framing}\r\n\r\n5\r\nhello\r\n".encode())
 
         with (
@@ -336,7 +337,7 @@ class TestLimits:
         client.timeout = httpx.Timeout(None, read=SHORT)
 
         def script(connection: Connection) -> None:
-            connection.read_body(connection.read_head())
+            connection.read_request()
             connection.wait_for_end()
 
         with Server(script, tls=tls) as server:
@@ -427,11 +428,11 @@ def held_by_the_system(*, tls: bool) -> Iterator[tuple[str, File, threading.Even
         is_written.set()  # the next piece was asked for
 
     def script(connection: Connection) -> None:
-        head = connection.read_head()
+        connection.read_head()
         assert is_written.wait(PATIENCE)
         assert may_read.wait(PATIENCE)
         with contextlib.suppress(OSError):
-            connection.read_body(head)
+            connection.read_body()
             connection.respond()
 
     with Server(script, tls=tls, receive_buffer=BUFFER // 4) as server:
@@ -528,7 +529,7 @@ def serve_by_path(connection: Connection) -> None:
         while head := connection.read_head():
             if head.startswith(b"POST /stall"):
                 connection.wait_for_reset()
-            connection.read_body(head)
+            connection.read_body()
             if head.startswith(b"POST /silence"):
                 connection.wait_for_end()
             connection.respond()

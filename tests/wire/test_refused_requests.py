@@ -6,10 +6,11 @@ from typing import Any
 
 import httpx
 import pytest
-from support.scripted_server import Connection, Server
+from support.scripted_server import Server
 
 from rxupload import upload
 from rxupload._wire.request import Framing, head_of
+from rxupload.testing import Connection
 
 HOST = (b"Host", b"x")
 
@@ -78,7 +79,7 @@ def test_framing(headers, framing):
 def serve_all(connection: Connection) -> None:
     while head := connection.read_head():
         if b"POST" in head:
-            connection.read_body(head)
+            connection.read_body()
         connection.respond(200, b"tunnel" if b"CONNECT" in head else b"ok")
 
 

@@ -9,10 +9,11 @@ import httpx
 import pytest
 from support.abort_phases import start
 from support.fault_scenarios import SHORT
-from support.scripted_server import PATIENCE, Connection, Server, client_context
+from support.scripted_server import PATIENCE, Server, client_context
 
 import rxupload
 from rxupload import UploadTimeout, upload
+from rxupload.testing import Connection
 
 
 def silent(*after: int) -> Callable[[Connection], None]:

@@ -10,9 +10,10 @@ import threading
 import httpx
 import pytest
 from support.abort_phases import transport_client
-from support.scripted_server import PATIENCE, Connection, Server
+from support.scripted_server import PATIENCE, Server
 
 from rxupload import upload
+from rxupload.testing import Connection
 
 both = pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 
@@ -72,7 +73,7 @@ def test_bytes_after_a_response_are_not_the_next_answer(client, kind, stray, whe
 
     def script(connection: Connection) -> None:
         is_first = server.connections == 1
-        connection.read_body(connection.read_head())
+        connection.read_request()
         if not is_first:
             connection.respond(200, b"its own")
             return
@@ -101,7 +102,7 @@ def test_without_such_bytes_the_connection_is_used_again(client, kind, tls):
     method, response, content = RESPONSES[kind]
 
     def script(connection: Connection) -> None:
-        connection.read_body(connection.read_head())
+        connection.read_request()
         connection.send(response)
         connection.serve(200, b"its own")
 
@@ -135,7 +136,7 @@ def saying(response: bytes, *, is_cut: bool) -> object:
     """A script that answers, and ends TLS with or without a close_notify."""
 
     def script(connection: Connection) -> None:
-        connection.read_body(connection.read_head())
+        connection.read_request()
         connection.send(response)
         if is_cut:
             socket.socket.shutdown(connection.sock, socket.SHUT_WR)

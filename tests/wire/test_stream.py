@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from support.scripted_server import Connection, Server, client_context
+from support.scripted_server import Server, client_context
 
 from rxupload import UploadTransport
+from rxupload.testing import Connection
 
 both = pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 UPGRADE = {"Connection": "Upgrade", "Upgrade": "echo"}

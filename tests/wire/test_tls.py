@@ -11,10 +11,11 @@ import httpx
 import pytest
 from support.abort_phases import start
 from support.fault_scenarios import SHORT, small_client
-from support.scripted_server import PATIENCE, Connection, Server
+from support.scripted_server import PATIENCE, Server
 
 from rxupload import UploadTimeout, upload
 from rxupload._wire.tls import SLICE, TLS
+from rxupload.testing import Connection
 
 
 class FakeSocket:

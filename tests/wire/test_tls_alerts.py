@@ -14,9 +14,10 @@ from typing import Any
 import httpx
 import pytest
 import trustme
-from support.scripted_server import PATIENCE, Connection, Server, authority
+from support.scripted_server import PATIENCE, Server, authority
 
 from rxupload import UploadTransport, upload
+from rxupload.testing import Connection
 
 RUNS = 20
 DELAYS = (0.0, 0.001, 0.005, 0.02)  # seconds that the server waits in the handshake

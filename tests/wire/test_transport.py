@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import httpx
@@ -19,14 +20,15 @@ from reactivex.disposable import SerialDisposable
 from reactivex.scheduler import NewThreadScheduler
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 from support.abort_phases import CASES, LARGE, abort, joinable, start
-from support.recording_observer import RecordingObserver, check_grammar, observe
+from support.recording_observer import check_grammar, observe
 from support.scripted_proxies import http_proxy, socks_proxy, tls_http_proxy
-from support.scripted_server import PATIENCE, Connection, Server, client_context, header, unanswered_port
+from support.scripted_server import PATIENCE, Server, client_context, header, unanswered_port
 
 import rxupload
 from rxupload import File, Progress, UploadTransport, upload
 from rxupload import _client as client_module
 from rxupload._wire.connection import Connection as WireConnection
+from rxupload.testing import Connection, RecordingObserver
 
 MIB = 1 << 20
 NOT_ON_WINDOWS = pytest.mark.skipif(
@@ -226,12 +228,12 @@ class TestEarlyAnswer:
         bodies: list[bytes] = []
 
         def script(connection: Connection) -> None:
-            head = connection.read_head()
+            connection.read_head()
             connection.send(
                 b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 1"
             )
             connection.send(b"02 Processing\r\n\r\n")
-            bodies.append(connection.read_body(head))
+            bodies.append(connection.read_body())
             connection.respond(201)
 
         with Server(script, tls=tls) as server:
@@ -246,9 +248,9 @@ class TestEarlyAnswer:
         bodies: list[bytes] = []
 
         def script(connection: Connection) -> None:
-            head = connection.read_head()
+            connection.read_head()
             connection.respond(202, b"queued")
-            bodies.append(connection.read_body(head))
+            bodies.append(connection.read_body())
             connection.serve()
 
         with Server(script, tls=tls) as server:
@@ -296,7 +298,7 @@ class TestEarlyAnswer:
                 connection.respond(307, b"", "Location: /there")
                 connection.wait_for_end()
             else:
-                bodies.append(connection.read_body(head))
+                bodies.append(connection.read_body())
                 connection.respond()
 
         with Server(script, tls=tls) as server:
@@ -376,7 +378,7 @@ class TestExpectContinue:
             before.append(connection._buffered)
             assert header(head, b"expect") == b"100-continue"
             connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-            connection.read_body(head)
+            connection.read_body()
             connection.respond(201)
 
         with Server(script, tls=tls) as server:
@@ -388,17 +390,17 @@ class TestExpectContinue:
     @both
     def test_a_refusal_saves_the_body(self, client, tls):
         """A status of 300 or more is the response, and no byte of the body is sent."""
-        rest: list[int] = []
+        rest: SimpleQueue[int] = SimpleQueue()
 
         def script(connection: Connection) -> None:
             connection.read_head()
             connection.respond(401)
-            rest.append(connection.read(1))
+            rest.put(connection.read(1))
 
         with Server(script, tls=tls) as server:
             observed, _ = observe(upload(server.url, LARGE, client=client, expect_continue=True))
             assert observed.wait().response.status_code == 401
-        assert rest == [0]
+            assert rest.get(timeout=PATIENCE) == 0
         assert observed.progress == [Progress(0, observed.progress[0].total)]
 
     def test_after_a_417_the_request_is_repeated(self, client):
@@ -410,7 +412,7 @@ class TestExpectContinue:
             if header(heads[-1], b"expect"):
                 connection.respond(417)
             else:
-                connection.read_body(heads[-1])
+                connection.read_body()
                 connection.respond(200)
 
         with Server(script) as server:
@@ -422,30 +424,30 @@ class TestExpectContinue:
     def test_a_silent_server_gets_the_body_after_a_second(self, client, monkeypatch):
         """A server that does not answer the expectation gets the body after a second at most."""
         monkeypatch.setattr("rxupload._wire.exchange.CONTINUE_SECONDS", 0.1)
-        with Server(Connection.serve) as server:
+        with Server(200) as server:
             response = upload(server.url, b"data", client=client, expect_continue=True).run()
         assert response.status_code == 200
 
     def test_an_abort_ends_the_wait_for_the_100(self, client):
         """An abort ends the wait for the 100, and no body is sent."""
         asked = threading.Event()
-        rest: list[int] = []
+        rest: SimpleQueue[int] = SimpleQueue()
 
         def script(connection: Connection) -> None:
             connection.read_head()
             asked.set()
-            rest.append(connection.read(1))
+            rest.put(connection.read(1))
 
         with Server(script) as server:
             running = start(upload(server.url, LARGE, client=client, expect_continue=True))
             assert asked.wait(PATIENCE)
             running.subscription.dispose()
             running.join()
-        assert rest == [0]
+            assert rest.get(timeout=PATIENCE) == 0
 
     def test_a_plain_client_does_not_wait(self):
         """A plain client sends the header and does not wait."""
-        with Server(Connection.serve) as server, httpx.Client(trust_env=False) as plain:
+        with Server(200) as server, httpx.Client(trust_env=False) as plain:
             assert upload(server.url, b"data", client=plain, expect_continue=True).run().status_code == 200
 
 
@@ -455,7 +457,7 @@ class TestProxies:
         """Uploads go through an HTTP proxy: forwarded for http, tunnelled for https."""
         with (
             Server(http_proxy) as proxy,
-            Server(Connection.serve, tls=tls) as server,
+            Server(200, tls=tls) as server,
             httpx.Client(transport=UploadTransport(proxy=proxy.url, verify=client_context())) as client,
         ):
             observed, _ = observe(upload(server.url, LARGE, client=client))
@@ -468,7 +470,7 @@ class TestProxies:
         """Uploads go through a SOCKS 5 proxy."""
         with (
             Server(socks_proxy) as proxy,
-            Server(Connection.serve, tls=tls) as server,
+            Server(200, tls=tls) as server,
             httpx.Client(
                 transport=UploadTransport(proxy=f"socks5://127.0.0.1:{proxy.port}", verify=client_context())
             ) as client,
@@ -481,7 +483,7 @@ class TestProxies:
         """https goes through a proxy that itself uses TLS."""
         with (
             Server(tls_http_proxy, tls=True) as proxy,
-            Server(Connection.serve, tls=True) as server,
+            Server(200, tls=True) as server,
             httpx.Client(
                 transport=UploadTransport(
                     proxy=httpx.Proxy(proxy.url, ssl_context=client_context()), verify=client_context()
@@ -530,7 +532,7 @@ class TestProxies:
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
             monkeypatch.delenv(name, raising=False)
             monkeypatch.delenv(name.lower(), raising=False)
-        with Server(http_proxy) as proxy, Server(Connection.serve) as server:
+        with Server(http_proxy) as proxy, Server(200) as server:
             monkeypatch.setenv(variable, proxy.url)
             assert upload(server.url, b"data").run().status_code == 200
             assert proxy.connections == 1
@@ -540,7 +542,7 @@ class TestProxies:
         monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9/")
         monkeypatch.delenv("HTTP_PROXY", raising=False)
         monkeypatch.delenv("ALL_PROXY", raising=False)
-        with Server(Connection.serve) as server:
+        with Server(200) as server:
             assert upload(server.url, b"data").run().status_code == 200
             with pytest.raises(httpx.ConnectError):
                 upload(server.url.replace("http:", "https:"), b"data").run()
@@ -549,7 +551,7 @@ class TestProxies:
         """NO_PROXY is an exception from the other variables."""
         monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9/")
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        with Server(Connection.serve) as server:
+        with Server(200) as server:
             assert upload(server.url, b"data").run().status_code == 200
 
 
@@ -578,7 +580,7 @@ class TestDefaultClient:
         def script(connection: Connection) -> None:
             for _ in range(2):
                 heads.append(connection.read_head())
-                connection.read_body(heads[-1])
+                connection.read_body()
                 connection.respond(200, b"", "Set-Cookie: a=b")
 
         with Server(script) as server:
@@ -590,7 +592,7 @@ class TestDefaultClient:
         """Like httpx, it follows no redirects by default."""
 
         def script(connection: Connection) -> None:
-            connection.read_body(connection.read_head())
+            connection.read_request()
             connection.respond(302, b"", "Location: /there")
 
         with Server(script) as server:
@@ -602,7 +604,8 @@ class TestDefaultClient:
         script = f"""
 import os, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-from support.scripted_server import Connection, Server
+from support.scripted_server import Server
+from rxupload.testing import Connection
 from rxupload import upload
 with Server(lambda connection: [connection.serve() for _ in range(3)]) as server:
     up = upload(server.url, b"data")
@@ -627,9 +630,10 @@ with Server(lambda connection: [connection.serve() for _ in range(3)]) as server
         script = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-from support.scripted_server import Connection, Server
+from support.scripted_server import Server
+from rxupload.testing import Connection
 from rxupload import upload
-with Server(Connection.serve) as server:
+with Server(200) as server:
     upload(server.url, b"data").run()
 """
         done = subprocess.run(
@@ -647,7 +651,7 @@ class TestOtherClients:
     def test_plain_clients_upload(self, module, tls):
         """A plain httpx.Client and an httpx2.Client upload; progress counts the bytes handed over."""
         with (
-            Server(Connection.serve, tls=tls) as server,
+            Server(200, tls=tls) as server,
             module.Client(verify=client_context(), trust_env=False) as plain,
         ):
             observed, _ = observe(upload(server.url, LARGE, client=plain, progress_interval=0))
@@ -681,7 +685,7 @@ class TestOtherClients:
         going = threading.Event()
 
         def script(connection: Connection) -> None:
-            connection.read_body(connection.read_head())
+            connection.read_request()
             connection.send(b"HTTP/1.1 200 OK\r\n\r\n")
             while True:
                 connection.send(bytes(1000))
@@ -717,7 +721,7 @@ class TestOtherClients:
                 if b"GET" in head:
                     connection.respond(200, b"got")
                 else:
-                    connection.read_body(head)
+                    connection.read_body()
                     connection.respond(200)
 
         def on_next(item: Any) -> None:
@@ -785,7 +789,7 @@ class TestOtherClients:
     def test_an_untrusted_certificate_is_a_connect_error(self):
         """An untrusted certificate is a ConnectError that says so, with nothing sent."""
         with (
-            Server(Connection.serve, tls=True) as server,
+            Server(200, tls=True) as server,
             httpx.Client(transport=UploadTransport()) as client,
         ):
             with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
