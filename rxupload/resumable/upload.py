@@ -115,8 +115,8 @@ def upload_resumable(
     if client is not None:
         check_client(client)
     if not isinstance(protocol, ResumableProtocol):
-        raise wrong_type("protocol", "Tus() or another protocol of rxupload.resumable", protocol)
-    store = _store if store is None else store
+        raise TypeError(f"protocol: expected a protocol, such as Tus(), got {_named(protocol)}")
+    store = _store if store is None else _check_store(store)
     item, source = _check_file(file)
     name = item.filename if item.filename is not None else filename
     about = About(
@@ -224,6 +224,20 @@ def _check_file(file: Any) -> tuple[File, Source]:
         if value is not None:
             raise ValueError(f"file: {what}: there is no form to put it into; leave it out")
     return item, make_source(item.source, size=item.size)
+
+
+def _check_store(store: Any) -> Store:
+    if (
+        isinstance(store, type)
+        or not callable(getattr(store, "open", None))
+        or not hasattr(store, "needs_path")
+    ):
+        raise TypeError(f"store: expected a FileStore() or a MemoryStore(), got {_named(store)}")
+    return cast("Store", store)
+
+
+def _named(value: object) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
 def _check_chunk_size(chunk_size: Any, protocol: ResumableProtocol, source: Source) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 from pathlib import Path
 
@@ -50,6 +51,7 @@ def descriptors() -> set[str]:
     return found
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("scheduler", [None, EventLoopScheduler], ids=["thread", "loop"])
 @pytest.mark.parametrize("phase", ["OPTIONS", "POST", "PATCH", "HEAD", "PATCH of a resumed one", "DELETE"])
 def test_a_dispose_in_each_phase_is_a_pause(file, tmp_path, content, phase, scheduler):

@@ -6,6 +6,7 @@ import hashlib
 import io
 import logging
 import os
+import sys
 import threading
 from collections import deque
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ import httpx
 import httpx2
 import pytest
 import reactivex
+from support.command_line import posix_only
 from support.recording_observer import check_grammar, observe
 from support.resumable_uploads import check_passes, outcome_of
 from support.tus_server import Tus, broken_after, partial, respond, status, take, tus_server
@@ -294,6 +296,7 @@ def test_memory_that_changes_is_a_new_upload(store, content):
         assert tus.methods_asked == ["POST", "DELETE", "PATCH"]
 
 
+@posix_only
 def test_a_pipe_is_never_continued_by_another(tmp_path, store):
     """Nobody knows what came out of a pipe before."""
     pipe = tmp_path / "pipe"
@@ -409,6 +412,7 @@ def test_without_metadata_there_is_no_header(store):
         }
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
 def test_a_filename_of_another_encoding_is_sent_with_replacements(tmp_path, store):
     """A name that is not UTF-8 does not end the upload."""
     path = tmp_path / os.fsdecode(b"caf\xe9.txt")
