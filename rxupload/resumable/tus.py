@@ -117,8 +117,9 @@ class Tus(ResumableProtocol):
         status = response.status_code
         if part is not None and status == 413:  # noqa: PLR2004
             return Verdict(Next.SHRINK)
-        if status != 201:  # noqa: PLR2004
-            return _failed(response, "POST", "201 (Created)")
+        # Some servers answer 200 if the upload is whole with it.
+        if status // 100 != 2 or "Location" not in response.headers:  # noqa: PLR2004
+            return _failed(response, "POST", "201 (Created) and a Location")
         expires = _expires(response)
         if part is None:
             return Verdict(Next.DONE if about.size == 0 else Next.GO_ON, 0, expires)

@@ -84,6 +84,7 @@ class Tus:
         self.location = lambda path: path
         self.expires: Any = None
         self.methods = {"POST", "HEAD", "PATCH", "DELETE", "OPTIONS"}
+        self.created_status = 201
         self.most: int | None = None  # bytes of a request's body; more is a 413, before it is read
 
     def then(self, method: str, *answers: Answer | int | None) -> None:
@@ -163,7 +164,7 @@ class Tus:
         headers = [f"Location: {self.location(path)}", *self._expiry()]
         if asked.body:
             headers.append(f"Upload-Offset: {len(kept.content)}")
-        respond(connection, 201, *headers)
+        respond(connection, self.created_status, *headers)
 
     def _head(self, connection: Connection, asked: Asked) -> None:
         kept = self.uploads.get(asked.path)
