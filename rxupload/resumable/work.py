@@ -232,7 +232,8 @@ class Work:
         assert self.entry is not None
         cut = self._take(offset, self._most())
         self._guard.sends()
-        self._plan.trace.start = offset
+        # With a digest, a server keeps a part as a whole or not at all.
+        self._plan.trace.start = cut.part.end if cut.part.digest else offset
         request = self._protocol.send(self._about, self.entry, cut.part)
         if self._refusal is not None:
             request = self._protocol.override(request) or request
