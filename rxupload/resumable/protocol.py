@@ -109,12 +109,14 @@ class Verdict:
         offset: Bytes that the server has; None if it does not say.
         expires: When it forgets the upload, in seconds since the epoch; None if it does not say.
         extra: What to remember of the upload beside its address.
+        size: Bytes of the whole upload that the server knows of; None if it does not say.
     """
 
     next: Next
     offset: int | None = None
     expires: float | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
+    size: int | None = None
 
 
 class ResumableProtocol(ABC):

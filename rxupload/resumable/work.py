@@ -88,7 +88,7 @@ class Work:
         self._prepare()
         verdict = self._begin()
         while True:
-            self._note_expiry(verdict)
+            self._note(verdict)
             match verdict.next:
                 case Next.GO_ON:
                     verdict = self._send(self._offset_of(verdict))
@@ -141,7 +141,9 @@ class Work:
         if question is not None and not self._about.features:
             self._about = replace(self._about, features=self._server.features(question))
 
-    def _note_expiry(self, verdict: Verdict) -> None:
+    def _note(self, verdict: Verdict) -> None:
+        if self._about.size is None and verdict.size is not None:
+            self._about = replace(self._about, size=verdict.size)
         if self.entry is None or verdict.expires is None:
             return
         # Each response may have another time, and storing one may take as long as the part.
@@ -191,6 +193,7 @@ class Work:
         self._was_stored = False
         self._effort = _Effort()
         self._resumed_at = 0
+        self._about = replace(self._about, size=self._parts.size)
         return self._create()
 
     def _discard(self, old: Entry) -> None:
@@ -231,6 +234,10 @@ class Work:
     def _send(self, offset: int) -> Verdict:
         assert self.entry is not None
         cut = self._take(offset, self._most())
+        if self._parts.size is None and self._about.size is not None:
+            over = cut.part.end - self._about.size
+            if over > 0 or cut.part.is_last != (over == 0):
+                return Verdict(Next.OTHER)  # the server was told of another end in an earlier reading
         self._guard.sends()
         # With a digest, a server keeps a part as a whole or not at all.
         self._plan.trace.start = cut.part.end if cut.part.digest else offset

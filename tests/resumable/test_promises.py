@@ -266,7 +266,7 @@ def test_a_source_of_unknown_size_declares_it_at_the_end(store, size):
 
 def test_an_iterator_sends_a_part_again_within_a_subscription(store, content):
     """One chunk is kept: for a 204 with less, for a 409, and for 460."""
-    with tus_server(Tus(extensions="checksum", algorithms="sha256")) as (tus, server):
+    with tus_server(Tus(extensions="checksum,creation-defer-length", algorithms="sha256")) as (tus, server):
         tus.then("PATCH", None, partial(1000), 409, 460)
         up = upload_resumable(f"{server.url}files", iter([content]), store=store, chunk_size=MIB)
         assert up.run().status_code == 204
