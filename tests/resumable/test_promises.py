@@ -91,9 +91,11 @@ def test_one_that_comes_while_a_disposed_one_lets_go_waits_for_it(file, store, c
             observed, subscription = observe(up, lambda item, moved=moved: moved.set())
             assert moved.wait(10)
             subscription.dispose()
+            assert not isinstance(observed.error, ResumeInUse)
         tus.answers.clear()
-        observed, _ = observe(up)
-        assert observed.wait().response.status_code == 204
+        # The server may read a request of a disposed one after those of the last, and let it have the upload.
+        response = rxupload.run(up.pipe(retry_backoff(wait_initial=0, wait_jitter=0), raise_for_status()))
+        assert response.status_code in {200, 204}
         assert bytes(tus.only.content) == content
         assert tus.methods_asked.count("POST") == 1
 
