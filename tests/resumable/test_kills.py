@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 import httpx
@@ -21,6 +19,7 @@ from support.recording_observer import observe
 from support.resumable_uploads import check_passes, outcome_of
 from support.scripted_server import PATIENCE
 from support.tus_server import respond, take, tus_server
+from support.uploading_process import uploading
 
 import rxupload
 from rxupload.operators import raise_for_status, retry_backoff
@@ -29,27 +28,7 @@ from rxupload.resumable import Tus as TusProtocol
 
 pytestmark = posix_only
 
-TESTS = Path(__file__).parents[1]
 MIB = 1 << 20
-
-
-@contextlib.contextmanager
-def uploading(url: str, file: Path, folder: Path, **options) -> Iterator[subprocess.Popen[str]]:
-    """A process that uploads a file."""
-    argv = [
-        sys.executable,
-        "-m",
-        "support.uploading_process",
-        url,
-        str(file),
-        str(folder),
-        json.dumps(options),
-    ]
-    with subprocess.Popen(argv, cwd=TESTS, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -114,7 +93,7 @@ def test_another_process_has_the_upload(tmp_path, file):
 
 
 @contextlib.contextmanager
-def receiving(folder: Path, port: int = 0) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def receiving(folder: Path, port: int = 0) -> Iterator[tuple[str, Popen[str]]]:
     """The address of `rxupload receive` in a process of its own, and the process."""
     with started("receive", "--port", port, "--directory", folder) as process:
         yield re.search(r"http://\S+", process.stdout.readline())[0], process
