@@ -54,23 +54,25 @@ class Bound:
         return ResponseTooLarge(f"The response has more than {self._limit} bytes (max_response_size)")
 
 
-def coding_of(headers: Any, accepted: str) -> str:
+def coding_of(headers: Any, asked: Any) -> str:
     """Return the content coding, in lower case.
 
     Args:
         headers: The response's headers, of any httpx library.
-        accepted: The request's Accept-Encoding.
+        asked: The request's headers.
 
     Raises:
         httpx.DecodingError: There are several codings, or it is one that the request did not accept.
     """
-    codings = [each.strip().lower() for each in headers.get("content-encoding", "").split(",")]
+    if "content-encoding" not in headers:
+        return ""
+    codings = [each.strip().lower() for each in headers["content-encoding"].split(",")]
     if len(codings) > 1:
         raise httpx.DecodingError(
             f"The response has {len(codings)} content codings, but only one is accepted"
         )
     (coding,) = codings
-    if coding in ("br", "zstd") and coding not in accepted.lower():
+    if coding in ("br", "zstd") and coding not in asked.get("accept-encoding", "").lower():
         raise httpx.DecodingError(f"The response is encoded as {coding}, which was not asked for")
     return str(coding)
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 from reactivex import abc
 from reactivex.notification import Notification, OnCompleted, OnError, OnNext
 
-from ._events import Progress, UploadEvent
+from ._progress import Progress, UploadEvent
 from ._schedulers import call_soon
 from ._transfer import Abandoned, Transfer
 from ._wait import wait_for

@@ -10,42 +10,8 @@ import httpx
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How much of the request body has been sent.
-
-    Attributes:
-        sent: Bytes of the whole request body, including form fields and part headers. Through `UploadTransport`, and
-            so through the default client, they have arrived: the peer's TCP has acknowledged them. Through a plain
-            httpx client, the system has taken them.
-        total: Bytes of the whole request body; None if a source's size is unknown.
-        attempt: The number of the pass over the body, from 1. A redirect (301, 307, 308) or an auth challenge starts
-            the next pass, and `sent` starts at 0 again.
-        start: Bytes that the server had before this pass, in a resumable upload: `sent` starts there. Otherwise 0.
-    """
-
-    sent: int
-    total: int | None
-    attempt: int = 1
-    start: int = 0
-
-    @property
-    def fraction(self) -> float | None:
-        """`sent` as a share of `total`, 0.0 to 1.0; None while the total is unknown."""
-        if self.total is None:
-            return None
-        return self.sent / self.total if self.total else 1.0
-
-    @property
-    def percent(self) -> int | None:
-        """`fraction` in whole percent, rounded down, so that 100 means every byte; None while the total is unknown."""
-        if self.total is None:
-            return None
-        return self.sent * 100 // self.total if self.total else 100
-
-
-UploadEvent = Progress | httpx.Response
+from ._progress import Progress as Progress  # noqa: PLC0414 - all that an observer may get is found here
+from ._progress import UploadEvent as UploadEvent  # noqa: PLC0414
 
 
 class _Item:
@@ -145,8 +111,7 @@ class BatchProgress:
         done: Uploads that the server has taken, with a status of 2xx.
         failed: Uploads that ended with an error, or with another status.
         running: Uploads that have begun and have not ended.
-        sent: Bytes that all uploads have sent. It drops when an upload starts a new attempt. Bytes that the server had
-            before a resumable upload went on are neither here nor in `total`.
+        sent: Bytes that all uploads have sent. It drops when an upload starts a new attempt.
         total: Bytes of all request bodies; None until the last upload has been drawn and every running one has a
             total. An upload that ended without a total counts with the bytes it sent. It is known from the start if
             the batch has a list or a tuple of uploads whose sizes are known: of paths, bytes and the like, alone or

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from ._events import Progress
+from ._progress import Progress
 
 
 class Meter:

@@ -1,12 +1,16 @@
-"""Holds the checked arguments of `upload()`, which all its subscriptions share."""
+"""Checks the address and the body of an upload, and holds all its arguments, which its subscriptions share."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import httpx
+
+from ._addresses import HINT, readable_url, seems_cut, shown
 from ._arguments import (
     Auth,
     FollowRedirects,
@@ -28,7 +32,18 @@ from ._body import (
     encode_fields,
     guess_content_type,
 )
-from ._sources import File, Owner, Piece, Reader, Source, make_source
+from ._digests import check_digest as check_digest  # noqa: PLC0414 - with the other checks of `upload()`
+from ._sources import (
+    File,
+    Owner,
+    Piece,
+    Reader,
+    Source,
+    is_requests_tuple,
+    make_source,
+    requests_tuple,
+)
+from ._transport import check_host
 
 if TYPE_CHECKING:
     from ._client import HTTPClient
@@ -141,6 +156,65 @@ class Plan:
     auth: Auth
     digest: str | None
     client: HTTPClient | None
+
+    @property
+    def address(self) -> str:
+        """The URL for people, without what may be a secret."""
+        return shown(self.url)
+
+
+def check_url(url: object, client: object) -> str:
+    """Return the URL as a str, if an upload can go there. No error quotes it."""
+    # The property of httpx raises for a host that begins with xn-- and is none.
+    if not isinstance(url, str | httpx.URL) and not (hasattr(url, "scheme") and hasattr(url, "host")):
+        raise TypeError(f"url: expected a str or an httpx.URL, got {type(url).__name__}")
+    text = str(url)
+    if found := _fault(text, has_base=bool(str(getattr(client, "base_url", "")))):
+        raise ValueError(f"url: {found}")
+    return text
+
+
+@lru_cache(maxsize=32)
+def _fault(text: str, *, has_base: bool) -> str:  # noqa: PLR0911 - one for each fault
+    """Say what is wrong with a URL; return "" if it is valid. Never quote what may be a part of a password."""
+    url = readable_url(text)
+    if url is None:
+        return f"it cannot be read; {HINT}"
+    if seems_cut(text):
+        return f"an @ comes after a ? or # that ends the host; {HINT}"
+    if has_base and url.is_relative_url:
+        return ""
+    if url.scheme not in ("http", "https"):
+        has_scheme = text.lower().startswith(
+            f"{url.scheme}://"
+        )  # otherwise it may be a user, before the colon
+        scheme = f"the scheme is {url.scheme!r}" if has_scheme and url.scheme else "there is no scheme"
+        return f"must begin with http:// or https:// and a host; {scheme}"
+    if not url.raw_host:
+        return "must begin with http:// or https:// and a host; there is no host"
+    if url.port is not None and not 0 < url.port < 1 << 16:
+        return f"a port is a number from 1 to 65535{'' if '@' in text else f', not {url.port}'}"
+    try:
+        check_host(url.host)
+    except UnicodeError:  # of httpx, for a host that begins with xn--
+        return "there is no such host: IDNA refuses it"
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def as_files(file: Any) -> list[tuple[str, File | Field]]:
+    """Return each file, or field among the files, with the name of its argument for an error."""
+    if is_requests_tuple(file):
+        raise requests_tuple(file, "file")
+    files = file if isinstance(file, (list, tuple)) else [file]
+    if not files:
+        raise ValueError("file: the list of files is empty")
+    found: list[tuple[str, File | Field]] = []
+    for index, each in enumerate(files):
+        argument = f"file[{index}]" if files is file else "file"
+        found.append((argument, each if isinstance(each, File | Field) else File(each)))
+    return found
 
 
 def plan_form(

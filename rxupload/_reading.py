@@ -52,7 +52,7 @@ def _has_content(response: Any) -> bool:
 
 def _content(response: Any, library: ModuleType, bound: Bound) -> bytes:
     """Read and decode the body. It is held only once, even while it grows."""
-    coding = coding_of(response.headers, response.request.headers.get("accept-encoding", ""))
+    coding = coding_of(response.headers, response.request.headers)
     content = io.BytesIO()
     if is_ours(coding):
         for piece in decode(response.stream, coding, bound):
@@ -76,9 +76,10 @@ def _set_content(response: Any, library: ModuleType, content: bytes) -> None:
     """Have the response read its content, already decoded, and close the stream that it came from."""
     came_from, headers = response.stream, response.headers
     try:
-        response.headers = type(headers)(
-            [each for each in headers.raw if each[0].lower() != b"content-encoding"]
-        )
+        if "content-encoding" in headers:
+            response.headers = type(headers)(
+                [each for each in headers.raw if each[0].lower() != b"content-encoding"]
+            )
         response.stream = getattr(library, "ByteStream", httpx.ByteStream)(content)
         response.read()
     finally:

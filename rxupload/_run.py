@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from reactivex import Observable, abc
-from reactivex.disposable import Disposable
-from reactivex.internal import SequenceContainsNoElementsError
+from reactivex.internal import SequenceContainsNoElementsError, noop
 from reactivex.scheduler import ImmediateScheduler, NewThreadScheduler
 
 from ._arguments import check_scheduler
-from ._schedulers import HereScheduler, is_loop_of_this_thread, works_in_place
+from ._schedulers import is_loop_of_this_thread, works_in_place
 from ._signals import delaying_ctrl_c
 from ._wait import Latch
 
 T = TypeVar("T")
 
-RUNS_HERE = (
-    "_runs_here"  # the name of a source's attribute: whether `run` may do its work on the calling thread
-)
+BEGIN_HERE = "_begin_here"  # the name of a source's attribute; see `Upload`
 
 
 def run(source: Observable[T], scheduler: abc.SchedulerBase | None = None) -> T:
@@ -46,22 +44,25 @@ def run(source: Observable[T], scheduler: abc.SchedulerBase | None = None) -> T:
     if is_loop_of_this_thread(scheduler):
         raise RuntimeError("run() would block the loop of its scheduler; await the Observable instead")
     outcome: _Outcome[T] = _Outcome()
-    subscription: abc.DisposableBase = Disposable()
+    begin_here = (
+        getattr(source, BEGIN_HERE, None) if isinstance(scheduler, ImmediateScheduler | None) else None
+    )
+    dispose: Callable[[], object] = noop
     try:
-        if getattr(source, RUNS_HERE, False) and isinstance(scheduler, ImmediateScheduler | None):
-            here = HereScheduler()
-            subscription = source.subscribe(outcome, scheduler=here)
-            with delaying_ctrl_c(subscription.dispose):
-                here.work()
-        elif scheduler is None or not works_in_place(scheduler):
-            with delaying_ctrl_c(only_steps=True):  # until there is a subscription to dispose
-                subscription = source.subscribe(outcome, scheduler=scheduler or NewThreadScheduler())
+        if begin_here is not None:
+            dispose, work = begin_here(outcome)
+            with delaying_ctrl_c(dispose):
+                work()
         else:
-            subscription = source.subscribe(outcome, scheduler=scheduler)
-        with delaying_ctrl_c(outcome.ended.set):
-            outcome.ended.wait()
+            if scheduler is None or not works_in_place(scheduler):
+                with delaying_ctrl_c(only_steps=True):  # until there is a subscription to dispose
+                    dispose = source.subscribe(outcome, scheduler=scheduler or NewThreadScheduler()).dispose
+            else:
+                dispose = source.subscribe(outcome, scheduler=scheduler).dispose
+            with delaying_ctrl_c(outcome.ended.set):
+                outcome.ended.wait()
     except BaseException:
-        subscription.dispose()
+        dispose()
         raise
     return outcome.result()
 

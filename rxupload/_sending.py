@@ -59,9 +59,10 @@ class Sender:
         except BaseException as error:
             _let_go(error, self._transfer.request, hop)
             raise
-        for each in (*response.history, response):
-            _forget(each.request)
-            if hop.alias is not None:
+        responses = [response, *response.history]
+        _forget(*[each.request for each in responses])
+        if hop.alias is not None:
+            for each in responses:
                 each.request = _stand_in(each.request, hop)
         return response
 
@@ -139,8 +140,8 @@ class Sender:
             response = stack.enter_context(context)
         else:
             request = self._client.build_request(hop.method, hop.url, content=content, headers=headers)
-            if body is not None and body.length is not None:
-                request.headers.pop("Transfer-Encoding", None)
+            if body is not None and body.length is not None and "Transfer-Encoding" in request.headers:
+                del request.headers["Transfer-Encoding"]
             if is_without_type:
                 request.headers.pop("Content-Type", None)
             if not hop.is_first:
@@ -202,7 +203,7 @@ class Sender:
     def _asks_for_too_much(self) -> bool:
         """Whether the client accepts more than gzip and deflate, as httpx does if br or zstd is installed."""
         own = getattr(self._client, "headers", {}).get("Accept-Encoding", "*").lower()
-        return any(coding in own for coding in ("br", "zstd", "*"))
+        return "*" in own or "br" in own or "zstd" in own
 
 
 def _without_quotes(error: Exception, hop: Hop) -> Exception:
@@ -216,7 +217,7 @@ def _without_quotes(error: Exception, hop: Hop) -> Exception:
 
 
 def _has_stream(client: Any) -> bool:
-    return all(hasattr(client, name) for name in ("stream", "timeout", "headers"))
+    return hasattr(client, "stream") and hasattr(client, "timeout") and hasattr(client, "headers")
 
 
 def _let_go(error: BaseException, request: Any, hop: Hop) -> None:

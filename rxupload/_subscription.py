@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,9 +13,10 @@ from reactivex.scheduler import CurrentThreadScheduler
 from ._arguments import check_scheduler
 from ._delivery import DirectDelivery, LoopDelivery
 from ._plan import Plan
+from ._progress import UploadEvent
 from ._schedulers import call_soon, is_closed, is_loop_of_this_thread, loop_of, makes_threads, may_block
 from ._threads import run_on_thread
-from ._throttle import Allowance, Throttling, throttles_of
+from ._throttle import Allowance, Throttle, Throttling, throttles_of
 from ._transfer import Disposed, Transfer
 from ._worker import Exchange, work
 
@@ -49,14 +51,9 @@ def begin(
             is_on_loop=partial(is_loop_of_this_thread, scheduler),
             loop=loop,
         )
-    throttling = Throttling(plan.rate_limit, plan.pause, transfer.stop)
-    throttles = throttles_of(scheduler)
-    if throttling.throttle is not None:
-        throttles.insert(0, throttling.throttle)
-    if throttles:
-        transfer.allowance = Allowance(throttles, transfer.wake)
+    throttling = _throttle(plan, transfer, throttles_of(scheduler))
     observer = throttling.releasing(observer)
-    abort = Disposable(lambda: transfer.stop(Disposed()))
+    abort = Disposable(partial(_abort, transfer))
     if scheduler is not None and not may_block(scheduler):
         delivery = LoopDelivery(observer, transfer, scheduler)
         throttling.start(lambda: work(plan, transfer, delivery, throttling, exchange), call_soon(scheduler))
@@ -71,3 +68,26 @@ def begin(
         scheduler = CurrentThreadScheduler.singleton()
     scheduled = scheduler.schedule(lambda *_: work(plan, transfer, direct, throttling, exchange))
     return CompositeDisposable(abort, throttling, scheduled)
+
+
+def begin_here(
+    plan: Plan, exchange: Exchange, observer: abc.ObserverBase[UploadEvent]
+) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Begin an upload for `run`. Return the function that aborts it, and the one that uploads on the calling thread."""
+    transfer = Transfer(plan.timeout)
+    throttling = _throttle(plan, transfer, [])
+    delivery = DirectDelivery(throttling.releasing(observer), transfer)
+    return partial(_abort, transfer), partial(work, plan, transfer, delivery, throttling, exchange)
+
+
+def _throttle(plan: Plan, transfer: Transfer, outer: list[Throttle]) -> Throttling:
+    """Apply the upload's own settings, and the throttles of its scheduler."""
+    throttling = Throttling(plan.rate_limit, plan.pause, transfer.stop)
+    throttles = outer if throttling.throttle is None else [throttling.throttle, *outer]
+    if throttles:
+        transfer.allowance = Allowance(throttles, transfer.wake)
+    return throttling
+
+
+def _abort(transfer: Transfer) -> None:
+    transfer.stop(Disposed())

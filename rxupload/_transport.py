@@ -209,7 +209,7 @@ class _Body(httpx.SyncByteStream):
                 yield from self._response
             else:
                 headers = httpx.Headers(self._response.head.headers)
-                coding = coding_of(headers, self._request.headers.get("accept-encoding", ""))
+                coding = coding_of(headers, self._request.headers)
                 yield from guard(self._response, coding, Bound(transfer, transfer.keep))
         except httpx.RequestError as error:
             error.request = self._request

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Generator, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 from reactivex import Observable, abc
 
-from ._addresses import HINT, readable_url, seems_cut, shown
 from ._arguments import (
     Auth,
     FollowRedirects,
@@ -27,16 +26,14 @@ from ._arguments import (
     check_seconds,
     wrong_type,
 )
-from ._body import Field, FormData
-from ._digests import check_digest
-from ._events import Progress, UploadEvent
-from ._plan import Plan, plan_form, plan_raw
+from ._progress import Progress, UploadEvent
 from ._run import run
-from ._sources import File, FileSource, is_requests_tuple, requests_tuple
-from ._stream import stream
 
 if TYPE_CHECKING:
+    from ._body import Field, FormData
     from ._client import HTTPClient
+    from ._plan import Plan
+    from ._sources import File, FileSource
     from ._task import UploadTask
     from ._worker import Exchange
 
@@ -154,13 +151,17 @@ def upload(
         ValueError: An argument is invalid: a URL without http(s), CR or LF in a header, a timeout of 0, an
             unknown hash algorithm, a file object that stands at its end (`seek(0)` first).
     """
+    # The first call loads what uploads need, on the caller's thread; see `Upload.__init__`.
+    from ._plan import Plan, as_files, check_digest, check_url, plan_form, plan_raw  # noqa: PLC0415
+
+    _refuse_uploads(file)
     if client is not None:
         check_client(client)
     plan_body = plan_raw if check_bool("raw", raw) else plan_form
     return Upload(
         Plan(
             url=check_url(url, client),
-            body=plan_body(_check_files(file), name, filename, content_type, form_data),
+            body=plan_body(as_files(file), name, filename, content_type, form_data),
             headers=check_headers(headers),
             method=check_method(method),
             timeout=None if timeout is None else check_seconds("timeout", timeout, zero=False),
@@ -201,26 +202,31 @@ class Upload(Observable[UploadEvent]):
     __iter__ = None  # with Observable's __getitem__, a `for` loop over it would never end
 
     def __init__(self, plan: Plan, exchange: Exchange | None = None) -> None:
-        # Load the network modules with the first upload, but not on a thread of its own: if the process forks while a
-        # thread loads a module, the child can never load it.
-        from ._subscription import begin  # noqa: PLC0415
+        # Load the modules that do the work with the first upload, but not on a thread of its own: if the process forks
+        # while a thread loads a module, the child can never load it.
+        from ._subscription import begin, begin_here  # noqa: PLC0415
         from ._worker import send_whole  # noqa: PLC0415
 
         super().__init__(partial(begin, plan, exchange or send_whole))
         self._plan = plan
+        self._on_this_thread = partial(begin_here, plan, exchange or send_whole)
 
     def __repr__(self) -> str:
         files = ", ".join(self._plan.body.filenames)
-        return f"<{type(self).__name__} {self._plan.method} {shown(self._plan.url)} {files}>"
+        return f"<{type(self).__name__} {self._plan.method} {self._plan.address} {files}>"
 
     @property
-    def _runs_here(self) -> bool:
-        """Whether `run` may upload on the calling thread: nothing of the caller's is called, which could block it."""
+    def _begin_here(self) -> Any:
+        """The function with which `run` begins it on the calling thread.
+
+        None if it calls something of the caller's, which could block the thread.
+        """
         plan = self._plan
         is_set = plan.pause is not None or isinstance(plan.rate_limit, abc.ObservableBase)
         is_plain = plan.auth is None or isinstance(plan.auth, tuple) or type(plan.auth) is httpx.BasicAuth
         calls_back = any(each.calls_back for each in plan.body.sources)
-        return plan.client is None and is_plain and not is_set and not calls_back
+        is_here = plan.client is None and is_plain and not is_set and not calls_back
+        return self._on_this_thread if is_here else None
 
     def _measure(self) -> int | None:
         """Return the size of the body in bytes without opening a file; None if unknown, 0 if it cannot be opened."""
@@ -257,6 +263,8 @@ class Upload(Observable[UploadEvent]):
 
     def __aiter__(self) -> AsyncIterator[UploadEvent]:
         """Upload, and iterate over the events: `async for event in upload(...)`. See `rxupload.stream`."""
+        from ._stream import stream  # noqa: PLC0415 - most programs do without it
+
         return stream(self)
 
     def start(self, *, scheduler: abc.SchedulerBase | None = None) -> UploadTask:
@@ -273,50 +281,8 @@ class Upload(Observable[UploadEvent]):
 
         filenames = self._plan.body.filenames
         others = f" and {len(filenames) - 1} more" if len(filenames) > 1 else ""
-        about = f"{filenames[0]}{others} to {shown(self._plan.url)}"
+        about = f"{filenames[0]}{others} to {self._plan.address}"
         return UploadTask(self, about=about, scheduler=scheduler)
-
-
-def check_url(url: object, client: object) -> str:
-    """Return a valid address as a str."""
-    # The property of httpx raises for a host that begins with xn-- and is none.
-    if not isinstance(url, str | httpx.URL) and not (hasattr(url, "scheme") and hasattr(url, "host")):
-        raise TypeError(f"url: expected a str or an httpx.URL, got {type(url).__name__}")
-    text = str(url)
-    if found := _fault(text, has_base=bool(str(getattr(client, "base_url", "")))):
-        raise ValueError(f"url: {found}")
-    return text
-
-
-@lru_cache(maxsize=32)
-def _fault(text: str, *, has_base: bool) -> str:  # noqa: PLR0911 - one for each fault
-    """Say what is wrong with a URL; return "" if it is valid. Never quote what may be a part of a password."""
-    url = readable_url(text)
-    if url is None:
-        return f"it cannot be read; {HINT}"
-    if seems_cut(text):
-        return f"an @ comes after a ? or # that ends the host; {HINT}"
-    if has_base and url.is_relative_url:
-        return ""
-    if url.scheme not in ("http", "https"):
-        has_scheme = text.lower().startswith(
-            f"{url.scheme}://"
-        )  # otherwise it may be a user, before the colon
-        scheme = f"the scheme is {url.scheme!r}" if has_scheme and url.scheme else "there is no scheme"
-        return f"must begin with http:// or https:// and a host; {scheme}"
-    if not url.raw_host:
-        return "must begin with http:// or https:// and a host; there is no host"
-    if url.port is not None and not 0 < url.port < 1 << 16:
-        return f"a port is a number from 1 to 65535{'' if '@' in text else f', not {url.port}'}"
-    from ._transport import check_host  # noqa: PLC0415 - see `Upload.__init__`
-
-    try:
-        check_host(url.host)
-    except UnicodeError:  # of httpx, for a host that begins with xn--
-        return "there is no such host: IDNA refuses it"
-    except ValueError as error:
-        return str(error)
-    return ""
 
 
 def _check_follow(follow: Any) -> FollowRedirects:
@@ -335,18 +301,10 @@ def _check_size(size: Any) -> int | None:
     return size
 
 
-def _check_files(file: Any) -> list[tuple[str, File | Field]]:
-    """Return each file, or field among the files, with the name of its argument for an error."""
-    if is_requests_tuple(file):
-        raise requests_tuple(file, "file")
-    files = file if isinstance(file, (list, tuple)) else [file]
-    if not files:
-        raise ValueError("file: the list of files is empty")
-    found: list[tuple[str, File | Field]] = []
-    for index, each in enumerate(files):
-        argument = f"file[{index}]" if files is file else "file"
-        item = each if isinstance(each, File | Field) else File(each)
-        if isinstance(item, File) and isinstance(item.source, Upload):
+def _refuse_uploads(file: Any) -> None:
+    """Raise TypeError for an Upload as a file: it is an Observable, but not one of bytes."""
+    is_several = isinstance(file, (list, tuple))
+    for index, each in enumerate(file if is_several else [file]):
+        if isinstance(getattr(each, "source", each), Upload):  # the source of a File
+            argument = f"file[{index}]" if is_several else "file"
             raise TypeError(f"{argument}: an Upload is not a file; to run several uploads, use upload_all()")
-        found.append((argument, item))
-    return found

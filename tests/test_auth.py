@@ -179,7 +179,7 @@ def test_a_call_of_an_auth_is_not_on_the_callers_thread():
         upload(server.url, b"data", auth=noting).run()
         assert threads[0] != threading.get_ident()
         for auth, runs_here in ((USER, True), (httpx.BasicAuth(*USER), True), (signed, False), (None, True)):
-            assert upload(server.url, b"data", auth=auth)._runs_here is runs_here
+            assert (upload(server.url, b"data", auth=auth)._begin_here is not None) is runs_here
 
 
 def test_dispose_in_a_flow_ends_the_upload():

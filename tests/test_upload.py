@@ -1126,12 +1126,42 @@ def test_public_names():
     assert public - modules == set(rxupload.__all__)
 
 
+# What the class and the function stand on. The first call of `upload()` loads what does the work.
+LOADED_BY_THE_IMPORT = {
+    "rxupload",
+    "rxupload._arguments",
+    "rxupload._progress",
+    "rxupload._run",
+    "rxupload._schedulers",
+    "rxupload._signals",
+    "rxupload._upload",
+    "rxupload._wait",
+}
+
+
 def test_import_is_light():
-    """`from rxupload import upload` imports only reactivex, httpx, its own modules and a few of Python's."""
-    script = (
-        "import sys, httpx, reactivex; from rxupload import upload; "
-        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
-    )
+    """`from rxupload import upload` loads httpx, reactivex and eight small modules, and hardly another of Python's."""
+    script = """
+import sys, httpx, reactivex
+before = set(sys.modules)
+from rxupload import upload
+print(*set(sys.modules) - before)
+"""
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert {name for name in loaded if name.startswith("rxupload")} == LOADED_BY_THE_IMPORT
+    assert set(loaded) - LOADED_BY_THE_IMPORT <= {"dataclasses", "numbers"}
+
+
+def test_the_first_upload_loads_no_extra():
+    """What only the receiver, the command or a progress bar needs is not loaded for an upload."""
+    script = """
+import sys
+from rxupload import upload
+upload("http://127.0.0.1/", b"data")
+print(*{name.partition(".")[0] for name in sys.modules})
+"""
     loaded = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout.split()

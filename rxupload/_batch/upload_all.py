@@ -13,6 +13,9 @@ from rxupload._events import BatchEvent, BatchSummary, UploadEvent
 from rxupload._run import run
 from rxupload._schedulers import works_in_place
 from rxupload._stream import stream
+
+# An iterable may make its first upload on the batch's thread, which must load nothing; see `Upload.__init__`.
+from rxupload._subscription import begin as _of_an_upload  # noqa: F401
 from rxupload._throttle import Throttling
 from rxupload._transfer import Disposed
 

@@ -69,8 +69,11 @@ class MultipartBody:
     def __init__(self, parts: Sequence[Part], boundary: str | None = None) -> None:
         boundary = boundary or secrets.token_hex(16)
         self.content_type = f"multipart/form-data; boundary={boundary}"
-        self._parts = [(part.head(boundary), part) for part in parts]
-        self._end = f"--{boundary}--\r\n".encode()
+        # A line break ends each part. It is sent with what follows.
+        self._parts = [
+            (b"\r\n" * (index > 0) + part.head(boundary), part) for index, part in enumerate(parts)
+        ]
+        self._end = b"\r\n" * bool(parts) + f"--{boundary}--\r\n".encode()
         self.length = self._length()
 
     def pieces(self) -> Generator[Piece]:
@@ -81,7 +84,6 @@ class MultipartBody:
                 yield part.content
             else:
                 yield from part.content.pieces()
-            yield b"\r\n"
         yield self._end
 
     def _length(self) -> int | None:
@@ -90,7 +92,7 @@ class MultipartBody:
             size = part.size
             if size is None:
                 return None
-            length += len(head) + size + len(b"\r\n")
+            length += len(head) + size
         return length
 
 
@@ -105,4 +107,6 @@ def crlf(text: str) -> str:
 
 def well_formed(text: str) -> str:
     """Replace lone surrogates by U+FFFD, and pairs by their character, as Web IDL's USVString does."""
+    if text.isascii():
+        return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -17,6 +17,7 @@ from .file_object import file_source
 from .inside import Inside
 from .iterable import FreshSource, OnceSource
 from .memory import BytesSource
+from .observable import ObservableSource
 from .openable import openable_source, opens
 from .path import PathSource
 from .reading import base_name, check_binary
@@ -47,8 +48,6 @@ def make_source(  # noqa: C901, PLR0911 - one for each kind
     if is_buffer(file) or hasattr(file, "__array_interface__"):
         return BytesSource("the data", size, _checked_memory(file, argument))
     if isinstance(file, abc.ObservableBase):
-        from .observable import ObservableSource  # noqa: PLC0415 - few uploads are of one
-
         return ObservableSource("the Observable", size, file)
     if hasattr(file, "read") and not isinstance(file, type):
         check_binary(file, argument)

@@ -22,6 +22,7 @@ PATIENCE = 0.05  # how many seconds to collect small pieces of a flow
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
 _TARGET = re.compile(rb"[!-~]+")
+_NOT_IN_A_TOKEN = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
 _NOT_IN_A_VALUE = re.compile(rb"[\r\n\0]")
 _LENGTH = re.compile(rb"[0-9]+")
 
@@ -88,20 +89,17 @@ def head_of(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]
         raise httpx.LocalProtocolError(f"The request method is not a token: {method!r}")
     if not _TARGET.fullmatch(target):
         raise httpx.LocalProtocolError("The request's target is empty, or is not visible ASCII")
-    lines = [b"%s %s HTTP/1.1" % (method, target)]
-    hosts = 0
-    for name, value in headers:
-        if not _TOKEN.fullmatch(name):
-            raise httpx.LocalProtocolError("The name of a header is not a token")
-        if _NOT_IN_A_VALUE.search(value):
-            raise httpx.LocalProtocolError(
-                f"The value of the header {name!r} has a line break or a NUL in it"
-            )
-        hosts += name.lower() == b"host"
-        lines.append(b"%s: %s" % (name, value))
+    names = [name for name, _ in headers]
+    if not all(names) or _NOT_IN_A_TOKEN.search(b"".join(names)):
+        raise httpx.LocalProtocolError("The name of a header is not a token")
+    if _NOT_IN_A_VALUE.search(b"".join([value for _, value in headers])):
+        wrong = next(name for name, value in headers if _NOT_IN_A_VALUE.search(value))
+        raise httpx.LocalProtocolError(f"The value of the header {wrong!r} has a line break or a NUL in it")
+    hosts = [name.lower() for name in names].count(b"host")
     if hosts != 1:
         raise httpx.LocalProtocolError(f"A request has one Host header, and this one has {hosts}")
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+    fields = b"".join([b"%s: %s\r\n" % field for field in headers])
+    return b"%s %s HTTP/1.1\r\n%s\r\n" % (method, target, fields)
 
 
 class Framing(NamedTuple):

@@ -28,10 +28,10 @@ from rxupload._arguments import (
 from rxupload._body import Field, guess_content_type
 from rxupload._client import HTTPClient
 from rxupload._digests import check_digest
-from rxupload._plan import PlannedRaw
+from rxupload._plan import PlannedRaw, check_url
 from rxupload._sources import File, FileSource, Source, make_source
 from rxupload._subscription import begin
-from rxupload._upload import Upload, check_url
+from rxupload._upload import Upload
 
 from .identity import Verify
 from .plan import ResumablePlan
@@ -201,8 +201,8 @@ class ResumableUpload(Upload):
         super().__init__(plan, cast("Any", go_on))
 
     @property
-    def _runs_here(self) -> bool:
-        return super()._runs_here and self._plan.fresh_headers is None
+    def _begin_here(self) -> Any:
+        return super()._begin_here if self._plan.fresh_headers is None else None
 
     def discard(self) -> Observable[httpx.Response | None]:
         """Describe the end of the upload: it ends on the server, and is forgotten. Nothing happens before `subscribe`.

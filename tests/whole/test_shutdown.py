@@ -107,13 +107,14 @@ assert {call}
         "upload(url, lambda: [b'data']).run().status_code == 200",
         "upload(url, reactivex.of(b'data'), pause=reactivex.of(False)).run().status_code == 200",
         "upload_all([upload(url, b'data')]).run().done == 1",
+        "upload_all(upload(url, each) for each in [b'data', reactivex.of(b'data')]).run().done == 2",
         "upload(url, b'data').start().result()['statusCode'] == 200",
         "uploadFile(url=url, filePath=sys.executable, name='a').result()['statusCode'] == 200",
     ],
 )
 def test_no_thread_of_an_upload_loads_a_module(call):
     """The threads of the first upload load no module: if the process forked meanwhile, its child never could."""
-    with Server(lambda connection: connection.serve()) as server:
+    with Server(200) as server:
         assert run(LOADING.format(call=call), server.url) == []
 
 
