@@ -92,6 +92,32 @@ def test_another_process_has_the_upload(tmp_path, file):
         assert tus.methods_asked == ["POST", "PATCH", "HEAD", "PATCH"]
 
 
+def test_of_many_processes_one_sends_the_file(tmp_path, file, content):
+    """The others end with ResumeInUse, whether they would go on with the upload or discard it, and disturb nothing."""
+    folder = tmp_path / "state"
+    came, go_on = threading.Event(), threading.Event()
+
+    def waiting(connection, asked, tus):
+        came.set()
+        assert go_on.wait(PROCESS_PATIENCE)
+        tus.answer(connection, asked)
+
+    with tus_server() as (tus, server), contextlib.ExitStack() as stack:
+        tus.then("PATCH", waiting)
+        url = f"{server.url}files"
+        sender = stack.enter_context(uploading(url, file, folder, chunk_size=MIB))
+        assert came.wait(PROCESS_PATIENCE)
+        others = [stack.enter_context(uploading(url, file, folder, chunk_size=MIB)) for _ in range(3)]
+        with pytest.raises(rxupload.resumable.ResumeInUse):
+            rxupload.run(upload_resumable(url, file, store=FileStore(folder)).discard())
+        assert [each.wait(PROCESS_PATIENCE) for each in others] == [1] * 3
+        go_on.set()
+        assert sender.communicate(timeout=PROCESS_PATIENCE)[0].split() == ["moving", "204"]
+        assert tus.methods_asked == ["POST", *["PATCH"] * 4]
+        assert bytes(tus.only.content) == content
+    assert not list(folder.iterdir())
+
+
 @contextlib.contextmanager
 def receiving(folder: Path, port: int = 0) -> Iterator[tuple[str, Popen[str]]]:
     """The address of `rxupload receive` in a process of its own, and the process."""

@@ -229,19 +229,21 @@ def test_an_upload_goes_on_after_a_kill(running, proxy, tmp_path, file, content)
 
 
 @pytest.mark.parametrize("parallel", [1, 3])
-def test_nothing_is_left_after_a_discard(running, proxy, file, store, name, parallel):
-    """Neither on the server nor here."""
+def test_nothing_is_left_after_a_discard(running, proxy, tmp_path, file, name, parallel):
+    """Neither on the server nor in the FileStore."""
     proxy, url = proxy
-    before = kept(running.folder)
-    up = upload_resumable(url, file, filename=name, store=store, protocol=Tus(parallel=parallel))
+    before, state = kept(running.folder), tmp_path / "state"
+    up = upload_resumable(url, file, filename=name, store=FileStore(state), protocol=Tus(parallel=parallel))
     count = parallel if running.peer.joins else 1
     proxy.then("PATCH", *[cut_after(1000)] * count)
     with pytest.raises(httpx.NetworkError):
         run(up)
     assert kept(running.folder) > before
+    assert list(state.iterdir())
     assert len(proxy.created) == count
     assert rxupload.run(up.discard()).status_code == 204
     assert kept(running.folder) == before
+    assert not list(state.iterdir())
     assert rxupload.run(up.discard()) is None
     for each in proxy.created:
         assert httpx.head(each, headers=VERSION, trust_env=False).status_code in {404, 410}
