@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from inspect import iscoroutinefunction, signature
 from numbers import Real
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
 import httpx
 from reactivex import Observable, abc
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 HeaderTypes = (
     Mapping[str, str] | Mapping[bytes, bytes] | Sequence[tuple[str, str]] | Sequence[tuple[bytes, bytes]]
@@ -49,6 +52,19 @@ def wrong_type(argument: str, expected: str, value: object) -> TypeError:
 
 
 NO_LOOP = "an asynchronous function needs a loop to run on; give scheduler=AsyncIOScheduler(loop)"
+
+
+def needs_call(make: F) -> F:
+    """Have `pipe(make)`, which lacks parentheses, raise an error that says so."""
+
+    @functools.wraps(make)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        if args and isinstance(args[0], abc.ObservableBase):
+            name = make.__name__
+            raise TypeError(f"{name} makes the operator; call it: pipe({name}()), and not pipe({name})")
+        return make(*args, **kwargs)
+
+    return cast("F", checked)
 
 
 def is_async(function: object) -> bool:

@@ -148,5 +148,18 @@ class BatchSummary:
     sent: int
     seconds: float
 
+    def _repr_html_(self) -> str:
+        """Return one line for a notebook, and a table of at most ten failures."""
+        from ._cards import summary_card  # noqa: PLC0415 - most programs do without it
+
+        return summary_card(
+            done=self.done,
+            failed=self.failed,
+            statuses=self.statuses.items(),
+            sent=self.sent,
+            seconds=self.seconds,
+            errors=[(each.index, repr(each.upload), each.error) for each in self.errors],
+        )
+
 
 BatchEvent = ItemProgress | ItemDone | ItemFailed | BatchProgress | BatchSummary

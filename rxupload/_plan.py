@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -46,6 +46,7 @@ from ._sources import (
 from ._transport import check_host
 
 if TYPE_CHECKING:
+    from ._cards import FileRow
     from ._client import HTTPClient
 
 
@@ -67,11 +68,16 @@ class PlannedFile:
         """Return a part of the same size, without opening the source."""
         return self._part(Reader("", self.source.measure(), _no_pass, ExitStack()))
 
+    def row(self) -> FileRow:
+        """Return the row of a card, without opening the source."""
+        return self.name, self.filename, self._type, self.source.measure
+
     def _part(self, reader: Reader) -> Part:
-        content_type = (
-            self.content_type or self.source.default_content_type or guess_content_type(self.filename)
-        )
-        return Part(self.name, reader, self.filename, content_type, self.headers)
+        return Part(self.name, reader, self.filename, self._type, self.headers)
+
+    @property
+    def _type(self) -> str:
+        return self.content_type or self.source.default_content_type or guess_content_type(self.filename)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,15 @@ class PlannedForm:
     def sources(self) -> list[Source]:
         """The source of each file."""
         return [part.source for part in self.parts if isinstance(part, PlannedFile)]
+
+    @property
+    def fields(self) -> list[str]:
+        """The name of each field that is no file."""
+        return [part.name for part in self.parts if isinstance(part, Part)]
+
+    def rows(self, _headers: Sequence[tuple[bytes, bytes]]) -> Iterator[FileRow]:
+        """Return the row of each file for a card, without opening one."""
+        return (part.row() for part in self.parts if isinstance(part, PlannedFile))
 
     def measure(self) -> int | None:
         """Return the size of the body in bytes without opening the files; None if unknown."""
@@ -126,6 +141,17 @@ class PlannedRaw:
         """The source of the file."""
         return [self.source]
 
+    @property
+    def fields(self) -> list[str]:
+        """There is none."""
+        return []
+
+    def rows(self, headers: Sequence[tuple[bytes, bytes]]) -> Iterator[FileRow]:
+        """Return the row of the file for a card, without opening it. Its type may stand in the request headers."""
+        given = (value.decode("latin-1") for name, value in headers if name.lower() == b"content-type")
+        kind = next(given, self._guess) if self.content_type is None else self.content_type
+        yield "", self.source.default_filename, kind, self.source.measure
+
     def measure(self) -> int | None:
         """Return the size of the file in bytes without opening it; None if unknown."""
         return self.source.measure()
@@ -133,9 +159,11 @@ class PlannedRaw:
     def open(self, owner: Owner, stack: ExitStack, digests: Digests | None) -> Body:
         """Open the file. Closing the stack closes it. `digests` follows it."""
         reader = _open(self.source, owner, stack, digests, is_next=True)
-        source = self.source
-        guess = source.default_content_type or guess_content_type(source.default_filename)
-        return RawBody(reader, self.content_type, guess)
+        return RawBody(reader, self.content_type, self._guess)
+
+    @property
+    def _guess(self) -> str:
+        return self.source.default_content_type or guess_content_type(self.source.default_filename)
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # address, headers and fields may contain secrets

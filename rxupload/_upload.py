@@ -215,6 +215,14 @@ class Upload(Observable[UploadEvent]):
         files = ", ".join(self._plan.body.filenames)
         return f"<{type(self).__name__} {self._plan.method} {self._plan.address} {files}>"
 
+    def _repr_html_(self) -> str:
+        """Return a card for a notebook: what the upload would send, and where to. It opens no file."""
+        from ._cards import upload_card  # noqa: PLC0415 - most programs do without it
+
+        plan = self._plan
+        rows, count = plan.body.rows(plan.headers), len(plan.body.sources)
+        return upload_card(plan.method, plan.address, rows, count, plan.body.fields)
+
     @property
     def _begin_here(self) -> Any:
         """The function with which `run` begins it on the calling thread.

@@ -24,6 +24,8 @@ class BatchTask(RunningTask[BatchEvent, BatchSummary]):
     `abort()` does. Any thread may call all methods. Observers of `events` may call all but `result()`.
 
     A script that reaches its end waits for the task, and Ctrl-C there aborts it.
+
+    In a Jupyter kernel, a cell that ends with the task, or displays it, shows it live, as it shows an `UploadTask`.
     """
 
     _what = "The batch"

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from reactivex import abc
 from reactivex.disposable import SingleAssignmentDisposable
@@ -18,6 +18,7 @@ from reactivex.disposable import SingleAssignmentDisposable
 from rxupload._arguments import check_wait
 from rxupload._backlog import Backlog
 from rxupload._errors import UploadAborted
+from rxupload._kernel import kernel
 from rxupload._schedulers import is_on_a_loop
 from rxupload._signals import delaying_ctrl_c
 from rxupload._wait import Latch
@@ -25,6 +26,9 @@ from rxupload._wait import Latch
 from . import queue
 from .callback_queue import CallbackQueue
 from .callbacks import Hot
+
+if TYPE_CHECKING:
+    from rxupload._notebook import Display
 
 E = TypeVar("E")
 R = TypeVar("R")
@@ -60,9 +64,22 @@ class RunningTask(ABC, Generic[E, R]):
         self._state = state
         self._right_to_end = deque(["once"])
         self._undelivered = Backlog()
+        self._displays: list[Display] = []  # in a notebook
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._state}{': ' if self._about else ''}{self._about}>"
+
+    def _ipython_display_(self) -> None:
+        """Show it in a notebook, live: how far it is, and a button that aborts it. Elsewhere the repr does.
+
+        Raises:
+            NotImplementedError: There is no Jupyter kernel. IPython then shows the repr.
+        """
+        if kernel() is None:
+            raise NotImplementedError("A live display needs a Jupyter kernel")
+        from rxupload._notebook import show_task  # noqa: PLC0415 - only a kernel needs it
+
+        self._displays.append(show_task(self._events, self._about, lambda: self._state, self.abort))
 
     @abstractmethod
     def _tell_failure(self, error: Exception) -> None:

@@ -59,6 +59,11 @@ class UploadTask(RunningTask[UploadEvent, UploadResult]):
     callback may be an `async def` function: it runs on that loop, and the next callback waits for its end. It must not
     wait for its own task.
 
+    In a Jupyter kernel, a cell that ends with the task, or displays it, shows it live, with a button that aborts it if
+    ipywidgets is installed. The display goes on after the cell, and settles into the end: `done 200 OK`,
+    `failed ConnectError: ...` or `aborted`. With a `scheduler` it waits for the loop, as callbacks do. ipykernel before
+    7.4 hears a click only after a cell that awaits, unless the front end sends it to a subshell.
+
     The logger "rxupload" has what a callback raises, once for each callback. It also has the error of a task that has
     failed and is dropped, if nobody looked at that: with `fail`, `result()`, `await` or `events`.
     """
@@ -178,6 +183,8 @@ class UploadTask(RunningTask[UploadEvent, UploadResult]):
             if self._state != "queued":
                 return
             self._state = "uploading"
+        for display in self._displays:
+            display.touch()
         source = cast("Observable[UploadEvent]", self._source)
         scheduler = HereScheduler()
         scheduler.loop = self._loop

@@ -7,11 +7,13 @@ from typing import Any, TypeVar
 
 from reactivex import Observable, abc
 
+from rxupload._arguments import needs_call
 from rxupload._derived import Derived
 
 T = TypeVar("T")
 
 
+@needs_call
 def of_type(kind: type[T]) -> Callable[[Observable[Any]], Observable[T]]:
     """Keep only the items of one type.
 

@@ -1,23 +1,42 @@
-"""`progress_bar` draws the progress as a tqdm bar."""
+"""`progress_bar` draws the progress: as a tqdm bar, or in a notebook's cell."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
+from rxupload._arguments import needs_call
 from rxupload._derived import Derived
 from rxupload._events import BatchProgress, Progress
+from rxupload._kernel import kernel
 
 T = TypeVar("T")
 if TYPE_CHECKING:
     from tqdm.std import tqdm
 
 
+class _Bar(Protocol):
+    """The bar of one subscription."""
+
+    def on_next(self, value: Any) -> None:
+        """Draw an item, if it is one to draw."""
+
+    def on_error(self, error: Exception) -> None:
+        """Draw the end by an error."""
+
+    def on_completed(self) -> None:
+        """Draw the successful end."""
+
+    def stop(self) -> None:
+        """Draw the end by a dispose. After another end it does nothing. Any thread may call this."""
+
+
+@needs_call
 def progress_bar(**tqdm_options: Any) -> Callable[[Observable[T]], Observable[T]]:
     """Draw the Progress items, or a batch's BatchProgress, as a bar in a terminal or in Jupyter. Pass on all items.
 
@@ -27,57 +46,83 @@ def progress_bar(**tqdm_options: Any) -> Callable[[Observable[T]], Observable[T]
           progress_bar()             45%|####5     | 1.2M/2.6M [00:01<00:01, 1.1MB/s]
         ---P0---P1---P2---Response-|
 
-    Each subscription has its own bar. The bar appears with the first Progress, starts again with a new attempt, and
-    closes when the stream ends or is disposed. What the server had before a resumable upload went on is in the bar, and
-    not in its rate. If writing to its file fails, the bar stops, and the upload continues.
-    For a batch whose bytes are unknown, it counts files of files until they are known.
+    Each subscription has its own bar. In a terminal, the bar appears with the first Progress, starts again with a new
+    attempt, and closes when the stream ends or is disposed. What the server had before a resumable upload went on is in
+    the bar, and not in its rate. If writing to its file fails, the bar stops, and the upload continues. For a batch
+    whose bytes are unknown, it counts files of files until they are known.
+
+    In a Jupyter kernel, the bar is an output of the cell that subscribes. It appears at once, with the state, the
+    percent, the bytes, the rate and the time left as text, and settles into the end: `done 200 OK`,
+    `failed ConnectError: ...` or `aborted`. It is amber if an upload of a batch has failed, or the status is not 2xx.
+    If a thread subscribes, as for a retry, the bar is in the cell of the subscription before, or else in the one that
+    called `progress_bar()`.
 
     Args:
         **tqdm_options: Options for tqdm: `desc`, `leave`, `file`, `disable`, ... `unit` and `unit_scale` are those for
-            bytes.
+            bytes. In a Jupyter kernel, `desc` is the bar's title, `leave=False` empties the output at the end, a true
+            `disable` draws nothing, and with a `file` tqdm writes its text to that. The others have no effect there.
 
     Raises:
-        ImportError: tqdm is not installed.
+        ImportError: tqdm is not installed, and is needed.
+        TypeError: `pipe(progress_bar)` without parentheses.
     """
-    tqdm = _tqdm()
-    # Without miniters=0, tqdm learns to skip updates, and then lags behind an upload that slows down.
-    options: dict[str, Any] = {"unit": "B", "unit_scale": True, "miniters": 0} | tqdm_options
-    of_bytes = {name: options[name] for name in _OF_FILES}
+    make_bar = (
+        _in_cells(tqdm_options) if kernel() and tqdm_options.get("file") is None else _by_tqdm(tqdm_options)
+    )
 
     def operator(source: Observable[T]) -> Observable[T]:
         def subscribe(
             observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            bar = _Bar(lambda **more: tqdm(**{**options, **more}), of_bytes)
+            bar = make_bar()
 
             def on_next(item: T) -> None:
-                if isinstance(item, Progress | BatchProgress):
-                    try:
-                        bar.show(item)
-                    except Exception as error:  # noqa: BLE001 - an option that tqdm does not take
-                        observer.on_error(error)
-                        return
+                try:
+                    bar.on_next(item)
+                except Exception as error:  # noqa: BLE001 - an option that tqdm does not take
+                    observer.on_error(error)
+                    return
                 observer.on_next(item)
 
             def on_error(error: Exception) -> None:
-                bar.close()
+                bar.on_error(error)
                 observer.on_error(error)
 
             def on_completed() -> None:
-                bar.close()
+                bar.on_completed()
                 observer.on_completed()
 
             subscription = source.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
-            return CompositeDisposable(subscription, Disposable(bar.close))
+            return CompositeDisposable(subscription, Disposable(bar.stop))
 
         return Derived("progress_bar", source, subscribe)
 
     return operator
 
 
+def _in_cells(options: dict[str, Any]) -> Callable[[], _Bar]:
+    """Return a function that makes a bar in a notebook."""
+    from rxupload._notebook import Bars  # noqa: PLC0415 - only a kernel needs it
+
+    return Bars(
+        title=str(options.get("desc") or ""),
+        leave=options.get("leave") is not False,
+        is_shown=not options.get("disable"),
+    ).make
+
+
+def _by_tqdm(options: dict[str, Any]) -> Callable[[], _Bar]:
+    """Return a function that makes a tqdm bar."""
+    tqdm = _tqdm()
+    # Without miniters=0, tqdm learns to skip updates, and then lags behind an upload that slows down.
+    all_options: dict[str, Any] = {"unit": "B", "unit_scale": True, "miniters": 0} | options
+    of_bytes = {name: all_options[name] for name in _OF_FILES}
+    return lambda: _TqdmBar(lambda **more: tqdm(**{**all_options, **more}), of_bytes)
+
+
 def _tqdm() -> type[tqdm[Any]]:
     try:
-        from tqdm.auto import tqdm  # noqa: PLC0415 - an optional extra
+        from tqdm import tqdm  # noqa: PLC0415 - an optional extra
     except ImportError as error:
         raise ImportError("progress_bar() needs tqdm: pip install 'rxupload[progress]'") from error
 
@@ -95,7 +140,7 @@ def _tqdm() -> type[tqdm[Any]]:
 _OF_FILES = {"unit": " files", "unit_scale": False}
 
 
-class _Bar:
+class _TqdmBar:
     """A tqdm bar that follows Progress. The lock is for a dispose, which may come from any thread."""
 
     def __init__(self, make: Callable[..., tqdm[Any]], of_bytes: dict[str, Any]) -> None:
@@ -107,7 +152,17 @@ class _Bar:
         self._attempt = 1
         self._closed = False
 
-    def show(self, progress: Progress | BatchProgress) -> None:
+    def on_next(self, value: Any) -> None:
+        if isinstance(value, Progress | BatchProgress):
+            self._show(value)
+
+    def on_error(self, error: Exception) -> None:  # noqa: ARG002
+        self.stop()
+
+    def on_completed(self) -> None:
+        self.stop()
+
+    def _show(self, progress: Progress | BatchProgress) -> None:
         with self._lock:
             if self._closed:
                 return
@@ -129,7 +184,7 @@ class _Bar:
             self._attempt, self._counts_files = attempt, counts_files
             self._bar.update(done - self._bar.n)
 
-    def close(self) -> None:
+    def stop(self) -> None:
         with self._lock:
             self._closed = True
             if self._bar is not None:

@@ -7,12 +7,14 @@ from typing import TypeVar
 
 from reactivex import Observable, abc
 
+from rxupload._arguments import needs_call
 from rxupload._derived import Derived
 from rxupload._responses import is_failure, status_error
 
 T = TypeVar("T")
 
 
+@needs_call
 def raise_for_status() -> Callable[[Observable[T]], Observable[T]]:
     """Turn a response that is not 2xx into an `httpx.HTTPStatusError` with that `.response`.
 

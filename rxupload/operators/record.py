@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, TypeVar
 from reactivex import Observable, abc
 from reactivex.scheduler import TimeoutScheduler
 
-from rxupload._arguments import wrong_type
+from rxupload._arguments import needs_call, wrong_type
 from rxupload._derived import Derived
 from rxupload._events import BatchProgress, BatchSummary, ItemDone, ItemFailed, ItemProgress, Progress
 from rxupload._responses import status
@@ -19,6 +19,7 @@ T = TypeVar("T")
 Row: TypeAlias = dict[str, Any]
 
 
+@needs_call
 def record(rows: MutableSequence[Row]) -> Callable[[Observable[T]], Observable[T]]:
     """Append a row to a list for each event, and pass the event on unchanged.
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 from reactivex import Observable, abc
 from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 
-from rxupload._arguments import check_seconds, wrong_type
+from rxupload._arguments import check_seconds, needs_call, wrong_type
 from rxupload._derived import Derived
 from rxupload._errors import DigestMismatch, UploadTimeout
 from rxupload._events import Progress
@@ -38,6 +38,7 @@ class Retry:
     wait: float
 
 
+@needs_call
 def retry_backoff(
     *,
     attempts: int = 5,

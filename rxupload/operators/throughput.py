@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -12,9 +11,10 @@ from reactivex.scheduler import (
     TimeoutScheduler,
 )
 
-from rxupload._arguments import check_seconds
+from rxupload._arguments import check_seconds, needs_call
 from rxupload._derived import Derived
 from rxupload._events import Progress
+from rxupload._rates import RateWindow
 
 T = TypeVar("T")
 
@@ -34,6 +34,7 @@ class Throughput:
     seconds_left: float | None
 
 
+@needs_call
 def throughput(
     window: float = 5.0,
 ) -> Callable[[Observable[Progress | T]], Observable[Throughput | T]]:
@@ -64,19 +65,20 @@ def throughput(
             observer: abc.ObserverBase[Throughput | T], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             clock = scheduler or TimeoutScheduler.singleton()
-            seen: deque[tuple[float, Progress]] = deque()
+            rates = RateWindow(window)
+            attempt = 0
 
             def on_next(item: Progress | T) -> None:
+                nonlocal attempt
                 if not isinstance(item, Progress):
                     observer.on_next(item)
                     return
                 now = clock.now.timestamp()
-                if seen and seen[-1][1].attempt != item.attempt:
-                    seen.clear()
-                seen.append((now, item))
-                while len(seen) > 2 and seen[1][0] <= now - window:  # noqa: PLR2004
-                    seen.popleft()
-                observer.on_next(_throughput(item, item.sent - seen[0][1].sent, now - seen[0][0]))
+                if item.attempt != attempt:
+                    rates.restart()
+                    attempt = item.attempt
+                rates.add(now, item.sent)
+                observer.on_next(_throughput(item, rates.rate(now)))
 
             return source.subscribe(on_next, observer.on_error, observer.on_completed, scheduler=scheduler)
 
@@ -85,8 +87,7 @@ def throughput(
     return operator
 
 
-def _throughput(progress: Progress, sent: int, seconds: float) -> Throughput:
-    rate = sent / seconds if seconds > 0 else 0.0
+def _throughput(progress: Progress, rate: float) -> Throughput:
     left = None if progress.total is None else progress.total - progress.sent
     if left:
         return Throughput(progress, rate, left / rate if rate else None)

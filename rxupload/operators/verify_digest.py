@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import httpx
 from reactivex import Observable, abc
 
-from rxupload._arguments import wrong_type
+from rxupload._arguments import needs_call, wrong_type
 from rxupload._derived import Derived
 from rxupload._digests import digest_of, field_name, is_written_as, new_hash
 from rxupload._errors import DigestMismatch
@@ -19,6 +19,7 @@ T = TypeVar("T")
 _LONGEST = 150  # characters of a server's digest to quote
 
 
+@needs_call
 def verify_digest(
     function: Callable[[Any], str | Sequence[str]] | None = None,
 ) -> Callable[[Observable[T]], Observable[T]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from support.operator_sources import (
     URL,
 )
@@ -43,3 +44,10 @@ def test_operators_compose():
     attempts = [item.progress.attempt for item in observed.items[:-1]]
     assert attempts == sorted(attempts)
     assert set(attempts) == {1, 2}
+
+
+@pytest.mark.parametrize("name", [name for name in operators.__all__ if name.islower()])
+def test_an_operator_without_its_parentheses_is_an_error(name):
+    """`pipe(name)` instead of `pipe(name())` says what to write."""
+    with pytest.raises(TypeError, match=rf"^{name} makes the operator; call it: pipe\({name}\(\)\), and not"):
+        upload(URL, b"x").pipe(getattr(operators, name))

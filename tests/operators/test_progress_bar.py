@@ -206,7 +206,7 @@ class TestProgressBar:
 
     def test_without_tqdm_the_error_says_what_to_install(self, monkeypatch):
         """Without tqdm, the call says what to install."""
-        monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+        monkeypatch.setitem(sys.modules, "tqdm", None)
         with pytest.raises(ImportError, match=r"pip install 'rxupload\[progress\]'"):
             progress_bar()
 
