@@ -177,6 +177,7 @@ class Tus:
     def _patch(self, connection: Connection, asked: Asked) -> None:
         kept = self.uploads.get(asked.path)
         if kept is None:
+            read_body(connection, asked)
             respond(connection, 404)
             return
         if asked.header("Upload-Offset") != str(len(kept.content)):
