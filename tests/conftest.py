@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 
 import pytest
 from hypothesis import settings
 from support.abort_phases import transport_client
+
+from rxupload._task import queue
+from rxupload._wait import Latch
 
 # No test depends on the speed of the machine.
 settings.register_profile("no deadline", deadline=None)
@@ -22,3 +26,14 @@ def client():
     """An httpx client with our transport."""
     with transport_client() as made:
         yield made
+
+
+@pytest.fixture
+def caplog(caplog):
+    """pytest's own. The failed tasks that an earlier test has dropped are logged before."""
+    gc.collect()
+    is_logged = Latch()
+    queue.uploads.do(is_logged.set)
+    is_logged.wait()
+    caplog.clear()
+    return caplog

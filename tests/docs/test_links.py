@@ -6,12 +6,7 @@ import importlib
 import re
 
 import pytest
-from support.pages import PAGES, ROOT, Page
-
-# Notebooks that pages link already. An entry goes when its notebook is there.
-AWAITED = frozenset(
-    f"notebooks/{name}.ipynb" for name in ("first_upload", "callbacks", "honest_progress", "testing")
-)
+from support.pages import PAGES, Page
 
 each_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 
@@ -19,12 +14,7 @@ each_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 @each_page
 def test_links_hold(path):
     """Each link leads to a file of the project, with its heading if it names one, or to a web address."""
-    assert Page(path).broken_links(awaited=AWAITED) == set()
-
-
-def test_awaited_pages_are_not_there_yet():
-    """What is there must be removed from AWAITED."""
-    assert {each for each in AWAITED if (ROOT / each).exists()} == set()
+    assert Page(path).broken_links() == set()
 
 
 def test_broken_links_are_found(tmp_path):
@@ -49,9 +39,6 @@ def test_broken_links_are_found(tmp_path):
     links = "".join(f"[text]({link})\n" for link in good + bad)
     page.write_text(f"# The page\n\n`[code](is-no-link.md)` ![image](missing.png)\n\n{links}")
     assert Page(page).broken_links(tmp_path) == {*bad, "missing.png"}
-    assert Page(page).broken_links(tmp_path, frozenset({"missing.md"})) == {*bad, "missing.png"} - {
-        "missing.md"
-    }
 
 
 @each_page

@@ -5,9 +5,12 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, Self
 
 from jupyter_client.manager import KernelManager
+
+from .notebook_kernel import kernel_config
 
 PATIENCE = 120.0
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -24,7 +27,9 @@ class LiveKernel:
     """
 
     def __init__(self) -> None:
-        self._manager = KernelManager(kernel_name="python3")
+        self._stack = ExitStack()
+        config = self._stack.enter_context(kernel_config())
+        self._manager = KernelManager(kernel_name="python3", config=config)
         self.outputs: dict[str, list[dict[str, Any]]] = {}
         self.updates: list[tuple[str, dict[str, Any]]] = []
         self.widgets: dict[str, dict[str, Any]] = {}
@@ -40,8 +45,9 @@ class LiveKernel:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._client.stop_channels()
-        self._manager.shutdown_kernel(now=True)
+        with self._stack:
+            self._client.stop_channels()
+            self._manager.shutdown_kernel(now=True)
 
     def start(self, code: str) -> str:
         """Run a cell, and return it at once."""

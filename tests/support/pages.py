@@ -74,24 +74,21 @@ class Page:
                 seen[slug] += 1
         return found
 
-    def broken_links(self, root: Path = ROOT, awaited: frozenset[str] = frozenset()) -> set[str]:
+    def broken_links(self, root: Path = ROOT) -> set[str]:
         """The links that lead nowhere: to no file below the root, to no heading, or to no web address.
 
         Args:
             root: The folder that all files must be in.
-            awaited: Files, relative to the root, that count as if they were there.
         """
-        return {link for link in self.links if not self._holds(link, root, awaited)}
+        return {link for link in self.links if not self._holds(link, root)}
 
-    def _holds(self, link: str, root: Path, awaited: frozenset[str]) -> bool:
+    def _holds(self, link: str, root: Path) -> bool:
         parts = urlsplit(link)
         if parts.scheme or parts.netloc:
             return parts.scheme == "https" and re.fullmatch(r"[\w-]+(\.[\w-]+)+", parts.netloc) is not None
         path = (self.path.parent / unquote(parts.path)).resolve() if parts.path else self.path
         if not path.is_relative_to(root):
             return False
-        if path.relative_to(root).as_posix() in awaited:
-            return True
         return path.exists() and (not parts.fragment or parts.fragment in Page(path).anchors)
 
 

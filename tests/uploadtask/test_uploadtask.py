@@ -66,7 +66,7 @@ def test_example_create_and_succeed(tmp_path, capsys):
     assert json.loads(printed) == {
         "statusCode": 200,
         "data": "thanks",
-        "headers": {"Content-Length": "6"},
+        "headers": {"Content-Length": "6", "Connection": "close"},
         "url": server.url,
     }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import json
 import subprocess
 import sys
 import threading
@@ -13,10 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import nbformat
 import pytest
 from aiohttp import web
-from nbclient import NotebookClient
 from support.notebook_kernel import run_cells
 from support.recording_observer import check_grammar, observe
 from support.scripted_server import PATIENCE
@@ -25,7 +22,6 @@ import rxupload
 from rxupload import receiver, upload
 
 MIB = 1 << 20
-NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
 
 @contextlib.contextmanager
@@ -183,19 +179,3 @@ up = upload(server.__enter__(), bytes(8 << 20), progress_interval=0)
         "server.__exit__(None, None, None)",
     )
     assert [output.strip() for output in outputs] == ["", "200", "200", "100", "ConnectError", ""]
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-def test_notebook(path, tmp_path):
-    """Each notebook runs from top to bottom, and is stored with its outputs."""
-    notebook = nbformat.read(path, as_version=4)
-    assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code"), "not executed"
-    NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
-    ).execute()
-
-
-def test_there_are_notebooks():
-    """The folder has at least one notebook."""
-    assert NOTEBOOKS
-    assert all(json.loads(path.read_text(encoding="utf-8"))["nbformat"] == 4 for path in NOTEBOOKS)
