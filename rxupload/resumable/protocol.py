@@ -115,6 +115,7 @@ class Verdict:
         most: The most bytes that it takes in one request; None if it does not say.
         extra: What to remember of the upload beside its address.
         is_named: Whether the response's Location is the upload's address.
+        size: Bytes of the whole upload that the server knows of; None if it does not say.
     """
 
     next: Next
@@ -123,6 +124,7 @@ class Verdict:
     most: int | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
     is_named: bool = True
+    size: int | None = None
 
 
 class ResumableProtocol(ABC):

@@ -81,7 +81,7 @@ class Tus(ResumableProtocol):
     def question(self, about: About, *, is_new: bool) -> Request | None:
         """Ask by OPTIONS if what it announces would be used."""
         has_checksum = self.checksum == "auto" and about.chunk_size is not None
-        is_used = has_checksum or (is_new and (about.is_small or self.parallel > 1))
+        is_used = has_checksum or (is_new and (about.size is None or about.is_small or self.parallel > 1))
         return Request("OPTIONS") if is_used else None
 
     def features(self, response: Any) -> frozenset[str]:
@@ -104,7 +104,15 @@ class Tus(ResumableProtocol):
         return next((each for each in _ALGORITHMS if f"checksum:{each}" in about.features), None)
 
     def create(self, about: About, part: Part | None) -> Request:
-        """Return the POST that creates the upload."""
+        """Return the POST that creates the upload.
+
+        Raises:
+            ValueError: The size is unknown, and the server announces extensions, but not Creation Defer Length.
+        """
+        if about.size is None and about.features and "creation-defer-length" not in about.features:
+            raise ValueError(
+                "file: this server takes no upload whose size is unknown; give the bytes, as in File(source, size=1024)"
+            )
         length = {"Upload-Defer-Length": "1"} if about.size is None else {"Upload-Length": str(about.size)}
         metadata = _encoded(about)
         headers = {**_VERSION, **length, **({"Upload-Metadata": metadata} if metadata else {})}
@@ -117,8 +125,9 @@ class Tus(ResumableProtocol):
         status = response.status_code
         if part is not None and status == 413:  # noqa: PLR2004
             return Verdict(Next.SHRINK)
-        if status != 201:  # noqa: PLR2004
-            return _failed(response, "POST", "201 (Created)")
+        # Some servers answer 200 if the upload is whole with it.
+        if status // 100 != 2 or "Location" not in response.headers:  # noqa: PLR2004
+            return _failed(response, "POST", "201 (Created) and a Location")
         expires = _expires(response)
         if part is None:
             return Verdict(Next.DONE if about.size == 0 else Next.GO_ON, 0, expires)
@@ -164,10 +173,11 @@ class Tus(ResumableProtocol):
         size = about.size if length is None else length
         if size is not None and offset > size:
             return Verdict(Next.OTHER)
-        return Verdict(Next.DONE if offset == size else Next.GO_ON, offset, _expires(response))
+        step = Next.DONE if offset == size else Next.GO_ON
+        return Verdict(step, offset, _expires(response), size=length)
 
     def send(self, about: About, entry: Entry, part: Part) -> Request:  # noqa: ARG002
-        """Return the PATCH. That of the last part says how long a file of unknown size is."""
+        """Return the PATCH. That of the last part says how long a file of unknown size is, until the server knows."""
         length = {"Upload-Length": str(part.end)} if about.size is None and part.is_last else {}
         headers = {**_VERSION, "Upload-Offset": str(part.offset), **length, **self._checksum(about, part)}
         return Request("PATCH", headers, _BODY)
@@ -181,8 +191,9 @@ class Tus(ResumableProtocol):
         expires = _expires(response)
         if offset is None or offset > part.end:
             return Verdict(Next.ASK, None, expires)
-        is_whole = part.is_last and offset == part.end
-        return Verdict(Next.DONE if is_whole else Next.GO_ON, offset, expires)
+        if part.is_last and offset == part.end:
+            return Verdict(Next.DONE, offset, expires)
+        return Verdict(Next.GO_ON, offset, expires, size=part.end if part.is_last else None)
 
     def override(self, request: Request) -> Request:
         """Return a POST with X-HTTP-Method-Override (section "X-HTTP-Method-Override" of the core protocol)."""

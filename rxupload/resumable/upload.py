@@ -189,6 +189,7 @@ class ResumableUpload(Upload):
 
     - `ResumeInUse`: the upload runs already.
     - `SourceChanged`: the file changed while it was sent. What the server has of it is never taken for a whole.
+    - `ValueError`: the size of the source is unknown, and the server takes no upload without one.
     - `httpx.RemoteProtocolError`: a success of the server's that is none of the protocol.
     - `RedirectRefused`: the server names an http address for the upload, and the endpoint is https.
     - An `OSError` of the store.

@@ -141,6 +141,8 @@ class Work:
 
     def _note(self, verdict: Verdict) -> None:
         """Remember what a verdict says of the upload."""
+        if self._about.size is None and verdict.size is not None:
+            self._about = replace(self._about, size=verdict.size)
         if self.entry is None:
             return
         changes = changes_of(self.entry, verdict)
@@ -248,6 +250,7 @@ class Work:
         self._was_stored = False
         self._effort = Effort()
         self._resumed_at = 0
+        self._about = replace(self._about, size=self._parts.size)
         return self._create()
 
     def _discard(self, old: Entry) -> None:
@@ -282,8 +285,13 @@ class Work:
     def _send(self, offset: int) -> Verdict:
         assert self.entry is not None
         cut = self._take(offset, self._most())
+        if self._parts.size is None and self._about.size is not None:
+            over = cut.part.end - self._about.size
+            if over > 0 or cut.part.is_last != (over == 0):
+                return Verdict(Next.OTHER)  # the server was told of another end in an earlier reading
         self._guard.sends()
-        self._plan.trace.start = offset
+        # With a digest, a server keeps a part as a whole or not at all.
+        self._plan.trace.start = cut.part.end if cut.part.digest else offset
         request = self._protocol.send(self._about, self.entry, cut.part)
         if self._refusal is not None:
             request = self._protocol.override(request) or request

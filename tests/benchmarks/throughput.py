@@ -41,15 +41,23 @@ MIB = 1 << 20
 
 
 def sink(connection: Connection, _pipe: Pipe) -> None:
-    """Discard a body as cheaply as possible, and answer."""
-    head = connection.read_head()
-    left = int(header(head, b"content-length") or 0) - len(connection._buffered)
+    """Discard a body, and answer."""
+    connection.read_head()
+    discard(connection)
+    connection.respond()
+
+
+def discard(connection: Connection) -> int:
+    """Discard a body as cheaply as possible. Return its size."""
+    size = int(header(connection.head, b"content-length") or 0)
+    left = size - len(connection._buffered)
     # Linux drops truncated bytes without a copy.
     flags = 0 if isinstance(connection.sock, ssl.SSLSocket) else socket.MSG_TRUNC
     buffer = bytearray(MIB)
     while left:
         left -= connection.sock.recv_into(buffer, 0, flags)
-    connection.respond()
+    connection._buffered = b""
+    return size
 
 
 def with_rxupload(url: str, file: Path, _certificate: str) -> float:

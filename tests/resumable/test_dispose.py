@@ -23,6 +23,7 @@ import rxupload
 from rxupload._client import default_client
 from rxupload.operators import retry_backoff
 from rxupload.resumable import FileStore, upload_resumable
+from rxupload.resumable import Tus as TusProtocol
 
 MIB = 1 << 20
 
@@ -88,6 +89,42 @@ def test_a_dispose_in_each_phase_is_a_pause(file, tmp_path, content, phase, sche
         default_client().close_idle()
     assert not list((tmp_path / "state").glob("*.json"))
     assert descriptors() == before
+
+
+def test_a_dispose_before_the_last_response_loses_nothing(file, store, content):
+    """The server has everything, and its answer is on its way: the next subscription asks, and sends no byte again."""
+    with tus_server() as (tus, server):
+        hanging = Hanging(len(content))
+        tus.then("PATCH", hanging)
+        up = upload_resumable(f"{server.url}files", file, store=store)
+        observed, subscription = observe(up)
+        assert hanging.came.wait(PATIENCE)
+        subscription.dispose()
+        assert hanging.closed.wait(PATIENCE)
+        assert not observed.ended
+        outcome = outcome_of(up.run())
+        assert (outcome.resumed_at, outcome.sent_now) == (len(content), 0)
+        assert tus.methods_asked == ["POST", "PATCH", "HEAD"]
+        assert bytes(tus.only.content) == content
+
+
+def test_a_dispose_while_the_parts_are_joined_is_a_pause(file, store, content):
+    """Whether the server has joined them by then or not: the next subscription sends no byte again."""
+    with tus_server(Tus(extensions="concatenation")) as (tus, server):
+        hanging = Hanging()
+        tus.then("POST", None, None, None, hanging)
+        up = upload_resumable(f"{server.url}files", file, store=store, protocol=TusProtocol(parallel=3))
+        observed, subscription = observe(up)
+        assert hanging.came.wait(PATIENCE)
+        subscription.dispose()
+        assert hanging.closed.wait(PATIENCE)
+        assert not observed.ended
+        tus.asked.clear()
+        response = up.run()
+        assert response.status_code == 201
+        assert outcome_of(response).sent_now == 0
+        assert sorted(tus.methods_asked) == ["HEAD", "HEAD", "HEAD", "POST"]
+        assert bytes(tus.uploads[tus.final].content) == content
 
 
 def test_cancelling_is_a_pause(file, store, content):

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 import httpx
@@ -21,6 +19,7 @@ from support.recording_observer import observe
 from support.resumable_uploads import check_passes, outcome_of
 from support.scripted_server import PATIENCE
 from support.tus_server import respond, take, tus_server
+from support.uploading_process import uploading
 
 import rxupload
 from rxupload.operators import raise_for_status, retry_backoff
@@ -29,27 +28,7 @@ from rxupload.resumable import Tus as TusProtocol
 
 pytestmark = posix_only
 
-TESTS = Path(__file__).parents[1]
 MIB = 1 << 20
-
-
-@contextlib.contextmanager
-def uploading(url: str, file: Path, folder: Path, **options) -> Iterator[subprocess.Popen[str]]:
-    """A process that uploads a file."""
-    argv = [
-        sys.executable,
-        "-m",
-        "support.uploading_process",
-        url,
-        str(file),
-        str(folder),
-        json.dumps(options),
-    ]
-    with subprocess.Popen(argv, cwd=TESTS, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -113,8 +92,34 @@ def test_another_process_has_the_upload(tmp_path, file):
         assert tus.methods_asked == ["POST", "PATCH", "HEAD", "PATCH"]
 
 
+def test_of_many_processes_one_sends_the_file(tmp_path, file, content):
+    """The others end with ResumeInUse, whether they would go on with the upload or discard it, and disturb nothing."""
+    folder = tmp_path / "state"
+    came, go_on = threading.Event(), threading.Event()
+
+    def waiting(connection, asked, tus):
+        came.set()
+        assert go_on.wait(PROCESS_PATIENCE)
+        tus.answer(connection, asked)
+
+    with tus_server() as (tus, server), contextlib.ExitStack() as stack:
+        tus.then("PATCH", waiting)
+        url = f"{server.url}files"
+        sender = stack.enter_context(uploading(url, file, folder, chunk_size=MIB))
+        assert came.wait(PROCESS_PATIENCE)
+        others = [stack.enter_context(uploading(url, file, folder, chunk_size=MIB)) for _ in range(3)]
+        with pytest.raises(rxupload.resumable.ResumeInUse):
+            rxupload.run(upload_resumable(url, file, store=FileStore(folder)).discard())
+        assert [each.wait(PROCESS_PATIENCE) for each in others] == [1] * 3
+        go_on.set()
+        assert sender.communicate(timeout=PROCESS_PATIENCE)[0].split() == ["moving", "204"]
+        assert tus.methods_asked == ["POST", *["PATCH"] * 4]
+        assert bytes(tus.only.content) == content
+    assert not list(folder.iterdir())
+
+
 @contextlib.contextmanager
-def receiving(folder: Path, port: int = 0) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def receiving(folder: Path, port: int = 0) -> Iterator[tuple[str, Popen[str]]]:
     """The address of `rxupload receive` in a process of its own, and the process."""
     with started("receive", "--port", port, "--directory", folder) as process:
         yield re.search(r"http://\S+", process.stdout.readline())[0], process

@@ -268,7 +268,7 @@ def test_a_source_of_unknown_size_declares_it_at_the_end(store, size):
 
 def test_an_iterator_sends_a_part_again_within_a_subscription(store, content):
     """One chunk is kept: for a 204 with less, for a 409, and for 460."""
-    with tus_server(Tus(extensions="checksum", algorithms="sha256")) as (tus, server):
+    with tus_server(Tus(extensions="checksum,creation-defer-length", algorithms="sha256")) as (tus, server):
         tus.then("PATCH", None, partial(1000), 409, 460)
         up = upload_resumable(f"{server.url}files", iter([content]), store=store, chunk_size=MIB)
         assert up.run().status_code == 204
@@ -563,3 +563,18 @@ def test_a_proxy_that_buffers_is_named_in_the_log(file, store, caplog, kept):
     warned = [each for each in caplog.messages if "A proxy before it may buffer" in each]
     assert len(warned) == (1 if kept == 0 else 0)
     assert "secret" not in caplog.text
+
+
+def test_a_broken_chunk_with_a_checksum_is_no_sign_of_a_proxy(file, store, caplog):
+    """A server that has a checksum keeps a chunk as a whole or not at all."""
+    with (
+        tus_server(Tus(extensions="checksum", algorithms="sha256")) as (tus, server),
+        caplog.at_level(logging.WARNING, logger="rxupload"),
+    ):
+        tus.then("PATCH", broken_after(2 * MIB - 1, kept=0))
+        options = {"store": store, "chunk_size": 2 * MIB, "progress_interval": 0}
+        up = upload_resumable(f"{server.url}files", file, **options)
+        with pytest.raises(httpx.NetworkError):
+            up.run()
+        up.run()
+    assert caplog.messages == []

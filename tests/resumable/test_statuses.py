@@ -329,6 +329,18 @@ def test_a_refused_creation_is_the_response(file, store, code):
         assert run(up).status_code == 204
 
 
+@pytest.mark.parametrize("size", [0, 1000, MIB])
+def test_a_creation_may_be_answered_with_200(tmp_path, store, size):
+    """A Location makes it a creation. Some servers answer so if the upload is whole with it."""
+    path = tmp_path / "some.bin"
+    path.write_bytes(b"x" * size)
+    with tus_server(Tus(extensions="creation-with-upload")) as (tus, server):
+        tus.created_status = 200
+        assert run(upload_resumable(f"{server.url}files", path, store=store)).is_success
+        assert bytes(tus.only.content) == b"x" * size
+        assert tus.methods_asked == (["POST"] if size < MIB else ["POST", "PATCH"])
+
+
 @pytest.mark.parametrize("answer", [status(200), status(204), status(201), status(201, "Location: http://[")])
 def test_a_server_that_does_not_speak_tus_is_an_error(file, store, answer):
     """A success without a valid upload is no success."""

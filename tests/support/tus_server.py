@@ -84,6 +84,7 @@ class Tus:
         self.location = lambda path: path
         self.expires: Any = None
         self.methods = {"POST", "HEAD", "PATCH", "DELETE", "OPTIONS"}
+        self.created_status = 201
         self.most: int | None = None  # bytes of a request's body; more is a 413, before it is read
 
     def then(self, method: str, *answers: Answer | int | None) -> None:
@@ -163,7 +164,7 @@ class Tus:
         headers = [f"Location: {self.location(path)}", *self._expiry()]
         if asked.body:
             headers.append(f"Upload-Offset: {len(kept.content)}")
-        respond(connection, 201, *headers)
+        respond(connection, self.created_status, *headers)
 
     def _head(self, connection: Connection, asked: Asked) -> None:
         kept = self.uploads.get(asked.path)
@@ -176,14 +177,17 @@ class Tus:
     def _patch(self, connection: Connection, asked: Asked) -> None:
         kept = self.uploads.get(asked.path)
         if kept is None:
+            read_body(connection, asked)
             respond(connection, 404)
             return
         if asked.header("Upload-Offset") != str(len(kept.content)):
             read_body(connection, asked)
             respond(connection, 409)
             return
-        if asked.header("Upload-Length") is not None:
-            kept.length = int(asked.header("Upload-Length") or 0)
+        if not declare(asked, kept):
+            read_body(connection, asked)
+            respond(connection, 400)
+            return
         if (checksum := asked.header("Upload-Checksum")) is not None:
             read_body(connection, asked)
             algorithm, _, value = checksum.partition(" ")
@@ -216,6 +220,17 @@ def read_body(connection: Connection, asked: Asked) -> None:
     """Read the whole body."""
     if asked.header("Content-Length") is not None or asked.header("Transfer-Encoding") is not None:
         asked.body = connection.read_body()
+
+
+def declare(asked: Asked, kept: Kept) -> bool:
+    """Take the length that was not known before. It may be said once."""
+    length = asked.header("Upload-Length")
+    if length is None:
+        return True
+    if kept.length is not None:
+        return False
+    kept.length = int(length)
+    return True
 
 
 def take(connection: Connection, asked: Asked, kept: Kept, most: int | None = None) -> int:
@@ -258,6 +273,7 @@ def broken_after(count: int, *, kept: int | None = None, resets: bool = True) ->
             tus.answer(connection, asked)
             return
         upload = tus.uploads[asked.path]
+        assert declare(asked, upload)
         before = len(upload.content)
         if take(connection, asked, upload, count) < count:
             raise Gone  # by the client
@@ -281,6 +297,7 @@ def partial(count: int) -> Answer:
             return
         read_body(connection, asked)
         upload = tus.uploads[asked.path]
+        assert declare(asked, upload)
         upload.content += asked.body[:count]
         respond(connection, 204, f"Upload-Offset: {len(upload.content)}")
 

@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 from reactivex.operators import do_action
 
 from rxupload import Progress, resumable, run
 from rxupload.resumable import FileStore, Tus, upload_resumable
+
+
+@contextlib.contextmanager
+def uploading(url: str, file: Path, folder: Path, **options: object) -> Iterator[subprocess.Popen[str]]:
+    """Such a process."""
+    argv = [
+        sys.executable,
+        "-m",
+        "support.uploading_process",
+        url,
+        str(file),
+        str(folder),
+        json.dumps(options),
+    ]
+    tests = Path(__file__).parents[1]
+    with subprocess.Popen(argv, cwd=tests, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def main() -> None:
