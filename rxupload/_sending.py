@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from contextlib import ExitStack
 from typing import Any, cast
 
@@ -44,7 +45,11 @@ class Sender:
         transfer.asks_first = plan.expect_continue
 
     def send(
-        self, hop: Hop, body: Body | None = None, content: Content | bytes | None = None
+        self,
+        hop: Hop,
+        body: Body | None = None,
+        content: Content | bytes | None = None,
+        own_statuses: Container[int] = (),
     ) -> httpx.Response:
         """Send a request, follow redirects, and return the response with its body read.
 
@@ -52,10 +57,11 @@ class Sender:
             hop: The request.
             body: The body's length and type; None for a request without one.
             content: The same body, to send. Bytes are sent without Progress.
+            own_statuses: They are no redirects here, even with a Location.
         """
         self._body, self._content = body, content
         try:
-            response = self._follow(hop)
+            response = self._follow(hop, own_statuses)
         except BaseException as error:
             _let_go(error, self._transfer.request, hop)
             raise
@@ -66,7 +72,7 @@ class Sender:
                 each.request = _stand_in(each.request, hop)
         return response
 
-    def _follow(self, hop: Hop) -> httpx.Response:
+    def _follow(self, hop: Hop, own_statuses: Container[int]) -> httpx.Response:
         follow = self._plan.follow_redirects
         if follow is None:
             follow = bool(getattr(self._client, "follow_redirects", False))
@@ -78,7 +84,7 @@ class Sender:
             response.history = [*history, *response.history]
             if not is_redirect(response):
                 return response
-            if not follow:
+            if not follow or response.status_code in own_statuses:
                 if hop.alias is None:
                     response.next_request = next_request(hop, response)
                 else:  # httpx's own error for the response would quote it, and it is as secret as the address

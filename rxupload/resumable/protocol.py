@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from .store import Entry
 
-Metadata = Mapping[str, str | bytes]
+Metadata = Mapping[str, Any]
 
 SLICE = 256 * 1024  # bytes: a file of so many may go with the request that creates its upload
 
@@ -123,10 +123,23 @@ class ResumableProtocol(ABC):
     Attributes:
         name: A word for the protocol, a part of the state's key.
         granularity: Each part but the last is a multiple of so many bytes.
+        own_statuses: Statuses of the upload that mean something else here than a redirect, whatever headers they have.
     """
 
     name: ClassVar[str]
     granularity: ClassVar[int] = 1
+    own_statuses: ClassVar[frozenset[int]] = frozenset()
+
+    def metadata(self, given: Metadata) -> Metadata:
+        """Return a copy of the caller's metadata, with values that the protocol can send.
+
+        Raises:
+            TypeError: A value has the wrong type.
+        """
+        for value in given.values():
+            if not isinstance(value, str | bytes):
+                raise TypeError(f"metadata: expected str or bytes as values, got {type(value).__name__}")
+        return dict(given)
 
     def check(self, about: About) -> None:  # noqa: B027 - the default
         """Check the arguments at the call. The size in `about` may not be known yet.

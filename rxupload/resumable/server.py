@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Container, Generator
 from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any
@@ -46,7 +46,7 @@ class Server:
         first = self._first(request, cut)
         there = httpx.URL(url)
         hop = hop_to(first, there, method=request.method, has_body=first.has_body, alias=str(self._endpoint))
-        return self._send(hop, request, cut, total)
+        return self._send(hop, request, cut, total, self._plan.protocol.own_statuses)
 
     def features(self, question: Request) -> frozenset[str]:
         """Return what the server announces. It is remembered for some minutes, for all uploads to the endpoint."""
@@ -88,19 +88,27 @@ class Server:
         has_body = cut is not None or request.content is not None
         return Hop(str(self._endpoint), request.method, headers, has_body=has_body)
 
-    def _send(self, hop: Hop, request: Request, cut: Cut | None, total: int | None) -> Any:
+    def _send(
+        self,
+        hop: Hop,
+        request: Request,
+        cut: Cut | None,
+        total: int | None,
+        own_statuses: Container[int] = (),
+    ) -> Any:
         if cut is None and request.content is None:
-            return self._sender.send(hop)
+            return self._sender.send(hop, own_statuses=own_statuses)
         if cut is None:
             assert request.content is not None
             one_pass = partial(_once, request.content)
             reader = _Part("", len(request.content), one_pass, ExitStack())
-            return self._sender.send(hop, RawBody(reader, request.content_type, ""), request.content)
+            body = RawBody(reader, request.content_type, "")
+            return self._sender.send(hop, body, request.content, own_statuses)
         offset = cut.part.offset
         reader = _Part("", cut.part.size, cut.pieces, ExitStack())
         body = RawBody(reader, request.content_type, "")
         with closing(Content(body, self._transfer, lambda meter: meter.go_on(total, offset))) as content:
-            return self._sender.send(hop, body, content)
+            return self._sender.send(hop, body, content, own_statuses)
 
 
 class _Part(Reader):

@@ -82,7 +82,7 @@ def key_of(
     protocol: str,
     endpoint: str,
     path: str | os.PathLike[str] | None,
-    metadata: Mapping[str, str | bytes] | None,
+    metadata: Mapping[str, Any] | None,
 ) -> Key:
     """Return the key of an upload.
 
@@ -97,7 +97,7 @@ def key_of(
     real = None if path is None else os.path.realpath(path)
     url = str(parse_url(endpoint).copy_with(userinfo=b"", fragment=None))
     pairs = [
-        [name, value if isinstance(value, str) else {"hex": value.hex()}]
+        [name, {"hex": value.hex()} if isinstance(value, bytes) else value]
         for name, value in sorted((metadata or {}).items())
     ]
     where = {"without": secrets.token_hex(16)} if real is None else os.path.normcase(real)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -122,7 +122,7 @@ def upload_resumable(
     about = About(
         size=None,
         chunk_size=_check_chunk_size(chunk_size, protocol, source),
-        metadata=_check_metadata(metadata),
+        metadata=_check_metadata(metadata, protocol),
         filename=_filename(name, source),
         content_type=_content_type(item, content_type, name, source),
     )
@@ -259,18 +259,15 @@ def _check_chunk_size(chunk_size: Any, protocol: ResumableProtocol, source: Sour
     return chunk_size
 
 
-def _check_metadata(metadata: Any) -> Metadata:
+def _check_metadata(metadata: Any, protocol: ResumableProtocol) -> Metadata:
     if metadata is None:
         return {}
-    if not isinstance(metadata, dict) and not hasattr(metadata, "items"):
+    if not isinstance(metadata, Mapping):
         raise wrong_type("metadata", "a mapping of str to str", metadata)
-    for key, value in metadata.items():
-        if not isinstance(key, str) or not isinstance(value, str | bytes):
-            raise TypeError(
-                f"metadata: expected str as keys, and str or bytes as values, got {type(key).__name__} and "
-                f"{type(value).__name__}"
-            )
-    return dict(metadata)
+    for key in metadata:
+        if not isinstance(key, str):
+            raise TypeError(f"metadata: expected str as keys, got {type(key).__name__}")
+    return protocol.metadata(metadata)
 
 
 def _filename(given: Any, source: Source) -> str | None:
