@@ -68,6 +68,10 @@ class Meter:
             self.gone += sent - self._last.sent
             self._emit_item(replace(self._last, sent=sent))
 
+    def reach(self, position: int) -> None:
+        """Take how much of the body the server says that it has, counted from the body's first byte."""
+        self.settle(position - self._before)
+
     def describe(self) -> str:
         """Describe how much was sent, for the text of an error."""
         of_all = "" if self._last.total is None else f" of {self._last.total}"

@@ -134,6 +134,10 @@ class Work:
                 return Verdict(Next.OTHER)
             self._plan.trace.compare(verdict.offset)
             self._find_features(is_new=False)
+        if verdict.next is Next.DONE and self._about.size is None:
+            assert verdict.offset is not None
+            if self._parts.cut(verdict.offset, 1).part.size:  # a source of unknown size goes on
+                return Verdict(Next.OTHER)
         return verdict
 
     def _find_features(self, *, is_new: bool) -> None:
@@ -238,6 +242,8 @@ class Work:
             request = self._protocol.override(request) or request
         self._response = self._server.to_upload(self.entry.url, request, cut, self._about.size)
         verdict = self._protocol.sent(self._response, self._about, self.entry, cut.part)
+        if verdict.next is Next.GO_ON and verdict.offset is not None:
+            self._meter.reach(verdict.offset)  # before an acknowledgement shows it, or a 308 has cut it short
         if self._refusal is None or self._is_overriding_proven:
             return verdict
         return self._prove_overriding(verdict, cut.part)
