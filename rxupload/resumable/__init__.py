@@ -20,6 +20,7 @@ verdicts of a `protocol`, such as `tus`, and `parallel` on those of several conn
 from rxupload._errors import ResumeInUse
 
 from .file_store import FileStore, StoredUpload
+from .google import GoogleResumable
 from .outcome import Outcome
 from .store import MemoryStore, Store
 from .tus import Tus
@@ -27,6 +28,7 @@ from .upload import ResumableUpload, upload_resumable
 
 __all__ = [
     "FileStore",
+    "GoogleResumable",
     "MemoryStore",
     "Outcome",
     "ResumableUpload",
