@@ -16,7 +16,7 @@ class Meter:
     `interval` seconds. Within a pass, `sent` rises strictly.
 
     A resumable upload sends a pass in parts, each with a request of its own. `update` and `settle` take the bytes of
-    the request.
+    the request. If the server itself tells how much it has, only that counts until the request ends.
 
     Attributes:
         gone: Bytes sent in all passes.
@@ -32,18 +32,19 @@ class Meter:
         self._last = Progress(0, None, attempt=0)
         self._emitted_at = 0.0
         self._before = 0  # bytes of the body before those of the request
+        self._is_told = False  # whether the server tells how much it has of the request
         self.gone = 0
         self.on_move: Callable[[int], object] | None = None
 
     def begin(self, total: int | None, start: int = 0) -> None:
         """Begin the next pass over a body of `total` bytes, of which the server has the first `start`."""
-        self._before = start
+        self._before, self._is_told = start, False
         self._emit_item(Progress(start, total, self._last.attempt + 1, start))
 
     def go_on(self, total: int | None, start: int) -> None:
         """Begin a request with the bytes from `start` on. It belongs to the current pass if that has come to there."""
         if self.has_begun and (self._last.sent, self._last.total) == (start, total):
-            self._before = start
+            self._before, self._is_told = start, False
         else:
             self.begin(total, start)
 
@@ -54,7 +55,7 @@ class Meter:
 
     def update(self, count: int) -> None:
         """Take the number of bytes sent so far. Emit an item if one is due."""
-        if self._before + count == self._last.total or self.is_due():
+        if not self._is_told and (self._before + count == self._last.total or self.is_due()):
             self.settle(count)
 
     def is_due(self) -> bool:
@@ -63,14 +64,20 @@ class Meter:
 
     def settle(self, count: int) -> None:
         """Take the final number of bytes. Emit an item, unless the last one had the same number."""
-        sent = self._before + count
-        if sent > self._last.sent:
-            self.gone += sent - self._last.sent
-            self._emit_item(replace(self._last, sent=sent))
+        if not self._is_told:
+            self.reach(self._before + count)
+
+    def tell(self, position: int) -> None:
+        """Take how much of the body the server has, as it says while the rest is sent. Emit an item if one is due."""
+        self._is_told = True
+        if self.is_due():
+            self.reach(position)
 
     def reach(self, position: int) -> None:
-        """Take how much of the body the server says that it has, counted from the body's first byte."""
-        self.settle(position - self._before)
+        """Take how much of the body the server has, as its response says. Emit an item, unless that is no news."""
+        if position > self._last.sent:
+            self.gone += position - self._last.sent
+            self._emit_item(replace(self._last, sent=position))
 
     def describe(self) -> str:
         """Describe how much was sent, for the text of an error."""

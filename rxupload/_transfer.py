@@ -70,6 +70,8 @@ class Transfer:
         request: The current request, for errors that carry one.
         content: The current request's body; None if it has none.
         alias: What to name in the log instead of the current request's address, if that is a secret.
+        on_informed: Called with each informational head (1xx) and the address of its request, between two sends. What
+            it raises ends the request.
     """
 
     def __init__(
@@ -102,6 +104,8 @@ class Transfer:
         self.request: Any = None
         self.content: Body | None = None
         self.alias: str | None = None
+        self.on_informed: Callable[[Any, str], object] | None = None
+        self.address = ""  # of the current request
 
     # How it ends
 
@@ -257,7 +261,9 @@ class Transfer:
             self.content.is_whole = True
 
     def heard(self, head: Any) -> None:
-        """Do nothing: the response has the head."""
+        """Tell of an informational head. A final one is the response's."""
+        if self.on_informed is not None and head.status < 200:  # noqa: PLR2004
+            self.on_informed(head, self.address)
 
     def so_far(self) -> str:
         """Return how much was sent, as the end of an error's text."""

@@ -120,6 +120,8 @@ class UploadTransport(httpx.BaseTransport):
 
     def _send(self, origin: Origin, request: httpx.Request) -> Response:
         transfer: Transfer | None = request.extensions.get(EXTENSION)
+        if transfer is not None:
+            transfer.address = str(request.url)
         target = request.extensions.get("target")
         if isinstance(target, str):
             target = target.encode()

@@ -31,6 +31,7 @@ class About:
         filename: The file's name for the server; None if it has none.
         content_type: The file's media type; None if unknown.
         features: What the server has announced, in the protocol's own words.
+        extra: What to remember of the upload beside its address. A remembered upload with something else is another.
     """
 
     size: int | None
@@ -39,6 +40,7 @@ class About:
     filename: str | None
     content_type: str | None
     features: frozenset[str] = frozenset()
+    extra: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_small(self) -> bool:
@@ -98,6 +100,8 @@ class Next(enum.Enum):
     OTHER = enum.auto()  # begin anew, and discard this upload: it is one of another file
     OVERRIDE = enum.auto()  # send the part with another method: the server does not know this one
     FAIL = enum.auto()  # the response is the end
+    OVER = enum.auto()  # the response is the end, and nothing can be added to the upload
+    TOO_LONG = enum.auto()  # discard the upload: the server takes no more than the verdict's offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +112,17 @@ class Verdict:
         next: What to do.
         offset: Bytes that the server has; None if it does not say.
         expires: When it forgets the upload, in seconds since the epoch; None if it does not say.
+        most: The most bytes that it takes in one request; None if it does not say.
         extra: What to remember of the upload beside its address.
+        is_named: Whether the response's Location is the upload's address.
     """
 
     next: Next
     offset: int | None = None
     expires: float | None = None
+    most: int | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
+    is_named: bool = True
 
 
 class ResumableProtocol(ABC):
@@ -218,6 +226,14 @@ class ResumableProtocol(ABC):
     def join(self, about: About, urls: Sequence[str]) -> Request:
         """Return the request to the endpoint that joins uploads. Its response is judged as that of a creation."""
         raise NotImplementedError
+
+    def informed(self, response: Any) -> Verdict | None:  # noqa: ARG002
+        """Judge an informational response (1xx), which comes while an upload is created or a part is sent.
+
+        Its Location, in answer to a creation, is the upload's address. The offset is what has arrived. None: it says
+        nothing.
+        """
+        return None
 
     def override(self, request: Request) -> Request | None:  # noqa: ARG002
         """Return the same request with a method that every server knows; None if there is none."""

@@ -11,8 +11,8 @@ It does what the verdicts of the protocol say, one request after the other, unti
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NoReturn
 
 import httpx
 
@@ -20,7 +20,9 @@ from rxupload._errors import SourceChanged
 from rxupload._responses import status_error
 from rxupload._transfer import EXTENSION, Transfer
 
+from .effort import Effort
 from .guard import Guard
+from .news import changes_of
 from .outcome import Outcome, conclude
 from .parts import Cut, Hashing, Parts, digest_of
 from .plan import ResumablePlan
@@ -29,26 +31,9 @@ from .server import Server
 from .store import Entry, Slot
 
 LEAST = 64 * 1024  # bytes: parts are not made smaller than that after a 413
-PATIENCE = 8  # how often in a row a response may leave the offset where it was
 
-_NEWS_SECONDS = 5.0  # an expiry that differs by less is not stored
 _THERE = (Next.GO_ON, Next.DONE, Next.ASK)
-
-
-@dataclass(slots=True)
-class _Effort:
-    """Counts the responses in a row that leave the offset where it was."""
-
-    best: int = -1
-    idle: int = 0
-
-    def take(self, offset: int | None) -> bool:
-        """Take an offset; None for a response without one. Return whether there is patience left."""
-        if offset is not None and offset > self.best:
-            self.best, self.idle = offset, 0
-        else:
-            self.idle += 1
-        return self.idle <= PATIENCE
+_ENDS = (Next.DONE, Next.OVER, Next.FAIL)
 
 
 class Work:
@@ -71,6 +56,7 @@ class Work:
         assert transfer.meter is not None
         self._meter = transfer.meter
         self._meter.on_move = self._moved
+        transfer.on_informed = self._informed
         self._server = Server(plan, transfer)
         self._about = plan.about
         self.entry: Entry | None = slot.entry
@@ -79,36 +65,43 @@ class Work:
         self._refusal: Any = None  # the response of a server that does not know the method
         self._is_overriding_proven = False
         self._cut: Cut | None = None
-        self._effort = _Effort()
+        self._effort = Effort()
         self.is_whole = False
         self._resumed_at: int | None = None
+        self._is_creating = False
+        self._sending: Part | None = None  # what the current request has of the file
 
     def run(self) -> Any:
         """Work until the last response, and return it. It blocks the calling thread."""
         self._prepare()
         verdict = self._begin()
-        while True:
-            self._note_expiry(verdict)
-            match verdict.next:
-                case Next.GO_ON:
-                    verdict = self._send(self._offset_of(verdict))
-                case Next.ASK:
-                    self._be_patient(None)
-                    verdict = self._ask()
-                case Next.REPEAT:
-                    self._be_patient(None)
-                    assert self._cut is not None
-                    verdict = self._send(self._cut.part.offset)
-                case Next.SHRINK:
-                    verdict = self._shrink()
-                case Next.OVERRIDE:
-                    verdict = self._override()
-                case Next.FORGOTTEN | Next.FORBIDDEN | Next.OTHER:
-                    verdict = self._begin_anew(verdict.next)
-                case Next.DONE:
-                    return self._finish(verdict)
-                case Next.FAIL:
-                    return self._conclude()
+        while verdict.next not in _ENDS:
+            self._note(verdict)
+            verdict = self._act(verdict)
+        if verdict.next is Next.DONE:
+            return self._finish(verdict)
+        if verdict.next is Next.OVER:
+            self._slot.remove()
+        return self._conclude()
+
+    def _act(self, verdict: Verdict) -> Verdict:
+        match verdict.next:
+            case Next.GO_ON:
+                return self._send(self._offset_of(verdict))
+            case Next.ASK:
+                self._be_patient(None)
+                return self._ask()
+            case Next.REPEAT:
+                self._be_patient(None)
+                assert self._cut is not None
+                return self._send(self._cut.part.offset)
+            case Next.SHRINK:
+                return self._shrink()
+            case Next.OVERRIDE:
+                return self._override()
+            case Next.TOO_LONG:
+                self._give_up(verdict)
+        return self._begin_anew(verdict.next)
 
     def _prepare(self) -> None:
         """Find out what can be known of the source before its first byte is sent."""
@@ -126,7 +119,8 @@ class Work:
         """Ask a remembered upload for its offset, if it is one of this file. Otherwise create one."""
         if self.entry is None:
             return self._create()
-        if not self._guard.judge(self.entry):
+        is_same = all(self.entry.extra.get(name) == value for name, value in self._about.extra.items())
+        if not is_same or not self._guard.judge(self.entry):
             return Verdict(Next.OTHER)
         verdict = self._ask()
         if verdict.offset is not None:
@@ -145,13 +139,13 @@ class Work:
         if question is not None and not self._about.features:
             self._about = replace(self._about, features=self._server.features(question))
 
-    def _note_expiry(self, verdict: Verdict) -> None:
-        if self.entry is None or verdict.expires is None:
+    def _note(self, verdict: Verdict) -> None:
+        """Remember what a verdict says of the upload."""
+        if self.entry is None:
             return
-        # Each response may have another time, and storing one may take as long as the part.
-        known = self.entry.expires
-        if known is None or abs(verdict.expires - known) >= _NEWS_SECONDS:
-            self._remember(expires=verdict.expires)
+        changes = changes_of(self.entry, verdict)
+        if changes:
+            self._remember(**changes)
 
     # Creating
 
@@ -164,22 +158,69 @@ class Work:
             cut = self._take(0, SLICE)
         part = None if cut is None else cut.part
         request = self._protocol.create(self._about, part)
-        self._response = self._server.to_endpoint(request, cut, self._about.size)
+        old = self.entry
+        self._is_creating, self._sending = True, part
+        try:
+            self._response = self._server.to_endpoint(request, cut, self._about.size)
+        finally:
+            self._is_creating, self._sending = False, None
         verdict = self._protocol.created(self._response, self._about, part)
+        is_there = self.entry is not old  # an informational response has named it
         if verdict.next is Next.SHRINK:
+            if is_there:
+                self._forget_discarded()
             return self._create(with_content=False)
-        if verdict.next in _THERE:
-            old, self.entry = self.entry, self._new_entry(verdict)
-            if verdict.next is not Next.DONE:
-                self._slot.save(self.entry)
-                self._guard.begin()
-            if old is not None:
-                self._discard(old)
+        if verdict.next is Next.OVER and not is_there:
+            return replace(verdict, next=Next.FAIL)
+        if verdict.next in _THERE or verdict.next is Next.TOO_LONG:
+            self._reach(verdict)
+            if not is_there:
+                self.entry = self._new_entry(self._response, verdict) if verdict.is_named else None
+                if verdict.next is not Next.DONE:
+                    self._remember_new()
+            is_there = True
+        if is_there and old is not None:
+            self._discard(old)
         return verdict
 
-    def _new_entry(self, verdict: Verdict) -> Entry:
-        url = self._server.named_by(self._response)
-        return Entry(url, time.time(), verdict.expires, self._guard.identity, extra=verdict.extra)
+    def _new_entry(self, response: Any, verdict: Verdict) -> Entry:
+        url = self._server.named_by(response)
+        extra = {**self._about.extra, **verdict.extra}
+        return Entry(
+            url, time.time(), verdict.expires, self._guard.identity, chunk_size=verdict.most, extra=extra
+        )
+
+    def _remember_new(self) -> None:
+        assert self.entry is not None
+        self._slot.save(self.entry)
+        self._guard.begin()
+
+    def _informed(self, head: Any, address: str) -> None:
+        """Act on an informational response, before more bytes go."""
+        request = httpx.Request("POST", address)
+        response = httpx.Response(head.status, headers=head.headers, request=request)
+        if not (self._is_creating or self._sending) or (verdict := self._protocol.informed(response)) is None:
+            return
+        if self._is_creating and "Location" in response.headers:
+            entry = self._new_entry(response, verdict)
+            if self.entry is None or self.entry.url != entry.url:
+                self.entry = entry
+                self._remember_new()
+        part = self._sending
+        if part is not None and verdict.offset is not None and part.offset < verdict.offset <= part.end:
+            self._meter.tell(verdict.offset)
+
+    def _give_up(self, verdict: Verdict) -> NoReturn:
+        self._forget_discarded()
+        raise ValueError(
+            f"file: the server takes at most {verdict.offset} bytes in an upload, and this is one of {self._about.size}"
+        )
+
+    def _forget_discarded(self) -> None:
+        assert self.entry is not None
+        self._discard(self.entry)
+        self._slot.remove()
+        self.entry = None
 
     def _begin_anew(self, reason: Next) -> Verdict:
         """Create another upload instead of a remembered one, once."""
@@ -193,7 +234,7 @@ class Work:
                 )
             return Verdict(Next.FAIL)
         self._was_stored = False
-        self._effort = _Effort()
+        self._effort = Effort()
         self._resumed_at = 0
         return self._create()
 
@@ -240,13 +281,22 @@ class Work:
         request = self._protocol.send(self._about, self.entry, cut.part)
         if self._refusal is not None:
             request = self._protocol.override(request) or request
-        self._response = self._server.to_upload(self.entry.url, request, cut, self._about.size)
+        self._sending = cut.part
+        try:
+            self._response = self._server.to_upload(self.entry.url, request, cut, self._about.size)
+        finally:
+            self._sending = None
         verdict = self._protocol.sent(self._response, self._about, self.entry, cut.part)
-        if verdict.next is Next.GO_ON and verdict.offset is not None:
-            self._meter.reach(verdict.offset)  # before an acknowledgement shows it, or a 308 has cut it short
+        self._reach(verdict)
         if self._refusal is None or self._is_overriding_proven:
             return verdict
         return self._prove_overriding(verdict, cut.part)
+
+    def _reach(self, verdict: Verdict) -> None:
+        """Count what the response shows to have arrived, acknowledged or not."""
+        is_error = self._response.status_code >= 400  # noqa: PLR2004
+        if verdict.next in _THERE and verdict.offset is not None and not is_error and self._meter.has_begun:
+            self._meter.reach(verdict.offset)
 
     def _take(self, offset: int, most: int | None) -> Cut:
         """Cut a part, with its digest if the protocol wants one."""
@@ -317,8 +367,8 @@ class Work:
         try:
             self._guard.check()
         except SourceChanged:  # the server may have a mixture
-            assert self.entry is not None
-            self._discard(self.entry)
+            if self.entry is not None:
+                self._discard(self.entry)
             self._slot.remove()
             raise
         if self._parts.hashing is not None:
