@@ -13,14 +13,15 @@
 Start with `help(upload_resumable)` and `help(ResumableUpload)`.
 
 The files of this room: `upload` checks the arguments; `subscription` opens store and file; `work` acts on the
-verdicts of a `protocol`, such as `tus`, and `parallel` on those of several connections; `server` sends the requests;
-`parts` cuts the file; `guard` and `identity` watch it; `store` and `file_store` remember the upload.
+verdicts of a `protocol` (`tus`, `google`, `ietf`), and `parallel` on those of several connections; `server` sends the
+requests; `parts` cuts the file; `guard` and `identity` watch it; `store` and `file_store` remember the upload.
 """
 
 from rxupload._errors import ResumeInUse
 
 from .file_store import FileStore, StoredUpload
 from .google import GoogleResumable
+from .ietf import IetfResumable
 from .outcome import Outcome
 from .store import MemoryStore, Store
 from .tus import Tus
@@ -29,6 +30,7 @@ from .upload import ResumableUpload, upload_resumable
 __all__ = [
     "FileStore",
     "GoogleResumable",
+    "IetfResumable",
     "MemoryStore",
     "Outcome",
     "ResumableUpload",
