@@ -14,6 +14,8 @@ from urllib.parse import quote
 
 import httpx
 
+from rxupload._arguments import check_name
+
 from .protocol import About, Metadata, Next, Part, Request, ResumableProtocol, Verdict
 
 if TYPE_CHECKING:
@@ -58,19 +60,40 @@ class IetfResumable(ResumableProtocol):
       so is a `chunk_size` below `min-append-size`.
     - If only the last response was lost, the server is asked for it again. If it has none, the HEAD's is the last item.
     - The file's name goes as Content-Disposition, its media type as Content-Type.
+    - With `form`, the upload is a form (multipart/form-data) as that of `upload()`: `metadata` are its fields, and the
+      file is its last part. It goes on with the same boundary, so all offsets and sizes are those of the form. The
+      file's size must be known. If a field or a name has changed, a new upload begins.
+
+    Attributes:
+        form: The name of the file's field in a form; None: the file goes as it is.
     """
+
+    form: str | None = None
 
     name: ClassVar[str] = "ietf"
 
+    def __post_init__(self) -> None:
+        if self.form is not None:
+            check_name("form", self.form)
+
+    @property
+    def field(self) -> str | None:
+        """The form's field that the file goes in; see `ResumableProtocol.field`."""
+        return self.form
+
     def metadata(self, given: Metadata) -> Metadata:
-        """Refuse any; see `ResumableProtocol.metadata`.
+        """Take the fields of a form; see `ResumableProtocol.metadata`.
 
         Raises:
-            ValueError: There is some.
+            TypeError: A value has the wrong type.
+            ValueError: There is no form.
         """
-        if given:
-            raise ValueError("metadata: this protocol has no place for it; leave it out")
-        return {}
+        if given and self.form is None:
+            raise ValueError(
+                "metadata: this protocol has no place for it but the fields of a form; name the file's field, as in "
+                'IetfResumable(form="file"), or leave it out'
+            )
+        return ResumableProtocol.metadata(self, given)
 
     def creates_with(self, about: About) -> bool:  # noqa: ARG002
         """Say that a small file goes with the POST (section "Optimistic Upload Creation")."""
@@ -210,7 +233,9 @@ def _with_limits(what: Next, offset: int | None, limits: Mapping[str, int]) -> V
 
 def _too_long(about: About, limits: Mapping[str, int]) -> Verdict | None:
     most = limits.get("max-size")
-    return Verdict(Next.TOO_LONG, most) if None not in (about.size, most) and about.size > most else None
+    if about.size is None or most is None or about.size <= most:
+        return None
+    return Verdict(Next.TOO_LONG, most)
 
 
 def _limits(response: Any) -> dict[str, int]:

@@ -138,6 +138,11 @@ class ResumableProtocol(ABC):
     granularity: ClassVar[int] = 1
     own_statuses: ClassVar[frozenset[int]] = frozenset()
 
+    @property
+    def field(self) -> str | None:
+        """The form's field that the file goes in, with the metadata as the other fields; None: it goes as it is."""
+        return None
+
     def metadata(self, given: Metadata) -> Metadata:
         """Return a copy of the caller's metadata, with values that the protocol can send.
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from rxupload._transfer import Transfer
 from rxupload._wait import READ, Wake
 
+from .form import GuardInForm, InForm, form_of
 from .guard import guard_of
 from .outcome import Outcome, conclude
 from .parallel import Parallel, addresses_of, connections_of
-from .parts import AtAnyOffset, parts_of
+from .parts import AtAnyOffset, Parts, parts_of
 from .plan import ResumablePlan
 from .server import Server
 from .store import Slot
@@ -24,10 +26,16 @@ def go_on(plan: ResumablePlan, transfer: Transfer) -> Any:
         slot = open_slot(plan, transfer, stack)
         reader = plan.source.open(transfer)
         stack.callback(reader.close)
-        parts = parts_of(reader, transfer)
+        parts: Parts = parts_of(reader, transfer)
         stack.callback(parts.close)
         guard = guard_of(parts, plan, slot, transfer)
         stack.callback(guard.stop)
+        if plan.protocol.field is not None:
+            known = {} if slot.entry is None else slot.entry.extra
+            form = form_of(plan.protocol.field, plan.about, known)
+            about = replace(plan.about, filename=None, content_type=form.content_type, extra=form.extra)
+            parts = InForm(parts, form)
+            guard, plan = GuardInForm(guard, parts), replace(plan, about=about)
         count = connections_of(plan, transfer, slot.entry, parts)
         if count > 1 and isinstance(parts, AtAnyOffset):
             return Parallel(plan, transfer, slot, parts, guard, count).run()

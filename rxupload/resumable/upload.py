@@ -79,9 +79,10 @@ def upload_resumable(
         file: As for `upload()`; one file. A path and bytes can be sent from any offset. All else is read up to there
             again. A path is compared with the file whose upload began (see `verify`), and what gives its bytes in order
             has to begin with what was sent.
-        protocol: `Tus()`, or another protocol of this module.
-        metadata: What the server is told of the file: str to str or bytes. It is a part of what tells two uploads
-            apart, and so are the protocol, the address without user and password, and the real path. Two subscriptions
+        protocol: `Tus()`, `GoogleResumable()` or `IetfResumable()`.
+        metadata: What the server is told of the file: str to str or bytes; to any values of JSON for
+            `GoogleResumable`; the fields of the form for `IetfResumable`. It is a part of what tells two uploads apart,
+            and so are the protocol, the address without user and password, and the real path. Two subscriptions
             with the same of these go on with one upload, also those of two `ResumableUpload`s. A source without a path
             has an upload of its own for each call of this function.
         chunk_size: The most bytes of one request; None for no limit. An iterable, a function or an Observable needs it:

@@ -154,7 +154,7 @@ def test_the_name_is_a_content_disposition(store, name, disposition):
 
 
 def test_metadata_is_an_error_at_the_call(file):
-    """The draft has no place for it."""
+    """The draft has no place for it but a form."""
     with pytest.raises(ValueError, match="metadata: this protocol has no place for it"):
         upload_resumable("http://localhost/", file, protocol=IETF, metadata={"a": "b"})
 

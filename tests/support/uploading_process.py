@@ -7,7 +7,7 @@ import sys
 
 from reactivex.operators import do_action
 
-from rxupload import Progress, run
+from rxupload import Progress, resumable, run
 from rxupload.resumable import FileStore, Tus, upload_resumable
 
 
@@ -15,7 +15,8 @@ def main() -> None:
     """Upload. Print a line when bytes have arrived, and the status at the end."""
     url, file, folder, options = sys.argv[1:]
     given = json.loads(options)
-    protocol = Tus(parallel=given.pop("parallel", 1))
+    name = given.pop("protocol", "Tus")
+    protocol = Tus(parallel=given.pop("parallel", 1)) if name == "Tus" else getattr(resumable, name)()
     up = upload_resumable(url, file, store=FileStore(folder), protocol=protocol, progress_interval=0, **given)
     has_moved = False
 
