@@ -177,7 +177,9 @@ class Work:
             if not is_there:
                 self.entry = self._new_entry(self._response, verdict) if verdict.is_named else None
                 if verdict.next is not Next.DONE:
-                    self._remember_new()
+                    self._remember_new(part)
+            elif verdict.is_named and "Location" in self._response.headers:
+                self._check_address()
             is_there = True
         if is_there and old is not None:
             self._discard(old)
@@ -190,10 +192,20 @@ class Work:
             url, time.time(), verdict.expires, self._guard.identity, chunk_size=verdict.most, extra=extra
         )
 
-    def _remember_new(self) -> None:
+    def _remember_new(self, part: Part | None) -> None:
         assert self.entry is not None
         self._slot.save(self.entry)
         self._guard.begin()
+        if part is not None:
+            self._guard.sends()
+
+    def _check_address(self) -> None:
+        """Compare the address in the final response with that in an informational one."""
+        assert self.entry is not None
+        if self._server.named_by(self._response) != self.entry.url:
+            request = self._response.request
+            self._forget_discarded()
+            raise httpx.RemoteProtocolError("The server names two addresses for one upload", request=request)
 
     def _informed(self, head: Any, address: str) -> None:
         """Act on an informational response, before more bytes go."""
@@ -201,12 +213,12 @@ class Work:
         response = httpx.Response(head.status, headers=head.headers, request=request)
         if not (self._is_creating or self._sending) or (verdict := self._protocol.informed(response)) is None:
             return
+        part = self._sending
         if self._is_creating and "Location" in response.headers:
             entry = self._new_entry(response, verdict)
             if self.entry is None or self.entry.url != entry.url:
                 self.entry = entry
-                self._remember_new()
-        part = self._sending
+                self._remember_new(part)
         if part is not None and verdict.offset is not None and part.offset < verdict.offset <= part.end:
             self._meter.tell(verdict.offset)
 

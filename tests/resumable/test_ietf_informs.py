@@ -6,10 +6,11 @@ import threading
 
 import httpx
 import pytest
+from support.http2_server import http2_context, speaking
 from support.ietf_server import DONE, broken_after, ietf_server, take
 from support.recording_observer import observe
 from support.resumable_uploads import check_passes, outcome_of
-from support.scripted_server import PATIENCE, client_context
+from support.scripted_server import PATIENCE, Server, client_context
 from support.tus_server import Gone, read_body
 
 import rxupload
@@ -168,3 +169,75 @@ def test_other_informational_responses_say_nothing(small, state):
         with pytest.raises(httpx.NetworkError):
             resumable(server, small, state).run()
     assert state.uploads() == []
+
+
+def test_a_source_that_changes_after_a_broken_post_is_another_one(store, content):
+    """What had been sent by then is compared, though no response had come. An upload is no mixture of two sources."""
+    first = [b"A"]
+    with ietf_server() as (ietf, server):
+        ietf.then("POST", broken_after(1000))
+        up = resumable(server, lambda: iter([first[0], content[:100_000]]), store, chunk_size=MIB)
+        with pytest.raises(httpx.NetworkError):
+            up.run()
+        first[0] = b"B"
+        assert up.run().content == DONE
+        assert ietf.methods_asked == ["POST", "POST", "DELETE"]
+        assert bytes(ietf.only.content) == b"B" + content[:100_000]
+
+
+def test_a_server_that_names_two_addresses_is_an_error(file, state):
+    """Nobody could tell which one it means. The upload is discarded."""
+
+    def naming(connection, asked, ietf):
+        kept = ietf.begin(connection, asked)
+        ietf.location = lambda path: "/another"
+        ietf.finish(connection, asked, kept)
+
+    with ietf_server() as (ietf, server):
+        ietf.then("POST", naming)
+        with pytest.raises(httpx.RemoteProtocolError, match="names two addresses"):
+            resumable(server, file, state).run()
+        assert ietf.methods_asked == ["POST", "DELETE"]
+        assert ietf.uploads == {}
+    assert state.uploads() == []
+
+
+def test_104_is_heard_over_http2(small, state, content):
+    """The upload is stored, and goes on."""
+    kept = bytearray()
+    asked = []
+    version = ("upload-draft-interop-version", "8")
+
+    def script(talk):
+        while stream := talk.request():
+            request = talk.requests[stream]
+            asked.append(request[":method"])
+            if request[":method"] == "POST":
+                talk.state.send_headers(
+                    stream, [(":status", "104"), version, ("location", "/uploads/secret")]
+                )
+                talk.flush()
+                talk.read_until(lambda: len(talk.bodies[stream]) >= 150_000)
+                kept.extend(talk.bodies[stream])
+                talk.connection.sock.close()
+                return
+            body = talk.body(stream)
+            if request[":method"] == "HEAD":
+                offset = ("upload-offset", str(len(kept)))
+                talk.respond(stream, 204, b"", offset, ("upload-complete", "?0"))
+            else:
+                kept.extend(body)
+                talk.respond(stream, 200, DONE, ("upload-complete", "?1"))
+
+    with (
+        Server(speaking(script), tls=http2_context()) as server,
+        rxupload.Client(verify=client_context(), http2=True) as client,
+    ):
+        up = resumable(server, small, state, client=client)
+        with pytest.raises(httpx.NetworkError):
+            up.run()
+        assert len(state.uploads()) == 1
+        assert up.run().content == DONE
+        server.errors.clear()
+    assert asked == ["POST", "HEAD", "PATCH"]
+    assert bytes(kept) == content[:250_000]
