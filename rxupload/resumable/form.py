@@ -59,6 +59,11 @@ def form_of(name: str, about: About, known: Mapping[str, str]) -> Form:
     return Form(start, stop, body.content_type, {_BOUNDARY: boundary, _FORM: digest})
 
 
+def form_in(extra: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """Return what is remembered of a form. Two forms with the same have the same bytes around the file."""
+    return extra.get(_BOUNDARY), extra.get(_FORM)
+
+
 class InForm(Parts):
     """A form with the file in it. Its bytes are those before the file, the file's, and those after it."""
 

@@ -31,7 +31,7 @@ class About:
         filename: The file's name for the server; None if it has none.
         content_type: The file's media type; None if unknown.
         features: What the server has announced, in the protocol's own words.
-        extra: What to remember of the upload beside its address. A remembered upload with something else is another.
+        extra: What to remember of the upload beside its address, if the file goes in a form.
     """
 
     size: int | None

@@ -21,6 +21,7 @@ from rxupload._responses import status_error
 from rxupload._transfer import EXTENSION, Transfer
 
 from .effort import Effort
+from .form import form_in
 from .guard import Guard
 from .news import changes_of
 from .outcome import Outcome, conclude
@@ -119,7 +120,7 @@ class Work:
         """Ask a remembered upload for its offset, if it is one of this file. Otherwise create one."""
         if self.entry is None:
             return self._create()
-        is_same = all(self.entry.extra.get(name) == value for name, value in self._about.extra.items())
+        is_same = form_in(self.entry.extra) == form_in(self._about.extra)
         if not is_same or not self._guard.judge(self.entry):
             return Verdict(Next.OTHER)
         verdict = self._ask()

@@ -99,6 +99,20 @@ def test_a_form_goes_on_wherever_it_broke(file, tmp_path, content, kept):
     assert store.uploads() == []
 
 
+@pytest.mark.parametrize(("first", "second"), [(None, "photo"), ("photo", None)])
+def test_a_form_is_another_upload_than_its_file(file, store, content, first, second):
+    """Also at a server that does not tell the length."""
+    with ietf_server() as (ietf, server):
+        ietf.tells_length = False
+        ietf.then("PATCH", broken_after(MIB))
+        with pytest.raises(httpx.NetworkError):
+            resumable(server, file, store, protocol=IetfResumable(form=first), metadata=None).run()
+        resumable(server, file, store, protocol=IetfResumable(form=second), metadata=None).run()
+        assert ietf.methods_asked == ["POST", "PATCH", "POST", "DELETE", "PATCH"]
+        assert (bytes(ietf.only.content) == content) == (second is None)
+        assert content in bytes(ietf.only.content)
+
+
 @pytest.mark.parametrize(
     "change", [{"protocol": IetfResumable(form="other")}, {"filename": "b.mp4"}, {"content_type": "a/b"}]
 )

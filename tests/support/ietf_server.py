@@ -40,6 +40,7 @@ class Ietf:
         repeats: Whether it repeats the response of a complete upload.
         version: Its interop version.
         tells: Whether the response to a part has Upload-Offset, which the draft does not ask for.
+        tells_length: Whether the response to HEAD has Upload-Length, which the draft asks for.
         faults: What a client has done that the draft forbids.
     """
 
@@ -52,6 +53,7 @@ class Ietf:
         self.repeats = True
         self.version = "8"
         self.tells = False
+        self.tells_length = True
         self.faults: list[str] = []
         self.location = lambda path: path
 
@@ -137,7 +139,8 @@ class Ietf:
         if kept is None:
             respond(connection, 404)
             return
-        length = [] if kept.length is None else [f"Upload-Length: {kept.length}"]
+        is_told = kept.length is not None and self.tells_length
+        length = [f"Upload-Length: {kept.length}"] if is_told else []
         complete = "?1" if kept.is_complete else "?0"
         offset = f"Upload-Offset: {len(kept.content)}"
         respond(connection, 204, offset, f"Upload-Complete: {complete}", *length, *self.limit())
