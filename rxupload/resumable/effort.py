@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from rxupload._responses import status_error
 
 PATIENCE = 8  # how often in a row a response may leave the offset where it was
 
@@ -21,3 +26,12 @@ class Effort:
         else:
             self.idle += 1
         return self.idle <= PATIENCE
+
+    def error(self, response: Any) -> Exception:
+        """Return the error of an upload that gets nowhere, with its last response."""
+        note = f"The server's offset stays at {max(self.best, 0)}"
+        if response.status_code < 400:  # noqa: PLR2004
+            return httpx.RemoteProtocolError(f"{note}, whatever is sent", request=response.request)
+        error = status_error(response)
+        error.add_note(note)
+        return error

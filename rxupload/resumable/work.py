@@ -17,7 +17,6 @@ from typing import Any, NoReturn
 import httpx
 
 from rxupload._errors import SourceChanged
-from rxupload._responses import status_error
 from rxupload._transfer import EXTENSION, Transfer
 
 from .effort import Effort
@@ -275,14 +274,8 @@ class Work:
 
     def _be_patient(self, offset: int | None) -> None:
         """Take note of an offset. Raise if it has not grown for too long."""
-        if self._effort.take(offset):
-            return
-        note = f"The server's offset stays at {max(self._effort.best, 0)}"
-        if self._response.status_code // 100 == 2:  # noqa: PLR2004
-            raise httpx.RemoteProtocolError(f"{note}, whatever is sent")
-        error = status_error(self._conclude())
-        error.add_note(note)
-        raise error
+        if not self._effort.take(offset):
+            raise self._effort.error(self._conclude())
 
     # Sending
 

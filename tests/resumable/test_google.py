@@ -406,3 +406,12 @@ def test_the_uri_is_stored_for_a_week_and_shown_nowhere(file, tmp_path, caplog):
         said += [repr(response), repr(response.request), str(response.url), repr(outcome_of(response))]
     assert not [text for text in said if "secret" in text]
     assert store.uploads() == []
+
+
+def test_a_server_that_keeps_nothing_is_an_error(file, store):
+    """308 without a Range, again and again, is no redirect in its text either."""
+    with google_server() as (google, server):
+        google.then("PUT", *[partial(0)] * 100)
+        with pytest.raises(httpx.RemoteProtocolError, match="offset stays at 0, whatever is sent"):
+            run(resumable(server, file, store))
+        assert google.kinds.count("PUT") <= 10
