@@ -143,10 +143,7 @@ class Work:
         """Remember what a verdict says of the upload."""
         if self._about.size is None and verdict.size is not None:
             self._about = replace(self._about, size=verdict.size)
-        if self.entry is None:
-            return
-        changes = changes_of(self.entry, verdict)
-        if changes:
+        if self.entry is not None and (changes := changes_of(self.entry, verdict)):
             self._remember(**changes)
 
     # Creating
