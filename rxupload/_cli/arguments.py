@@ -39,7 +39,9 @@ class _Parser(argparse.ArgumentParser):
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
             options = [found[0] for each in unknown if (found := _OPTION.match(each))]
-            self.error(f"unrecognized arguments: {' '.join(options) or f'{len(unknown)} too many'}")
+            getattr(parsed, "parser", self).error(  # that of the subcommand, with its usage
+                f"unrecognized arguments: {' '.join(options) or f'{len(unknown)} too many'}"
+            )
         return parsed
 
     def error(self, message: str) -> NoReturn:
@@ -89,7 +91,7 @@ def make_parser() -> argparse.ArgumentParser:
     _demo_arguments(commands.add_parser("demo", help="upload to a local receiver, and check every byte"))
     send_arguments.add_to(commands.add_parser("send", help="upload files to a URL"))
     _receive_arguments(commands.add_parser("receive", help="run a server that stores uploaded files"))
-    _resumable_arguments(commands.add_parser("resumable", help="show or forget unfinished uploads"))
+    _resumable_arguments(commands.add_parser("resumable", help="list unfinished uploads, or clean them up"))
     return parser
 
 

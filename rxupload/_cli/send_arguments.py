@@ -167,7 +167,9 @@ def _connection(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("connection").add_argument
     add("--concurrency", type=values.whole(1), default=4, metavar="N", help="the most uploads at a time (4)")
     add(
+        "--retry",
         "--retries",
+        dest="retries",
         type=values.whole(0),
         default=0,
         metavar="N",
@@ -180,12 +182,21 @@ def _connection(parser: argparse.ArgumentParser) -> None:
         help="bytes per second for all FILEs together: 2M (2000000), 2MiB (2097152) ... (no limit)",
     )
     add(
+        "-m",
+        "--max-time",
         "--timeout",
+        dest="timeout",
         type=values.seconds,
         metavar="SECONDS",
         help="time limit for each whole upload (no limit)",
     )
-    add("--proxy", type=values.proxy, metavar="URL", help="the proxy (that of the environment variables)")
+    add(
+        "-x",
+        "--proxy",
+        type=values.proxy,
+        metavar="URL",
+        help="the proxy (that of the environment variables)",
+    )
     add("-k", "--insecure", action="store_true", help="accept any TLS certificate")
     add("--cacert", metavar="PATH", help="trust only the certificate authorities in this PEM file")
     add("--cert", metavar="PATH", help="your own certificate, a PEM file; with its key, unless --key has it")
@@ -198,7 +209,9 @@ def _output(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", metavar="PATH", help="write the response to this file (-: standard output)"
     )
     volume = group.add_mutually_exclusive_group()
-    volume.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+    volume.add_argument(
+        "-q", "--quiet", "-s", "--silent", action="store_true", help="print nothing but errors"
+    )
     volume.add_argument(
         "-v",
         "--verbose",

@@ -72,7 +72,8 @@ class Tus:
 
     async def _respond(self, request: Request) -> Response:
         if request.headers.get("tus-resumable") != VERSION:
-            raise Refused(412, f"Send Tus-Resumable: {VERSION}.", {"Tus-Version": VERSION})
+            text = f"Send Tus-Resumable: {VERSION}, or the headers of the IETF's draft."
+            raise Refused(412, text, {"Tus-Version": VERSION})
         method = request.headers.get("x-http-method-override", request.method).upper()
         token = token_in(request.url.path)
         if method == "POST" and token is None:

@@ -13,6 +13,7 @@ from support.command_line import command, in_own_process, parse_form, posix_only
 from support.scripted_server import header
 
 from rxupload._cli import values
+from rxupload._cli.arguments import make_parser
 
 
 def test_f_adds_fields_and_files_in_their_order(cli, server, photo, tmp_path):
@@ -39,6 +40,37 @@ def test_f_adds_fields_and_files_in_their_order(cli, server, photo, tmp_path):
         ("handle", None, None, b"@anna;type=text/plain"),
         ("file", "beach.jpg", "image/jpeg", photo.read_bytes()),
     ]
+
+
+@pytest.mark.parametrize(
+    ("ours", "curl_s"),
+    [
+        (["--retries", "2"], ["--retry", "2"]),
+        (["--timeout", "3"], ["--max-time", "3"]),
+        (["--timeout", "3"], ["-m", "3"]),
+        (["--proxy", "http://127.0.0.1:1"], ["-x", "http://127.0.0.1:1"]),
+        (["--quiet"], ["--silent"]),
+        (["--quiet"], ["-s"]),
+    ],
+    ids=str,
+)
+def test_curl_s_names_of_options(ours, curl_s):
+    """What curl calls by another name is taken by that name, too."""
+    parsed = [vars(make_parser().parse_args(["send", "http://h/", "f", *each])) for each in (ours, curl_s)]
+    for each in parsed:
+        del each["parser"]
+    assert str(parsed[0]) == str(parsed[1])
+
+
+@pytest.mark.parametrize("subcommand", ["demo", "send", "receive", "resumable"])
+def test_an_unknown_option_shows_the_usage_of_the_subcommand(cli, subcommand):
+    """The usage is that of the subcommand, which has the options."""
+    words = {"send": ["http://h/", "f"], "resumable": ["list"]}.get(subcommand, [])
+    result = cli(subcommand, *words, "--nope")
+
+    assert result.status == 2
+    assert result.err.startswith(f"usage: rxupload {subcommand} ")
+    assert result.err.endswith(f"rxupload {subcommand}: error: unrecognized arguments: --nope\n")
 
 
 def test_f_with_a_file_needs_no_other(cli, server, photo):
@@ -214,6 +246,7 @@ def test_the_examples_of_the_readme_work(server, tmp_path):
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     (script,) = re.findall(r"^```sh\n(rxupload send .*?)^```$", readme, re.DOTALL | re.MULTILINE)
     script = script.replace("localhost:8000", server.url.removeprefix("http://")).replace("URL", server.url)
+    script = script.replace("-u anna ", "-u anna:word ")  # there is no terminal to ask for the password
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "rxupload").write_text(f'#!/bin/sh\nexec {sys.executable} -m rxupload "$@"\n')
     (tmp_path / "bin" / "rxupload").chmod(0o700)
