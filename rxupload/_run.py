@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.internal import SequenceContainsNoElementsError, noop
-from reactivex.scheduler import ImmediateScheduler, NewThreadScheduler
+from reactivex.scheduler import ImmediateScheduler, NewThreadScheduler, VirtualTimeScheduler
 
 from ._arguments import check_scheduler
 from ._kernel import under_way
@@ -40,12 +40,17 @@ def run(source: Observable[T], scheduler: abc.SchedulerBase | None = None) -> T:
         Exception: The source's error.
         SequenceContainsNoElementsError: The source completed without an item.
         RuntimeError: The scheduler's event loop runs on this thread, so that waiting would block it.
+        ValueError: The scheduler has virtual time, which would stand still.
     """
     if not isinstance(source, abc.ObservableBase):
         raise TypeError(f"source: expected an Observable, got {type(source).__name__}")
     check_scheduler(scheduler)
     if is_loop_of_this_thread(scheduler):
         raise RuntimeError("run() would block the loop of its scheduler; await the Observable instead")
+    if isinstance(scheduler, VirtualTimeScheduler):
+        raise ValueError(  # noqa: TRY004 - a scheduler it is
+            "scheduler: virtual time stands still while run() waits; subscribe with it instead, and advance it"
+        )
     outcome: _Outcome[T] = _Outcome()
     begin_here = (
         getattr(source, BEGIN_HERE, None) if isinstance(scheduler, ImmediateScheduler | None) else None

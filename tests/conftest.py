@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
+import sys
 
 import pytest
 from hypothesis import settings
@@ -26,6 +27,13 @@ def client():
     """An httpx client with our transport."""
     with transport_client() as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+def no_announcements():
+    """What a server has announced is forgotten: a later one may get its port."""
+    if "rxupload.resumable.server" in sys.modules:
+        sys.modules["rxupload.resumable.server"]._announced.clear()
 
 
 @pytest.fixture

@@ -221,9 +221,9 @@ def test_the_demo_prints_the_text_of_an_error(monkeypatch, capsys, tmp_path):
         connection.respond(500, b"broken", "Content-Type: text/plain; charset=hex")
 
     with Server(script) as server:
-        monkeypatch.setattr("rxupload.receiver.running", lambda: contextlib.nullcontext(server.url))
+        monkeypatch.setattr("rxupload.receiver.running", lambda _: contextlib.nullcontext(server.url))
         assert main(["demo", str(file)]) == 1
-    assert "500 Status: broken" in capsys.readouterr().err
+    assert "500 Internal Server Error: broken" in capsys.readouterr().err
 
 
 def test_the_stream_of_a_body_is_not_read_twice():

@@ -503,7 +503,7 @@ def test_the_default_client_logs_no_secret(caplog):
         url = server.url.replace("//", "//user:secret@")
         upload(f"{url}photos?token=secret", b"data").run()
     (line,) = [each.getMessage() for each in caplog.records if each.name == "rxupload"]
-    assert line == f"POST {server.url}photos: 200 Status"
+    assert line == f"POST {server.url}photos: 200 OK"
 
 
 def test_idle_connections_are_closed_at_exit(environ):

@@ -180,7 +180,7 @@ def test_an_error_status_shows_no_secret_of_the_address(busy, library):
         for operator in (raise_for_status(), retried):
             with pytest.raises(library.HTTPStatusError) as caught:
                 rxupload.run(up.pipe(operator))
-            assert str(caught.value) == f"Server error '503 Status' for url '{busy.url}photos'"
+            assert str(caught.value) == f"Server error '503 Service Unavailable' for url '{busy.url}photos'"
             texts.add(caught.value)
     texts.check(WORD)
 

@@ -107,7 +107,7 @@ def _fail():
 
 def test_an_unexpected_error_keeps_all_its_frames(monkeypatch):
     """What may be a fault of the library shows where it is."""
-    monkeypatch.setattr("rxupload._worker.default_client", lambda: reactivex.notification)
+    monkeypatch.setattr("rxupload._sending.default_client", lambda: reactivex.notification)
     error = run_it(upload(REFUSED, b"x"))
     assert isinstance(error, AttributeError)
     assert "_send" in names(error)

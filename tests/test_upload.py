@@ -536,6 +536,16 @@ class TestRunAndAwait:
         with pytest.raises(reactivex.internal.SequenceContainsNoElementsError):
             rxupload.run(reactivex.empty())
 
+    def test_run_does_not_wait_in_virtual_time(self):
+        """run() would wait for ever for a clock that nobody advances, and says so."""
+        client = HandCrankedClient(200)
+        up = upload(URL, b"small", client=client)
+        with pytest.raises(ValueError, match="scheduler: virtual time"):
+            up.run(TestScheduler())
+        with pytest.raises(ValueError, match="scheduler: virtual time"):
+            rxupload.run(up.pipe(ops.last()), TestScheduler())
+        assert client.requests == []
+
     def test_await_returns_the_response(self):
         """await returns the response, on a real loop."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http
 import socket
 import ssl
 import struct
@@ -12,6 +13,7 @@ import time
 from rxupload._wait import SystemClock
 
 PATIENCE = 10.0  # seconds that a server waits for a client: a test that passes never waits so long
+_PHRASES = {each.value: each.phrase for each in http.HTTPStatus}
 _CHUNK = 65536  # bytes: Python allocates the whole count for each call, and fills it in development mode
 
 
@@ -140,7 +142,13 @@ class Connection:
             body: The body of the answer. Its Content-Length is added.
             *headers: Whole lines, such as `"Retry-After: 1"`.
         """
-        lines = [f"HTTP/1.1 {status} Status", f"Content-Length: {len(body)}", *headers, "", ""]
+        lines = [
+            f"HTTP/1.1 {status} {_PHRASES.get(status, '')}",
+            f"Content-Length: {len(body)}",
+            *headers,
+            "",
+            "",
+        ]
         self.send("\r\n".join(lines).encode() + body)
 
     def serve(self, status: int = 200, body: bytes = b"", *headers: str) -> bytes:

@@ -52,6 +52,18 @@ class ScriptedServer:
                 print("lost:", error)
             assert upload(server.url, bytes(1_000_000)).run().status_code == 200
 
+    This one keeps the bodies that it gets::
+
+        bodies = []
+
+        def keeps(connection):
+            bodies.append(connection.read_request())
+            connection.respond(201, b"", "Connection: close")
+
+        with ScriptedServer(keeps) as server:
+            upload(server.url, b"data", raw=True).run()
+        assert bodies == [b"data"]
+
     A server that answers before it has read the body reads on afterwards, because the answer could be lost otherwise::
 
         def refuses(connection):

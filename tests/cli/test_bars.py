@@ -36,7 +36,7 @@ def test_a_terminal_gets_a_live_bar(server, tmp_path):
     assert status == 0
     assert first.startswith("large.bin:   0%|")
     assert re.fullmatch(
-        rf"large\.bin: 100%\|.*5\.00M/5\.00M.*\n{re.escape(str(file))}: 200 Status\nstored\n", last
+        rf"large\.bin: 100%\|.*5\.00M/5\.00M.*\n{re.escape(str(file))}: 200 OK\nstored\n", last
     )
 
 
@@ -66,7 +66,7 @@ def test_each_running_file_has_a_bar_above_the_one_for_all(server, tmp_path, row
             assert not set(titles) & set(kinds[kinds.index("6 files:") :]), "the total is not at the bottom"
     *outcomes, total, summary, failed = last
     assert sorted(outcomes) == sorted(
-        [*(f"{file}: 200 Status" for file in files), f"{missing}: No such file or directory"]
+        [*(f"{file}: 200 OK" for file in files), f"{missing}: No such file or directory"]
     )
     assert re.match(r"6 files: 100%\|.*5\.00M/5\.00M", total)
     assert re.fullmatch(r"5 of 6 files sent, 5\.0 MB in .* s", summary)
@@ -97,7 +97,7 @@ def test_a_terminal_without_room_gets_plain_lines(server, photo, rows):
     status, drawn = on_a_terminal(command("send", server.url, photo), rows)
 
     assert status == 0
-    assert drawn == f"{photo}: 181 bytes (100 %)\n{photo}: 200 Status\nstored\n"
+    assert drawn == f"{photo}: 181 bytes (100 %)\n{photo}: 200 OK\nstored\n"
 
 
 @posix_only
@@ -118,7 +118,7 @@ def test_a_long_name_leaves_room_for_its_bar(server, tmp_path):
     _, drawn = on_a_terminal(command("send", server.url, file))
 
     assert "\rxxxxxxxxxxx..xxxx.tar.gz: 100%|█" in drawn
-    assert f"{file}: 200 Status\n" in drawn
+    assert f"{file}: 200 OK\n" in drawn
 
 
 @posix_only
@@ -137,7 +137,9 @@ sys.exit(main())
     status, drawn = on_a_terminal([*args, "--concurrency", "1"])
 
     assert status == 0
-    again = drawn.partition(f"{file}: 503 Status (attempt 1 of 2)")[2].partition(f"{file}: 200 Status")[0]
+    again = drawn.partition(f"{file}: 503 Service Unavailable (attempt 1 of 2)")[2].partition(
+        f"{file}: 200 OK"
+    )[0]
     assert "large.bin:   0%|" in again
     assert "2 files:   0%|" in again
     assert "4.00M/4.00M" in drawn
@@ -184,7 +186,7 @@ def test_a_terminal_without_tqdm_gets_plain_lines(server, photo):
     status, drawn = on_a_terminal(command("send", server.url, photo, without="tqdm"))
 
     assert status == 0
-    assert drawn == f"{photo}: 181 bytes (100 %)\n{photo}: 200 Status\nstored\n"
+    assert drawn == f"{photo}: 181 bytes (100 %)\n{photo}: 200 OK\nstored\n"
 
 
 @posix_only

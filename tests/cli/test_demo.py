@@ -60,7 +60,7 @@ def test_demo_uploads_an_empty_file(cli):
     ("answer", "complaint"),
     [
         ((200, json.dumps({"files": [{"sha256": "0" * 64}]}).encode()), "other bytes than were sent"),
-        ((500, b"disk full"), "the receiver answered 500 Status: disk full"),
+        ((500, b"disk full"), "the receiver answered 500 Internal Server Error: disk full"),
     ],
 )
 def test_demo_fails_when_other_bytes_arrive(cli, server, monkeypatch, answer, complaint):

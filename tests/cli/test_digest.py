@@ -28,7 +28,7 @@ def test_the_digest_is_printed_and_asked_for(cli, server, photo, name):
 
     plain = name.lower().replace("-", "")
     assert (result.status, result.out) == (0, "stored")
-    assert result.err.splitlines()[-1] == f"{photo}: 200 Status, {hashlib.new(plain, JPEG).hexdigest()}"
+    assert result.err.splitlines()[-1] == f"{photo}: 200 OK, {hashlib.new(plain, JPEG).hexdigest()}"
     assert header(server.requests[0][0], b"want-repr-digest") == f"{plain[:3]}-{plain[3:]}=1".encode()
 
 
@@ -38,7 +38,7 @@ def test_a_digest_that_agrees_is_verified(cli, server, photo):
     lines = cli("send", server.url, photo, photo, "--digest", "sha256")
     events = cli("send", server.url, photo, "--digest", "sha256", "--json").out.splitlines()
 
-    assert lines.out.splitlines() == [f"{photo}: 200 Status, {SHA256}, verified"] * 2
+    assert lines.out.splitlines() == [f"{photo}: 200 OK, {SHA256}, verified"] * 2
     response = json.loads(events[-2])
     assert (response["digests"], response["verified"]) == ([SHA256], True)
 
@@ -68,7 +68,7 @@ def test_a_digest_of_the_response_itself_says_nothing(cli, server, photo):
     """A server that describes its own response has not said anything of the FILE."""
     server.answer = lambda _: (200, b"stored", repr_digest(b"stored"))
     result = cli("send", server.url, photo, "--digest", "sha256")
-    assert (result.status, result.err.splitlines()[-1]) == (0, f"{photo}: 200 Status, {SHA256}")
+    assert (result.status, result.err.splitlines()[-1]) == (0, f"{photo}: 200 OK, {SHA256}")
 
 
 def test_several_files_in_a_form_have_a_digest_each(cli, server, photo):

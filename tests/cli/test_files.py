@@ -38,8 +38,8 @@ def test_r_sends_the_files_of_a_directory(cli, server, album, photo, option):
     assert result.status == 0
     assert sent(server) == {name: name.encode() for name in NAMES} | {"beach.jpg": photo.read_bytes()}
     assert result.out.splitlines() == [
-        *(f"{album / name}: 200 Status" for name in NAMES),
-        f"{photo}: 200 Status",
+        *(f"{album / name}: 200 OK" for name in NAMES),
+        f"{photo}: 200 OK",
     ]
     assert "5 of 5 files sent" in result.err
 
@@ -58,7 +58,7 @@ def test_a_directory_of_one_file_prints_its_line(cli, server, tmp_path):
     """The form of the output does not depend on the number of files that were found."""
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "a").write_text("a")
-    assert cli("send", server.url, "-r", tmp_path / "one").out == f"{tmp_path / 'one' / 'a'}: 200 Status\n"
+    assert cli("send", server.url, "-r", tmp_path / "one").out == f"{tmp_path / 'one' / 'a'}: 200 OK\n"
 
 
 def test_a_directory_without_r_names_the_option(cli, server, album, photo):

@@ -75,7 +75,7 @@ def test_json_prints_every_event(cli, server, tmp_path):
         "index": 0,
         "file": str(file),
         "status": 201,
-        "reason": "Status",
+        "reason": "Created",
         "body": '{"id": "é"}',
         "notes": [],
     }
@@ -121,7 +121,7 @@ def test_a_long_retry_after_is_printed_as_the_reason(cli, server, photo):
     server.answer = lambda _: (503, b"", "Retry-After: 3600")
     result = cli("send", server.url, photo, "--retries", 4)
 
-    assert f"{photo}: 503 Status\n" in result.err
+    assert f"{photo}: 503 Service Unavailable\n" in result.err
     assert result.err.splitlines()[-1] == (
         f"{photo}: Not tried again: Retry-After is 3600 s, and the longest wait is 30 s"
     )
@@ -134,7 +134,7 @@ def test_a_response_cannot_control_the_terminal(server, photo):
     """On a terminal, control characters of a response are escaped, and a long body is cut, and says so."""
     server.answer = lambda _: (200, b"\x1b]0;title\x07\r\nsecond line" + b"x" * 100_000)
     _, drawn = on_a_terminal(command("send", server.url, photo))
-    shown = drawn[drawn.index("200 Status") :]
+    shown = drawn[drawn.index("200 OK") :]
 
     assert "\x1b" not in shown
     assert "\n\\x1b]0;title\\x07\nsecond linexxx" in shown
@@ -172,7 +172,7 @@ def test_a_filename_that_the_console_cannot_show_is_escaped(server, tmp_path):
     result = in_own_process(command("send", server.url, file), env=env)
 
     assert result.status == 0
-    assert "\\u65e5\\u672c.txt: 200 Status" in result.err
+    assert "\\u65e5\\u672c.txt: 200 OK" in result.err
 
 
 @posix_only

@@ -78,7 +78,7 @@ def test_f_with_a_file_needs_no_other(cli, server, photo):
     result = cli("send", server.url, "-F", f"photo=@{photo}", "-F", "title=sea")
 
     assert (result.status, result.out) == (0, "stored")
-    assert result.err.splitlines()[-1] == f"{photo}: 200 Status"
+    assert result.err.splitlines()[-1] == f"{photo}: 200 OK"
     ((head, body),) = server.requests
     assert [(part.name, part.filename) for part in parse_form(head, body)] == [
         ("photo", "beach.jpg"),

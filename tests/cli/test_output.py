@@ -97,7 +97,7 @@ def test_an_encoding_that_lacks_characters_ends_nothing(
     assert status == 0
     assert len(received) == FILES
     if not json:
-        assert printed.count(b": 200 Status") == FILES
+        assert printed.count(b": 200 OK") == FILES
         assert encoding == "utf-8" or rb"\u65e5\u672c" in printed
 
 
@@ -130,7 +130,7 @@ def test_a_standard_error_that_fails_ends_nothing(server, received, files, monke
     monkeypatch.setattr(sys, "stderr", Full(OSError(28, "No space left on device")))
     assert main(["send", server.url, *files]) == 0
     assert len(received) == FILES
-    assert capsys.readouterr().out.count(": 200 Status") == FILES
+    assert capsys.readouterr().out.count(": 200 OK") == FILES
 
 
 def test_no_standard_output_ends_nothing(server, received, files, monkeypatch):
@@ -178,7 +178,7 @@ def test_a_standard_error_that_is_closed_or_full_stops_nothing(server, received,
     assert len(received) == FILES
     assert all(body.count(b"\r\n\r\ndata\r\n") == 1 for body in received)
     if not options:
-        assert sorted(result.out.splitlines()) == [f"{file}: 200 Status" for file in files]
+        assert sorted(result.out.splitlines()) == [f"{file}: 200 OK" for file in files]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a shell that closes or redirects a stream")
@@ -230,13 +230,13 @@ def test_one_response_goes_out_as_it_came(binary, files, method):
 
     assert done.stdout == BODY
     assert done.returncode == (1 if method == "DELETE" else 0)
-    assert f": {404 if method == 'DELETE' else 200} Status" in done.stderr.decode()
+    assert f": {'404 Not Found' if method == 'DELETE' else '200 OK'}" in done.stderr.decode()
 
 
 def test_several_files_print_a_line_each(binary, files, cli):
     """Their responses are printed with -v only, and then whole."""
     result = cli("send", binary.url, *files)
-    assert sorted(result.out.splitlines()) == [f"{file}: 200 Status" for file in files]
+    assert sorted(result.out.splitlines()) == [f"{file}: 200 OK" for file in files]
     verbose = cli("send", binary.url, *files[:2], "-v").out
     assert verbose.count("\\x00\\x01\\x02") == 80
     assert "\0" not in verbose
@@ -260,7 +260,7 @@ def test_o_that_cannot_be_written_is_a_failure(binary, files, cli):
     """The upload succeeds, and the status is 1, with the reason."""
     result = cli("send", binary.url, files[0], "-o", "/dev/full")
     assert result.status == 1
-    assert f"{files[0]}: 200 Status" in result.err
+    assert f"{files[0]}: 200 OK" in result.err
     assert result.err.splitlines()[-1] == "rxupload: /dev/full: No space left on device"
 
 
@@ -268,7 +268,7 @@ def test_q_prints_errors_only(binary, files, cli, tmp_path):
     """-q prints nothing of a success, and a line for each failure."""
     assert cli("send", binary.url, *files, "-q") == (0, "", "")
     assert cli("send", binary.url, files[0], "-q") == (0, "", "")
-    assert cli("send", binary.url, files[0], "-X", "DELETE", "-q") == (1, "", f"{files[0]}: 404 Status\n")
+    assert cli("send", binary.url, files[0], "-X", "DELETE", "-q") == (1, "", f"{files[0]}: 404 Not Found\n")
     missing = tmp_path / "missing"
     assert cli("send", binary.url, missing, *files, "-q") == (
         1,
@@ -304,9 +304,9 @@ def test_v_prints_heads_without_secrets(files, cli):
     requests = [line for line in lines if line.startswith((">", "< HTTP"))]
     assert [line for line in requests if " HTTP" in line or line.startswith("> POST")] == [
         "> POST /up?...",
-        "< HTTP/1.1 307 Status",
+        "< HTTP/1.1 307 Temporary Redirect",
         "> POST /there?...",
-        "< HTTP/1.1 201 Status",
+        "< HTTP/1.1 201 Created",
     ]
     for line in ("> x-token: ...", "> authorization: ...", "< set-cookie: ...", "< x-api-key: ..."):
         assert line in map(str.lower, lines)
@@ -333,7 +333,7 @@ def test_v_prints_the_request_of_an_error_and_of_each_attempt(files, cli, no_wai
     lines = result.err.splitlines()
     assert result.status == 1
     assert lines.count(f"{files[0]}: > POST /") == 3
-    assert lines.count(f"{files[0]}: < HTTP/1.1 503 Status") == 1
+    assert lines.count(f"{files[0]}: < HTTP/1.1 503 Service Unavailable") == 1
     assert f"{files[0]}-missing: No such file or directory" in lines
 
 
@@ -341,4 +341,4 @@ def test_v_and_json_go_together(server, files, cli):
     """The heads go to standard error, and each line of standard output is an object."""
     result = cli("send", server.url, files[0], "-v", "--json")
     assert [json.loads(line)["event"] for line in result.out.splitlines()][-2:] == ["response", "summary"]
-    assert "< HTTP/1.1 200 Status" in result.err
+    assert "< HTTP/1.1 200 OK" in result.err

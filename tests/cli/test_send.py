@@ -23,7 +23,7 @@ def test_send_uploads_the_file_as_a_form_does(cli, server, photo):
     result = cli("send", server.url, photo)
 
     assert (result.status, result.out) == (0, "stored")
-    assert result.err.splitlines()[-1] == f"{photo}: 200 Status"
+    assert result.err.splitlines()[-1] == f"{photo}: 200 OK"
     ((head, body),) = server.requests
     assert header(head, b"content-type").startswith(b"multipart/form-data; boundary=")
     assert (
@@ -53,7 +53,7 @@ def test_send_uploads_each_file_in_its_own_request(cli, server, tmp_path):
     result = cli("send", server.url, *files)
 
     assert result.status == 0
-    assert sorted(result.out.splitlines()) == [f"{file}: 200 Status" for file in files]
+    assert sorted(result.out.splitlines()) == [f"{file}: 200 OK" for file in files]
     assert len(server.requests) == 3
     for file in files:
         assert sum(file.name.encode() in body for body in server.bodies) == 1
@@ -84,7 +84,7 @@ def test_standard_input_is_uploaded_for_a_dash(server):
     result = in_own_process(command("send", server.url, "-"), input=b"from a pipe")
 
     assert (result.status, result.out) == (0, "stored")
-    assert result.err.splitlines()[-1] == "-: 200 Status"
+    assert result.err.splitlines()[-1] == "-: 200 OK"
     (body,) = server.bodies
     assert b'filename="upload"' in body
     assert b"\r\n\r\nfrom a pipe\r\n" in body
@@ -168,7 +168,7 @@ def test_unreadable_files_do_not_stop_the_others(cli, server, photo, tmp_path):
     assert result.status == 1
     assert f"{missing}: No such file or directory\n" in result.err
     assert re.search(rf"^{re.escape(str(tmp_path))}: .*(directory|denied)", result.err, re.MULTILINE)
-    assert result.out == f"{photo}: 200 Status\n"
+    assert result.out == f"{photo}: 200 OK\n"
 
 
 def test_a_refused_connection_is_one_sentence(cli, refusing, photo):
@@ -212,11 +212,11 @@ def test_each_failure_before_the_last_is_printed_with_its_number(cli, server, ph
 
     assert result.status == 1
     assert result.out == "sorry"
-    assert result.err.splitlines()[-1] == f"{photo}: 500 Status"
+    assert result.err.splitlines()[-1] == f"{photo}: 500 Internal Server Error"
     first, second = [line for line in result.err.splitlines() if "attempt" in line]
     assert first.startswith(f"{photo}: The server closed the connection before it answered")
     assert first.endswith(" (attempt 1 of 3)")
-    assert second == f"{photo}: 503 Status (attempt 2 of 3)"
+    assert second == f"{photo}: 503 Service Unavailable (attempt 2 of 3)"
 
 
 @pytest.mark.parametrize("retries", [0, 2])
@@ -231,7 +231,7 @@ def test_with_retries_used_up_the_last_response_is_printed(cli, server, photo, n
         "index": 0,
         "file": str(photo),
         "status": 503,
-        "reason": "Status",
+        "reason": "Service Unavailable",
         "body": "busy",
         "notes": [],
     }
@@ -284,7 +284,7 @@ def test_a_named_pipe_is_sent_once(cli, server, tmp_path, no_waits):
     writer.join(PATIENCE)
 
     assert (result.status, result.out) == (1, "")
-    assert result.err.splitlines()[-1] == f"{pipe}: 503 Status"
+    assert result.err.splitlines()[-1] == f"{pipe}: 503 Service Unavailable"
     assert len(server.requests) == 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from asyncio import get_running_loop, new_event_loop, run, sleep, wait_for
+from asyncio import get_running_loop, new_event_loop, run, sleep, timeout
 from functools import partial
 
 import pytest
@@ -53,7 +53,8 @@ def test_an_await_wakes_its_loop():
 
     async def main() -> int:
         get_running_loop().call_soon(threading.Thread(target=emit).start)
-        return await wait_for(hot.pipe(ops.do_action(take)), PATIENCE)
+        async with timeout(PATIENCE):
+            return await hot.pipe(ops.do_action(take))
 
     assert run(main()) == 2
     assert (items, threads) == ([0, 1, 2], {threading.get_ident()})

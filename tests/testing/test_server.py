@@ -285,8 +285,8 @@ class TestTheEnd:
             before = len(list(descriptors.iterdir()))
             with ScriptedServer(Connection.reset, 200, idle) as server, contextlib.ExitStack() as stack:
                 for _ in range(5):
-                    sock = stack.enter_context(talking_to(server))
                     with contextlib.suppress(ConnectionError):
+                        sock = stack.enter_context(talking_to(server))
                         sock.sendall(b"POST / HTTP/1.1\r\n\r\n")
                         sock.recv(1)
             assert len(list(descriptors.iterdir())) == before

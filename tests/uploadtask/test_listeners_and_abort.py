@@ -364,8 +364,10 @@ def test_rule_10_on_another_kind_of_loop(photo):
 def test_rule_10_result_in_a_callback(photo):
     """result() in a callback would wait for itself, and says so."""
     errors: list[Exception] = []
+    is_made = threading.Event()
 
     def then(kind: str, value: Any) -> None:
+        assert is_made.wait(PATIENCE)
         try:
             task.result(PATIENCE)
         except RuntimeError as error:
@@ -374,6 +376,7 @@ def test_rule_10_result_in_a_callback(photo):
     recorder = RecordingCallbacks(then)
     with Server(echo) as server:
         task = start(recorder, server.url, photo)
+        is_made.set()
         task.result(PATIENCE)
     assert len(errors) == len(recorder.calls) == 4
 
