@@ -180,10 +180,7 @@ class Parallel:
 
     def _discard(self, old: Entry) -> None:
         for url in addresses_of(old):
-            try:
-                self._server.to_upload(url, self._plan.protocol.discard(old))
-            except Exception:  # noqa: BLE001 - of any client
-                self._transfer.check()
+            self._server.discard(url, self._plan.protocol.discard(old))
 
     def _conclude(self, response: Any, url: str | None, digest: str | None = None) -> Any:
         if self._plan.digest is not None:

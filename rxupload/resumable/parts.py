@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
@@ -345,8 +345,8 @@ def _once(data: bytes) -> Generator[Piece]:
     yield data
 
 
-def digest_of(cut: Cut, algorithm: str, check: Callable[[], object]) -> bytes:
-    """Return the digest of a part. `check` is called in between, and raises to give up."""
+def with_digest(cut: Cut, algorithm: str, check: Callable[[], object]) -> Cut:
+    """Return a part with its digest. `check` is called in between, and raises to give up."""
     found = new_hash(algorithm)
     with closing(cut.pieces()) as pieces:
         for piece in pieces:
@@ -360,4 +360,4 @@ def digest_of(cut: Cut, algorithm: str, check: Callable[[], object]) -> bytes:
             else:
                 check()
                 found.update(cast("bytes", piece))
-    return found.digest()
+    return replace(cut, part=replace(cut.part, digest=found.digest()))

@@ -48,6 +48,13 @@ class Server:
         hop = hop_to(first, there, method=request.method, has_body=first.has_body, alias=str(self._endpoint))
         return self._send(hop, request, cut, total, self._plan.protocol.own_statuses)
 
+    def discard(self, url: str, request: Request) -> None:
+        """End an upload that another one has replaced. It may fail: the server will forget it in time."""
+        try:
+            self.to_upload(url, request)
+        except Exception:  # noqa: BLE001 - of any client
+            self._transfer.check()
+
     def features(self, question: Request) -> frozenset[str]:
         """Return what the server announces. It is remembered for some minutes, for all uploads to the endpoint."""
         key = (self._plan.protocol.name, str(self._endpoint))

@@ -24,7 +24,7 @@ from .form import form_in
 from .guard import Guard
 from .news import changes_of
 from .outcome import Outcome, conclude
-from .parts import Cut, Hashing, Parts, digest_of
+from .parts import Cut, Hashing, Parts, with_digest
 from .plan import ResumablePlan
 from .protocol import SLICE, Next, Part, Verdict
 from .server import Server
@@ -252,10 +252,7 @@ class Work:
 
     def _discard(self, old: Entry) -> None:
         """Discard an upload that another one has replaced. It may fail: the server will forget it in time."""
-        try:
-            self._server.to_upload(old.url, self._protocol.discard(old))
-        except Exception:  # noqa: BLE001 - of any client
-            self._transfer.check()
+        self._server.discard(old.url, self._protocol.discard(old))
 
     # Asking
 
@@ -313,16 +310,14 @@ class Work:
         """Cut a part, with its digest if the protocol wants one."""
         cut = self._parts.cut(offset, most)
         if (algorithm := self._protocol.algorithm(self._about)) is not None:
-            digest = digest_of(cut, algorithm, self._transfer.check)
-            cut = replace(cut, part=replace(cut.part, digest=digest))
+            cut = with_digest(cut, algorithm, self._transfer.check)
         self._cut = cut
         return cut
 
     def _most(self) -> int | None:
         """Return the most bytes of a part."""
-        limits = [self._about.chunk_size, None if self.entry is None else self.entry.chunk_size]
-        known = [each for each in limits if each is not None]
-        return min(known) if known else None
+        limits = (self._about.chunk_size, None if self.entry is None else self.entry.chunk_size)
+        return min((each for each in limits if each is not None), default=None)
 
     def _shrink(self) -> Verdict:
         """Send the part again in smaller ones, and remember that."""
