@@ -152,6 +152,10 @@ class GuardInForm(Guard):
         """Whether an upload may go on where the server has so much of the form; see `Guard`."""
         return self._guard.allows(self._parts.of_file(offset))
 
+    def accepted(self) -> None:
+        """Take note that the server has taken bytes of a part; see `Guard`."""
+        self._guard.accepted()
+
     def begin(self) -> None:
         """Take note that a new upload begins."""
         self._guard.begin()

@@ -41,6 +41,9 @@ class Guard:
         """Whether an upload that was judged may go on where the server has `offset` bytes. If so, it does."""
         return True
 
+    def accepted(self) -> None:
+        """Take note that the server has taken bytes of a part: all that it has is before them, or was just sent."""
+
     def begin(self) -> None:
         """Take note that a new upload begins."""
 
@@ -112,6 +115,7 @@ class FileGuard(Guard):
         self._slot = slot
         self._check = check
         self._judgement: Judgement | None = None
+        self._proven: int | None = None  # the server may have no more; None for any number of bytes
         self._checkpoints: Checkpoints | None = None
 
     @property
@@ -129,10 +133,11 @@ class FileGuard(Guard):
     def allows(self, offset: int) -> bool:
         """Whether the content up to the offset is known to be the same; see `Guard`."""
         if self._judgement is None:
-            return True
+            return self._proven is None or self._start + offset <= self._proven
         judgement, self._judgement = self._judgement, None
         if not judgement.allows(self._start + offset):
             return False
+        self._proven = judgement.proven  # the offset may be stale: the server may have more
         self._identity = judgement.identity
         entry = self._slot.entry
         if entry is not None and entry.identity != self.identity:
@@ -140,8 +145,13 @@ class FileGuard(Guard):
         self._make_checkpoints(None if entry is None else entry.checkpoint)
         return True
 
+    def accepted(self) -> None:
+        """Take note that the server has taken bytes of a part; see `Guard`."""
+        self._proven = None
+
     def begin(self) -> None:
         """Begin to make checkpoints."""
+        self._judgement = self._proven = None
         self._make_checkpoints(None)
 
     def _make_checkpoints(self, begun: Checkpoint | None) -> None:

@@ -87,7 +87,8 @@ class Work:
     def _act(self, verdict: Verdict) -> Verdict:
         match verdict.next:
             case Next.GO_ON:
-                return self._send(self._offset_of(verdict))
+                offset = self._offset_of(verdict)
+                return self._send(offset) if self._guard.allows(offset) else Verdict(Next.OTHER)
             case Next.ASK:
                 self._be_patient(None)
                 return self._ask()
@@ -124,8 +125,6 @@ class Work:
             return Verdict(Next.OTHER)
         verdict = self._ask()
         if verdict.offset is not None:
-            if not self._guard.allows(verdict.offset):
-                return Verdict(Next.OTHER)
             self._plan.trace.compare(verdict.offset)
             self._find_features(is_new=False)
         if verdict.next is Next.DONE and self._about.size is None:
@@ -172,7 +171,7 @@ class Work:
         if verdict.next is Next.OVER and not is_there:
             return replace(verdict, next=Next.FAIL)
         if verdict.next in _THERE or verdict.next is Next.TOO_LONG:
-            self._reach(verdict)
+            self._reach(verdict, part)
             if not is_there:
                 self.entry = self._new_entry(self._response, verdict) if verdict.is_named else None
                 if verdict.next is not Next.DONE:
@@ -260,7 +259,9 @@ class Work:
         assert self.entry is not None
         request = self._protocol.ask(self._about, self.entry)
         self._response = self._server.to_upload(self.entry.url, request)
-        return self._protocol.asked(self._response, self._about, self.entry)
+        verdict = self._protocol.asked(self._response, self._about, self.entry)
+        is_ours = verdict.offset is None or self._guard.allows(verdict.offset)
+        return verdict if is_ours else Verdict(Next.OTHER)
 
     def _offset_of(self, verdict: Verdict) -> int:
         assert verdict.offset is not None
@@ -295,16 +296,20 @@ class Work:
         finally:
             self._sending = None
         verdict = self._protocol.sent(self._response, self._about, self.entry, cut.part)
-        self._reach(verdict)
+        self._reach(verdict, cut.part)
         if self._refusal is None or self._is_overriding_proven:
             return verdict
         return self._prove_overriding(verdict, cut.part)
 
-    def _reach(self, verdict: Verdict) -> None:
+    def _reach(self, verdict: Verdict, part: Part | None) -> None:
         """Count what the response shows to have arrived, acknowledged or not."""
         is_error = self._response.status_code >= 400  # noqa: PLR2004
-        if verdict.next in _THERE and verdict.offset is not None and not is_error and self._meter.has_begun:
+        if verdict.next not in _THERE or verdict.offset is None or is_error:
+            return
+        if self._meter.has_begun:
             self._meter.reach(verdict.offset)
+        if part is not None and verdict.offset > part.offset:
+            self._guard.accepted()
 
     def _take(self, offset: int, most: int | None) -> Cut:
         """Cut a part, with its digest if the protocol wants one."""

@@ -1,0 +1,43 @@
+"""Files that change in ways that nothing of one moment shows: what the server has is never a mixture of two."""
+
+from __future__ import annotations
+
+import os
+
+import httpx
+import pytest
+from support.resumable_uploads import outcome_of
+from support.tus_server import broken_after, respond, tus_server
+
+from rxupload.resumable import upload_resumable
+
+MIB = 1 << 20
+
+
+def edit(path, position):
+    """Change a byte, and set the mtime back, as a copy with its times does."""
+    before = path.stat()
+    with path.open("r+b") as stream:
+        stream.seek(position)
+        byte = stream.read(1)[0]
+        stream.seek(position)
+        stream.write(bytes([byte ^ 255]))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_stale_offset_does_not_prove_what_comes_after_it(file, store, content):
+    """The content is known up to the offset of the first HEAD, and the server has more: that is of the other file."""
+
+    def stale(connection, asked, tus):
+        respond(connection, 200, "Upload-Offset: 1000", f"Upload-Length: {len(content)}")
+
+    with tus_server() as (tus, server):
+        tus.then("PATCH", broken_after(MIB))
+        up = upload_resumable(f"{server.url}files", file, store=store)
+        with pytest.raises(httpx.NetworkError):
+            up.run()
+        edit(file, MIB // 2)
+        tus.then("HEAD", stale)
+        response = up.run()
+        assert bytes(tus.only.content) == file.read_bytes() != content
+        assert outcome_of(response).resumed_at == 0
