@@ -175,3 +175,7 @@ class GuardInForm(Guard):
     def stop(self) -> None:
         """Store nothing more."""
         self._guard.stop()
+
+    def leave(self) -> None:
+        """Store what is known of the source at the end of the subscription; see `Guard`."""
+        self._guard.leave()

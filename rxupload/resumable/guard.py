@@ -67,6 +67,10 @@ class Guard:
     def stop(self) -> None:
         """Store nothing more."""
 
+    def leave(self) -> None:
+        """Store what is known of the source at the end of the subscription, and nothing more."""
+        self.stop()
+
 
 class ContentGuard(Guard):
     """Watches what is not a file. What was sent of it is hashed, and it has to begin with that the next time."""
@@ -115,6 +119,7 @@ class FileGuard(Guard):
         self._slot = slot
         self._check = check
         self._judgement: Judgement | None = None
+        self._has_sent = False
         self._proven: int | None = None  # the server may have no more; None for any number of bytes
         self._checkpoints: Checkpoints | None = None
 
@@ -176,9 +181,21 @@ class FileGuard(Guard):
             self.identity.check(self._descriptor, self._path)
         elif not self.identity.is_of(os.fstat(self._descriptor)):
             raise SourceChanged("The file was changed since the upload started")
+        self._has_sent = True  # or is about to
 
     def stop(self) -> None:
         """Make no more checkpoints."""
         if self._checkpoints is not None:
             self._checkpoints.stop()
             self._checkpoints = None
+
+    def leave(self) -> None:
+        """Have the file taken for another one from now on, if it was written to while it was sent.
+
+        The server may have bytes that were in it for a while. No later look would find that: the content of the start
+        may be put back with its times, as from a backup.
+        """
+        self.stop()
+        status = os.fstat(self._descriptor)
+        if self._has_sent and not self.identity.has_content_of(status):
+            self._slot.update(identity=None, checkpoint=None)

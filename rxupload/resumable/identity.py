@@ -86,6 +86,10 @@ class Identity:
         """Whether the system says this of a file."""
         return _numbers(status) == (self.size, self.mtime_ns, self.ctime_ns, self.inode)
 
+    def has_content_of(self, status: os.stat_result) -> bool:
+        """Whether the system says that a file was not written to. A chmod may have come."""
+        return (status.st_size, status.st_mtime_ns) == (self.size, self.mtime_ns)
+
 
 def identify(descriptor: int) -> Identity:
     """Return the identity of an open file. It reads at most 128 KiB.

@@ -29,7 +29,7 @@ def go_on(plan: ResumablePlan, transfer: Transfer) -> Any:
         parts: Parts = parts_of(reader, transfer)
         stack.callback(parts.close)
         guard = guard_of(parts, plan, slot, transfer)
-        stack.callback(guard.stop)
+        stack.callback(guard.leave)
         if plan.protocol.field is not None:
             known = {} if slot.entry is None else slot.entry.extra
             form = form_of(plan.protocol.field, plan.about, known)

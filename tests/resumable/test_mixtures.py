@@ -41,3 +41,28 @@ def test_a_stale_offset_does_not_prove_what_comes_after_it(file, store, content)
         response = up.run()
         assert bytes(tus.only.content) == file.read_bytes() != content
         assert outcome_of(response).resumed_at == 0
+
+
+def test_a_file_that_was_another_one_for_a_while_is_sent_anew(file, store, content):
+    """It changes while it is sent, the connection breaks, and the file of the start is put back with its times."""
+    times = file.stat()
+    calls = 0
+
+    def headers():
+        nonlocal calls
+        calls += 1
+        if calls == 2:  # of the PATCH, after the last look at the file
+            file.write_bytes(bytes(len(content)))
+        return {}
+
+    with tus_server() as (tus, server):
+        tus.then("PATCH", broken_after(1000))
+        up = upload_resumable(f"{server.url}files", file, store=store, headers=headers)
+        with pytest.raises(httpx.NetworkError):
+            up.run()
+        assert bytes(tus.only.content) == bytes(1000)
+        file.write_bytes(content)
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        response = up.run()
+        assert bytes(tus.only.content) == content
+        assert outcome_of(response).resumed_at == 0
