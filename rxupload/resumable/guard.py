@@ -79,6 +79,7 @@ class ContentGuard(Guard):
         self._parts = parts
         self._slot = slot
         self._keep = keep
+        self._has_sent = False
 
     def judge(self, entry: Entry) -> bool:
         """Whether the source begins with what was sent; see `Guard`."""
@@ -87,6 +88,13 @@ class ContentGuard(Guard):
     def sends(self) -> None:
         """Store the hash of what was sent, and of the part that is to be sent."""
         self._slot.update(checkpoint=self._parts.mark())
+        self._has_sent = True
+
+    def leave(self) -> None:
+        """Store the hash of what was read: a part of no fixed size is read after `sends`; see `Guard`."""
+        mark = self._parts.mark_of_read()
+        if self._has_sent and mark is not None:
+            self._slot.update(checkpoint=mark)
 
 
 class FileGuard(Guard):

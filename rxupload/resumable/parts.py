@@ -7,7 +7,7 @@ part of it is kept, to be sent again if it has to be. Only what can be read agai
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -70,6 +70,10 @@ class Parts(ABC):
 
     def mark(self) -> Checkpoint | None:
         """Return the hash of the file up to the end of the last part; None if the file has a guard, or needs none."""
+        return None
+
+    def mark_of_read(self) -> Checkpoint | None:
+        """Return the hash of what was read in its order, also beyond the last `mark`; None if nothing was."""
         return None
 
     def begins_as(self, checkpoint: Checkpoint | None, keep: int) -> bool:  # noqa: ARG002 - the default
@@ -234,8 +238,10 @@ class InOrder(Parts):
         assert flow is not None
         self._flow = None
         if data:
+            self._marking.take(start, data)
             yield data
-        yield flow if self.hashing is None else _Hashed(flow, self.hashing, start + len(data))
+        hashings = [each for each in (self._marking, self.hashing) if each is not None]
+        yield _Hashed(flow, hashings, start + len(data))
 
     def learn(self, most: int) -> None:
         """Find the size out; see `Parts.learn`."""
@@ -251,7 +257,11 @@ class InOrder(Parts):
 
     def mark(self) -> Checkpoint | None:
         """Return the hash of what was read up to the end of the last part."""
-        return None if self._flow is None else Checkpoint(self._marking.position, self._marking.hexdigest())
+        return self.mark_of_read()
+
+    def mark_of_read(self) -> Checkpoint:
+        """Return the hash of what was read; see `Parts.mark_of_read`."""
+        return Checkpoint(self._marking.position, self._marking.hexdigest())
 
     def begins_as(self, checkpoint: Checkpoint | None, keep: int) -> bool:
         """Read up to an earlier mark, and compare; see `Parts.begins_as`."""
@@ -321,15 +331,16 @@ class InOrder(Parts):
 class _Hashed(Flow):
     """A flow that is hashed as it is read."""
 
-    def __init__(self, flow: Flow, hashing: Hashing, offset: int) -> None:
+    def __init__(self, flow: Flow, hashings: Sequence[Hashing], offset: int) -> None:
         self._flow = flow
-        self._hashing = hashing
+        self._hashings = hashings
         self._offset = offset
 
     def read(self, count: int) -> bytes | memoryview | None:
         data = self._flow.read(count)
         if data is not None:
-            self._hashing.take(self._offset, data)
+            for each in self._hashings:
+                each.take(self._offset, data)
             self._offset += len(data)
         return data
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 
 import httpx
@@ -66,3 +67,43 @@ def test_a_file_that_was_another_one_for_a_while_is_sent_anew(file, store, conte
         response = up.run()
         assert bytes(tus.only.content) == content
         assert outcome_of(response).resumed_at == 0
+
+
+class Seekable(io.RawIOBase):
+    """A file object that is no file."""
+
+    def __init__(self, content: bytes) -> None:
+        self._stream = io.BytesIO(content)
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return True
+
+    def seek(self, *args):
+        return self._stream.seek(*args)
+
+    def tell(self):
+        return self._stream.tell()
+
+    def readinto(self, buffer):
+        return self._stream.readinto(buffer)
+
+    def put(self, content):
+        """Replace the content."""
+        self._stream = io.BytesIO(content)
+
+
+@pytest.mark.parametrize("chunk_size", [None, 100_000])
+def test_a_file_object_whose_content_was_replaced_is_sent_anew(store, content, chunk_size):
+    """It has the same size, and another content where it was sent."""
+    source = Seekable(content)
+    with tus_server() as (tus, server):
+        tus.then("PATCH", broken_after(1000))
+        up = upload_resumable(f"{server.url}files", source, store=store, chunk_size=chunk_size)
+        with pytest.raises(httpx.NetworkError):
+            up.run()
+        source.put(content[::-1])
+        up.run()
+        assert bytes(tus.only.content) == content[::-1]
