@@ -59,6 +59,19 @@ class Parts(ABC):
     def learn(self, most: int) -> None:  # noqa: B027 - the default
         """Find the size out, if that takes no more than reading so many bytes."""
 
+    def goes_on(self, offset: int, last: Cut | None) -> bool:
+        """Whether a source of unknown size has more bytes than those before an offset.
+
+        Args:
+            offset: Where the server takes it to end.
+            last: The last part that was cut; None if none was.
+        """
+        if self.size is not None:
+            return False
+        if last is not None:
+            return not last.part.is_last or offset != last.part.end
+        return self.cut(offset, 1).part.size > 0
+
     @property
     def file(self) -> FileRange | None:
         """What is sent of a file on the disk; None for all else."""

@@ -127,10 +127,6 @@ class Work:
         if verdict.offset is not None:
             self._plan.trace.compare(verdict.offset)
             self._find_features(is_new=False)
-        if verdict.next is Next.DONE and self._about.size is None:
-            assert verdict.offset is not None
-            if self._parts.cut(verdict.offset, 1).part.size:  # a source of unknown size goes on
-                return Verdict(Next.OTHER)
         return verdict
 
     def _find_features(self, *, is_new: bool) -> None:
@@ -259,9 +255,11 @@ class Work:
         assert self.entry is not None
         request = self._protocol.ask(self._about, self.entry)
         self._response = self._server.to_upload(self.entry.url, request)
-        verdict = self._protocol.asked(self._response, self._about, self.entry)
-        is_ours = verdict.offset is None or self._guard.allows(verdict.offset)
-        return verdict if is_ours else Verdict(Next.OTHER)
+        verdict = self._protocol.asked(self._response, self._about, self._slot.entry or self.entry)
+        if (offset := verdict.offset) is None:
+            return verdict
+        is_too_short = verdict.next is Next.DONE and self._parts.goes_on(offset, self._cut)
+        return Verdict(Next.OTHER) if is_too_short or not self._guard.allows(offset) else verdict
 
     def _offset_of(self, verdict: Verdict) -> int:
         assert verdict.offset is not None

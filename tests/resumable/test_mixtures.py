@@ -7,10 +7,11 @@ import os
 
 import httpx
 import pytest
+from support.google_server import google_server
 from support.resumable_uploads import outcome_of
-from support.tus_server import broken_after, respond, tus_server
+from support.tus_server import broken_after, read_body, respond, tus_server
 
-from rxupload.resumable import upload_resumable
+from rxupload.resumable import GoogleResumable, upload_resumable
 
 MIB = 1 << 20
 
@@ -107,3 +108,37 @@ def test_a_file_object_whose_content_was_replaced_is_sent_anew(store, content, c
         source.put(content[::-1])
         up.run()
         assert bytes(tus.only.content) == content[::-1]
+
+
+def test_a_length_that_the_server_makes_up_is_not_the_end(store, content):
+    """A server says the offset as the length of an upload whose length it does not know: more is to come."""
+
+    def made_up(connection, asked, tus):
+        kept = tus.uploads[asked.path]
+        respond(connection, 200, f"Upload-Offset: {len(kept.content)}", f"Upload-Length: {len(kept.content)}")
+
+    pieces = [content[start : start + 100_000] for start in range(0, len(content), 100_000)]
+    with tus_server() as (tus, server):
+        tus.then("PATCH", None, 409)
+        tus.then("HEAD", made_up)
+        up = upload_resumable(f"{server.url}files", lambda: iter(pieces), store=store, chunk_size=500_000)
+        with pytest.raises(httpx.RemoteProtocolError, match="another length"):
+            up.run()
+
+
+def test_a_last_part_that_was_kept_and_not_acknowledged_is_the_end(store, content):
+    """The source is of unknown size and can be read once. The last answer is 503, and the session is whole."""
+
+    def kept(connection, asked, google):
+        read_body(connection, asked)
+        google.only.content += asked.body
+        google.only.is_whole = True
+        respond(connection, 503)
+
+    with google_server() as (google, server):
+        google.then("PUT", None, None, None, kept)
+        up = upload_resumable(
+            f"{server.url}upload", iter([content]), protocol=GoogleResumable(), store=store, chunk_size=MIB
+        )
+        assert up.run().status_code == 200
+        assert bytes(google.only.content) == content
