@@ -30,6 +30,7 @@ _MEMBER = re.compile(
 )  # an Integer, or something else
 _LIMITS = ("max-size", "min-size", "max-append-size", "min-append-size", "max-age")
 _COMPLETED = "#completed-upload"  # a problem type of the drafts up to 10
+_LONGEST = 100 * 365 * 24 * 3600  # seconds: an Integer may be more than any clock has
 _PASSING = (408, 425, 429)
 
 # What is remembered besides
@@ -227,8 +228,8 @@ def _of_complete(about: About, entry: Entry, offset: int) -> Verdict:
 def _with_limits(what: Next, offset: int | None, limits: Mapping[str, int]) -> Verdict:
     age = limits.get("max-age")
     extra = {_LEAST: str(limits[_LEAST])} if _LEAST in limits else {}
-    expires = None if age is None else time.time() + age
-    return Verdict(what, offset, expires, limits.get("max-append-size"), extra)
+    expires = None if age is None else time.time() + min(age, _LONGEST)
+    return Verdict(what, offset, expires, limits.get("max-append-size") or None, extra)
 
 
 def _too_long(about: About, limits: Mapping[str, int]) -> Verdict | None:
