@@ -306,8 +306,8 @@ class Uploads:
     def _read(self, key: str) -> Upload:
         try:
             text = _json_of(self._directory / f".{key}.upload").read_text(encoding="utf-8")
-            return Upload(self._directory, key, Record(**json.loads(text)), self._report)
-        except (FileNotFoundError, ValueError, TypeError):
+            return Upload(self._directory, key, _checked(Record(**json.loads(text))), self._report)
+        except (FileNotFoundError, ValueError, TypeError, RecursionError):
             raise Unknown from None
 
 
@@ -323,6 +323,26 @@ def join(upload: Upload, parts: Sequence[Upload], is_wanted: Callable[[], bool])
                 while is_wanted() and (data := source.read(_COPIED_AT_ONCE)):
                     write_all(target, data)
     return is_wanted()
+
+
+def _checked(record: Record) -> Record:
+    """Return a record that was read. Its file may be damaged, or somebody else's.
+
+    Raises:
+        ValueError: A value is not what `save` writes.
+    """
+    texts = (record.protocol, record.filename, record.content_type, record.metadata, record.concat)
+    names = [each for each in (record.stored_as, record.used_for) if each is not None]
+    numbers = [each for each in (record.length, record.trusted) if each is not None]
+    if (
+        not all(isinstance(each, str) for each in (*texts, record.wants_digest, *names))
+        or not all(type(each) is int and each >= 0 for each in numbers)
+        or not isinstance(record.response, dict | None)
+        or re.search(r"[/\\\0]", record.stored_as or "")  # else the file would leave the directory
+        or record.stored_as in {".", ".."}
+    ):
+        raise ValueError("this is no record of an upload")
+    return record
 
 
 def write_all(stream: BinaryIO, data: bytes) -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 
+import pytest
 from support.forms import PATIENCE, posix_only
 from support.tus import TusClient, finished, hidden, named, patching
 
@@ -209,3 +210,38 @@ def test_a_name_that_is_taken_between_the_record_and_the_renaming_is_not_replace
     assert store.find(token).record.stored_as == "file (1)"
     assert finished(tmp_path) == {"file": b"mine", "file (1)": b""}
     assert not upload.data.exists()
+
+
+DAMAGED = {
+    "truncated": '{"protocol": "tus", "len',
+    "nested": "[" * 100_000,
+    "a list": "[]",
+    "another member": '{"protocol": "tus", "more": 1}',
+    "length": '{"protocol": "tus", "length": "5"}',
+    "negative": '{"protocol": "tus", "length": -1}',
+    "true": '{"protocol": "tus", "length": true}',
+    "trusted": '{"protocol": "tus", "length": 5, "trusted": "x"}',
+    "filename": '{"protocol": "tus", "length": 5, "filename": 1}',
+    "stored_as": '{"protocol": "tus", "length": 5, "stored_as": 1}',
+    "response": '{"protocol": "tus", "length": 5, "response": []}',
+    "another folder": '{"protocol": "tus", "length": 5, "stored_as": "../outside"}',
+}
+
+
+@pytest.mark.parametrize("record", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_record_is_none(client, tmp_path, record):
+    """A receiver starts all the same, no upload comes of it, and no file of another folder is replaced."""
+    inbox, outside = tmp_path / "inbox", tmp_path / "outside"
+    inbox.mkdir()
+    outside.touch()
+    token = "t" * 43
+    data = inbox / f".{uploads.key_of(token)}.upload"
+    data.write_bytes(b"01234")
+    data.with_name(f"{data.name}.json").write_text(record)
+
+    with receiver.running(inbox) as url:
+        tus = TusClient(client, url)
+        assert tus.head(f"/files/{token}").status_code == 404
+        assert tus.post(Upload_Length=0).status_code == 201
+    assert outside.read_bytes() == b""
+    assert data.read_bytes() == b"01234"
