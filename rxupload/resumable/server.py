@@ -76,7 +76,13 @@ class Server:
             RedirectRefused: It is http, and the endpoint is https.
         """
         url = location_of(response)
-        if url is None or url.scheme not in ("http", "https") or not url.host:
+        # The endpoint itself is no upload's address: a DELETE would go to it.
+        if (
+            url is None
+            or url.scheme not in ("http", "https")
+            or not url.host
+            or _is_same(url, self._endpoint)
+        ):
             raise httpx.RemoteProtocolError(
                 "The server has created an upload without a valid Location", request=response.request
             )
@@ -123,6 +129,10 @@ class _Part(Reader):
 
     def pieces(self) -> Generator[Piece]:
         return self._one_pass()
+
+
+def _is_same(one: httpx.URL, other: httpx.URL) -> bool:
+    return one.copy_with(userinfo=b"", fragment=None) == other.copy_with(userinfo=b"", fragment=None)
 
 
 def _once(data: bytes) -> Generator[Piece]:

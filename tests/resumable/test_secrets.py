@@ -192,6 +192,18 @@ def test_an_http_location_from_an_https_endpoint_is_refused(file, store):
         assert not [text for text in texts_of(caught.value) if WORD in text]
 
 
+@pytest.mark.parametrize("location", ["", "#secret", "/files", "//127.0.0.1:{port}/files"])
+def test_the_endpoint_is_no_address_of_an_upload(file, store, location):
+    """Else a DELETE would go to it, and might remove a whole folder."""
+    with tus_server() as (tus, server):
+        tus.location = lambda _: location.format(port=httpx.URL(server.url).port)
+        up = upload_resumable(f"{server.url}files", file, store=store)
+        with pytest.raises(httpx.RemoteProtocolError, match="without a valid Location"):
+            up.run()
+        assert rxupload.run(up.discard()) is None
+        assert tus.methods_asked == ["POST"]
+
+
 def test_the_credentials_are_not_stored(file, tmp_path):
     """Neither headers nor the user and password of the endpoint are in the state."""
     with tus_server() as (tus, server):
