@@ -188,7 +188,12 @@ class Work:
 
     def _remember_new(self, part: Part | None) -> None:
         assert self.entry is not None
-        self._slot.save(self.entry)
+        try:
+            self._slot.save(self.entry)
+        except OSError:
+            if not self._is_creating:  # else the request is under way, and ends with the error
+                self._discard(self.entry)  # nobody could go on with it
+            raise
         self._guard.begin()
         if part is not None:
             self._guard.sends()
@@ -301,8 +306,7 @@ class Work:
 
     def _reach(self, verdict: Verdict, part: Part | None) -> None:
         """Count what the response shows to have arrived, acknowledged or not."""
-        is_error = self._response.status_code >= 400  # noqa: PLR2004
-        if verdict.next not in _THERE or verdict.offset is None or is_error:
+        if verdict.next not in _THERE or verdict.offset is None or self._response.is_error:
             return
         if self._meter.has_begun:
             self._meter.reach(verdict.offset)

@@ -16,7 +16,7 @@ from support.tus_server import broken_after, tus_server
 
 import rxupload
 from rxupload import Progress
-from rxupload.resumable import upload_resumable
+from rxupload.resumable import FileStore, upload_resumable
 
 
 def test_a_file_is_created_and_sent(file, store, content):
@@ -122,3 +122,16 @@ def test_it_is_loaded_only_when_it_is_used():
     )
     assert done.stdout.strip() == "[]"
     assert rxupload.resumable.upload_resumable is upload_resumable
+
+
+def test_an_upload_that_cannot_be_remembered_is_discarded(file, tmp_path):
+    """The disk of the store fails, here because a folder is in the way. Nothing is left on the server."""
+    folder = tmp_path / "state"
+    with tus_server() as (tus, server):
+        up = upload_resumable(f"{server.url}files", file, store=FileStore(folder))
+        (folder / f"{up._plan.key().name}.tmp").mkdir(parents=True)
+        folder.chmod(0o700)
+        with pytest.raises(OSError, match="the state of the upload cannot be stored"):
+            up.run()
+        assert tus.methods_asked == ["POST", "DELETE"]
+        assert tus.uploads == {}
