@@ -11,6 +11,7 @@ from nbclient import NotebookClient
 from support.live_kernel import WIDGET, LiveKernel
 from support.scripted_server import Server
 from support.stepped_server import SteppedServer, Stepper
+from support.tus_server import broken_after, tus_server
 
 from rxupload.testing import Connection
 
@@ -305,6 +306,39 @@ class TestProgressBar:
         """In a kernel it does without tqdm."""
         cell = kernel.run("import sys; print([name for name in sys.modules if 'tqdm.notebook' in name])")
         assert kernel.text(cell) == "[]\n"
+
+
+class TestResumed:
+    @pytest.fixture
+    def url(self, kernel) -> Iterator[str]:
+        """The address of a server that has the first 8 MiB of the 32 MiB of `resumed`."""
+        with tus_server() as (tus, running):
+            tus.then("PATCH", broken_after(8 * MIB))
+            url = f"{running.url}files"
+            kernel.run(
+                "import httpx\nfrom rxupload.resumable import upload_resumable\n"
+                f"resumed = upload_resumable({url!r}, bytes({32 * MIB}))\n"
+                "try: resumed.run()\nexcept OSError: pass\nexcept Exception as error: print(error)"
+            )
+            yield url
+
+    def test_a_task_shows_what_was_there_before_and_what_it_sends(self, kernel, url):
+        """The display has both amounts, and a grey part as long as what was there."""
+        cell = kernel.run("task = resumed.start()\ntask")
+        kernel.wait(lambda: is_settled(kernel, cell))
+        assert kernel.shown(cell) == (
+            "done 204 Status \u00b7 100% \u00b7 33.6 MB \u00b7 8.4 MB before, 25.2 MB now \u00b7 "
+            f"upload to {url}"
+        )
+        assert "90deg,rgba(128,128,128,.3) 25.0%,rgba(76,175,80,.3) 25.0%" in kernel.data(cell)["text/html"]
+
+    def test_so_does_a_bar(self, kernel, url):
+        """`progress_bar()` says the same."""
+        cell = kernel.run("_ = await resumed.pipe(operators.progress_bar())")
+        assert kernel.shown(cell).startswith(
+            "done 204 Status \u00b7 100% \u00b7 33.6 MB \u00b7 8.4 MB before, 25.2 MB now"
+        )
+        assert "rgba(128,128,128,.3) 25.0%" in kernel.data(cell)["text/html"]
 
 
 class TestCards:
