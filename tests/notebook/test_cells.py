@@ -78,7 +78,7 @@ class TestTask:
         request.respond(201)
         kernel.wait(lambda: is_settled(kernel, cell) and kernel.is_idle(other))
         assert kernel.shown(cell).startswith(
-            "done 201 Status \u00b7 100% \u00b7 33.6 MB \u00b7 upload to http://127.0.0.1"
+            "done 201 Created \u00b7 100% \u00b7 33.6 MB \u00b7 upload to http://127.0.0.1"
         )
         assert kernel.data(cell).keys() == {"text/plain", "text/html"}
         assert kernel.data(cell)["text/html"] == kernel.widgets[line]["value"]
@@ -247,7 +247,7 @@ class TestProgressBar:
         request.read_all()
         request.respond()
         kernel.wait(lambda: kernel.is_idle(cell))
-        assert kernel.shown(cell) == "done 200 Status \u00b7 100% \u00b7 33.6 MB \u00b7 beach <1>"
+        assert kernel.shown(cell) == "done 200 OK \u00b7 100% \u00b7 33.6 MB \u00b7 beach <1>"
         assert kernel.outputs[made] == []
         assert len(kernel.widgets) == before
 
@@ -266,8 +266,8 @@ class TestProgressBar:
             )
             other = kernel.run("_ = await asyncio.to_thread(ended.wait)")
         assert [each["data"]["text/plain"].split(" \u00b7 ")[0] for each in kernel.outputs[cell]] == [
-            "done 503 Status",
-            "done 200 Status",
+            "done 503 Service Unavailable",
+            "done 200 OK",
         ]
         assert kernel.outputs[other] == []
 
@@ -276,7 +276,7 @@ class TestProgressBar:
         [
             ("leave=False", [""]),
             ("disable=True", []),
-            ("ncols=9, colouring='red'", ["done 200 Status \u00b7 100% \u00b7 "]),
+            ("ncols=9, colouring='red'", ["done 200 OK \u00b7 100% \u00b7 "]),
         ],
     )
     def test_options_of_tqdm(self, kernel, options, texts):
@@ -369,9 +369,9 @@ def test_a_saved_notebook_has_the_ends_and_no_widget(hides):
         NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
     shown = [each.data for cell in notebook.cells[1:5] for each in cell.outputs]
     assert [each["text/plain"].split(" \u00b7 ")[0].split(":")[0] for each in shown] == [
-        "done 200 Status",
+        "done 200 OK",
         "failed ConnectError",
         "done",
-        "done 200 Status",
+        "done 200 OK",
     ]
     assert all(each.keys() == {"text/html", "text/plain"} for each in shown)
