@@ -24,20 +24,28 @@ _BLUE, _GREEN, _AMBER, _RED, _GREY = (
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One picture of an upload: a line of text, on a tint that reaches as far as the upload has come."""
+    """One picture of an upload: a line of text, on a tint that reaches as far as the upload has come.
+
+    What the server had before is grey: it reaches as far as `before`.
+    """
 
     text: str
     fraction: float
     tint: str
+    before: float = 0.0
 
     @property
     def html(self) -> str:
         """One element of a fixed height. The text has all that the tint says."""
         end = f"{100 * self.fraction:.1f}%"
+        start = f"{100 * self.before:.1f}%"
+        ground = (
+            f"{_GREY} {start},{self.tint} {start},{self.tint} {end}" if self.before else f"{self.tint} {end}"
+        )
         style = (
             "height:28px;line-height:28px;padding:0 8px;border:1px solid rgba(128,128,128,.5);border-radius:3px;"
             "box-sizing:border-box;overflow:hidden;white-space:nowrap;text-overflow:ellipsis;"
-            f"background:linear-gradient(90deg,{self.tint} {end},transparent {end})"
+            f"background:linear-gradient(90deg,{ground},transparent {end})"
         )
         return f'<div style="{style}">{escape(self.text)}</div>'
 
@@ -123,7 +131,9 @@ class Report:
             fraction = 0.0 if self._outcome is None else 1.0
         else:
             fraction = min(1.0, done / total) if total else 1.0
-        return Shown(one_line(" \u00b7 ".join(filter(None, parts))), fraction, self._tint)
+        start = progress.start if isinstance(progress := self._progress, Progress) else 0
+        before = start / total if total else 0.0
+        return Shown(one_line(" \u00b7 ".join(filter(None, parts))), fraction, self._tint, before)
 
     def _steps(self) -> tuple[int, int | None]:
         """Return how far it is, and how far it goes: in bytes, or in files while a batch's bytes are unknown."""
@@ -160,7 +170,7 @@ class Report:
             counts += [f"{progress.failed} failed"] * (progress.failed > 0)
             return counts
         if progress.start:
-            counts.append(f"{amount(progress.start)} were there")
+            counts.append(f"{amount(progress.start)} before, {amount(progress.sent - progress.start)} now")
         if progress.attempt > 1:
             counts.append(f"attempt {progress.attempt}")
         return counts

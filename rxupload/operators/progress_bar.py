@@ -48,12 +48,13 @@ def progress_bar(**tqdm_options: Any) -> Callable[[Observable[T]], Observable[T]
 
     Each subscription has its own bar. In a terminal, the bar appears with the first Progress, starts again with a new
     attempt, and closes when the stream ends or is disposed. What the server had before a resumable upload went on is in
-    the bar, and not in its rate. If writing to its file fails, the bar stops, and the upload continues. For a batch
-    whose bytes are unknown, it counts files of files until they are known.
+    the bar, and not in its rate, and `2.00MB before` stands at its end. If writing to its file fails, the bar stops,
+    and the upload continues. For a batch whose bytes are unknown, it counts files of files until they are known.
 
     In a Jupyter kernel, the bar is an output of the cell that subscribes. It appears at once, with the state, the
     percent, the bytes, the rate and the time left as text, and settles into the end: `done 200 OK`,
     `failed ConnectError: ...` or `aborted`. It is amber if an upload of a batch has failed, or the status is not 2xx.
+    What the server had before is grey, and the text has it beside what is sent now.
     If a thread subscribes, as for a retry, the bar is in the cell of the subscription before, or else in the one that
     called `progress_bar()`.
 
@@ -134,6 +135,15 @@ def _tqdm() -> type[tqdm[Any]]:
             except OSError:  # a full disk, a closed pipe
                 self.disable = True
 
+        @property
+        def format_dict(self) -> Any:
+            facts = super().format_dict
+            if self.initial and not facts["postfix"]:
+                scale, divisor = facts["unit_scale"], facts["unit_divisor"]
+                size = self.format_sizeof(self.initial, divisor=divisor) if scale else self.initial
+                facts["postfix"] = f"{size}{facts['unit']} before"
+            return facts
+
     return Tqdm
 
 
@@ -194,9 +204,11 @@ class _TqdmBar:
 
 def _begin_anew(bar: tqdm[Any], start: int, total: int | None) -> None:
     """Have the bar begin with so many bytes, which are not part of the rate."""
+    if bar.disable:
+        return
     bar.reset(total)
-    if not bar.disable:
-        bar.initial = bar.n = bar.last_print_n = start
+    bar.initial = bar.n = bar.last_print_n = start
+    bar.refresh()
 
 
 def _count_anew(bar: tqdm[Any], done: int, total: int | None, unit: dict[str, Any]) -> None:

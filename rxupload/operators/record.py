@@ -36,6 +36,7 @@ def record(rows: MutableSequence[Row]) -> Callable[[Observable[T]], Observable[T
     - `index`: The upload's place in a batch, from 0.
     - `sent`, `total`: Bytes, as in `Progress`, `BatchProgress` and `BatchSummary`.
     - `attempt`: The number of the pass over the body, from 1.
+    - `start`: Bytes that the server had before, as in `Progress`: `sent - start` is what this upload has sent.
     - `status`: The status of a response, also of one that an error has.
     - `error`: The type and the text of an error.
 
@@ -80,7 +81,7 @@ def record(rows: MutableSequence[Row]) -> Callable[[Observable[T]], Observable[T
     return operator
 
 
-_EMPTY: Row = dict.fromkeys(("event", "index", "sent", "total", "attempt", "status", "error"))
+_EMPTY: Row = dict.fromkeys(("event", "index", "sent", "total", "attempt", "start", "status", "error"))
 
 
 def _row(item: object) -> Row | None:
@@ -107,7 +108,13 @@ def _row(item: object) -> Row | None:
 
 
 def _progress(item: Progress) -> Row:
-    return {"event": "progress", "sent": item.sent, "total": item.total, "attempt": item.attempt}
+    return {
+        "event": "progress",
+        "sent": item.sent,
+        "total": item.total,
+        "attempt": item.attempt,
+        "start": item.start,
+    }
 
 
 def _failure(error: Exception) -> Row:

@@ -6,7 +6,7 @@
     from rxupload.operators import progress_bar, raise_for_status, retry_backoff
     from rxupload.resumable import FileStore, Tus, upload_resumable
 
-    up = upload_resumable("https://example.org/files", "video.mp4", protocol=Tus(), store=FileStore())
+    up = upload_resumable("http://127.0.0.1:8000/files", "video.mp4", protocol=Tus(), store=FileStore())
     response = rxupload.run(up.pipe(retry_backoff(attempts=8), progress_bar(), raise_for_status()))
     up.discard()  # a cold Observable: ends the upload on the server and forgets it
 

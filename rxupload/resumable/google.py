@@ -44,7 +44,7 @@ class GoogleResumable(ResumableProtocol):
             "https://www.googleapis.com/upload/drive/v3/files?uploadType=resumable",
             "video.mp4",
             protocol=GoogleResumable(),
-            metadata={"name": "video.mp4", "parents": [folder]},
+            metadata={"name": "video.mp4", "parents": [parent]},
             headers=lambda: {"Authorization": f"Bearer {token()}"},
         )
 

@@ -69,7 +69,7 @@ def upload_resumable(
 
     ::
 
-        up = upload_resumable("https://example.org/files", "video.mp4", store=FileStore())
+        up = upload_resumable("http://127.0.0.1:8000/files", "video.mp4", store=FileStore())
         response = rxupload.run(up.pipe(retry_backoff(attempts=8), progress_bar(), raise_for_status()))
 
     It checks the arguments at once. Nothing is opened or sent before the returned `ResumableUpload` is subscribed to.

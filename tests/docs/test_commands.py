@@ -32,8 +32,8 @@ COMMANDS = [command for text in CODE for command in commands(text)]
 
 
 def test_the_pages_have_commands():
-    """All three commands are shown."""
-    assert {command[0] for command in COMMANDS} == {"demo", "receive", "send"}
+    """All commands are shown."""
+    assert {command[0] for command in COMMANDS} == {"demo", "receive", "resumable", "send"}
 
 
 @pytest.mark.parametrize("args", COMMANDS, ids=" ".join)

@@ -16,9 +16,9 @@ import pytest
 from support.snippets import compiled, run_snippet
 
 import rxupload
-from rxupload import operators, receiver, uploadtask
+from rxupload import operators, receiver, resumable, uploadtask
 
-MODULES: tuple[ModuleType, ...] = (rxupload, operators, uploadtask, receiver)
+MODULES: tuple[ModuleType, ...] = (rxupload, operators, uploadtask, receiver, resumable)
 
 
 def docstrings() -> Iterator[tuple[str, str]]:
@@ -61,6 +61,7 @@ EXAMPLES = {name: code for name, doc in docstrings() if (code := example(doc or 
 def test_examples_are_found():
     """The example of each kind of docstring is found: of a package, a function, a class, and beside a diagram."""
     assert {"rxupload", "rxupload.operators", "upload_all", "Client", "verify_digest"} <= set(EXAMPLES)
+    assert {"rxupload.resumable", "upload_resumable", "GoogleResumable"} <= set(EXAMPLES)
     assert example("One::\n\n    a()\n\n    ---P0---|\n\n    b()\n\nText.\n") == "a()\nb()"
 
 
@@ -68,13 +69,17 @@ def test_examples_are_found():
 def test_examples_run(name, tmp_path, monkeypatch, capsys):
     """Each example compiles, and runs against a receiver."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("platformdirs.user_state_path", lambda *_names, **_options: tmp_path / "state")
     Path("beach.jpg").write_bytes(b"\xff\xd8 a beach")
+    Path("video.mp4").write_bytes(bytes(1000))
     names: dict[str, Any] = {
         "httpx": httpx,
         "pandas": pd,
         "rxupload": rxupload,
         "context": ssl.create_default_context(),
         "folder": Path(),
+        "parent": "the id of a folder",
+        "token": lambda: "a token",
     }
     for module in MODULES:
         names |= {each: getattr(module, each) for each in module.__all__}

@@ -14,6 +14,7 @@ from support.snippets import Recipe, run_snippet
 
 from rxupload import receiver
 from rxupload._threads import retire_idle
+from rxupload.resumable import FileStore
 from rxupload.testing import Connection
 
 README = Page(ROOT / "README.md")
@@ -59,8 +60,9 @@ def test_the_first_example_prints_what_is_below_it(capsys):
 
 @pytest.fixture
 def in_folder_with_photo(tmp_path, monkeypatch):
-    """A working directory with the photo that the examples upload."""
+    """A working directory with the photo that the examples upload, and a state folder for unfinished uploads."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("platformdirs.user_state_path", lambda *_names, **_options: tmp_path / "state")
     Path("beach.jpg").write_bytes(bytes(1 << 20))
 
 
@@ -79,6 +81,10 @@ def test_examples(in_folder_with_photo, capfd):
                 ):
                     thread.join(10)
         assert names["task"].result()["statusCode"] == 200
+        assert (
+            names["video"].run().extensions["rxupload"]["resumable"].sent_now == 1 << 20
+        )  # the first one is done
+    assert FileStore().uploads() == []
     assert "answered 200" in capfd.readouterr().out
 
 

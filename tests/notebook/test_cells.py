@@ -11,6 +11,7 @@ from nbclient import NotebookClient
 from support.live_kernel import WIDGET, LiveKernel
 from support.scripted_server import Server
 from support.stepped_server import SteppedServer, Stepper
+from support.tus_server import broken_after, tus_server
 
 from rxupload.testing import Connection
 
@@ -77,7 +78,7 @@ class TestTask:
         request.respond(201)
         kernel.wait(lambda: is_settled(kernel, cell) and kernel.is_idle(other))
         assert kernel.shown(cell).startswith(
-            "done 201 Status \u00b7 100% \u00b7 33.6 MB \u00b7 upload to http://127.0.0.1"
+            "done 201 Created \u00b7 100% \u00b7 33.6 MB \u00b7 upload to http://127.0.0.1"
         )
         assert kernel.data(cell).keys() == {"text/plain", "text/html"}
         assert kernel.data(cell)["text/html"] == kernel.widgets[line]["value"]
@@ -246,7 +247,7 @@ class TestProgressBar:
         request.read_all()
         request.respond()
         kernel.wait(lambda: kernel.is_idle(cell))
-        assert kernel.shown(cell) == "done 200 Status \u00b7 100% \u00b7 33.6 MB \u00b7 beach <1>"
+        assert kernel.shown(cell) == "done 200 OK \u00b7 100% \u00b7 33.6 MB \u00b7 beach <1>"
         assert kernel.outputs[made] == []
         assert len(kernel.widgets) == before
 
@@ -265,8 +266,8 @@ class TestProgressBar:
             )
             other = kernel.run("_ = await asyncio.to_thread(ended.wait)")
         assert [each["data"]["text/plain"].split(" \u00b7 ")[0] for each in kernel.outputs[cell]] == [
-            "done 503 Status",
-            "done 200 Status",
+            "done 503 Service Unavailable",
+            "done 200 OK",
         ]
         assert kernel.outputs[other] == []
 
@@ -275,7 +276,7 @@ class TestProgressBar:
         [
             ("leave=False", [""]),
             ("disable=True", []),
-            ("ncols=9, colouring='red'", ["done 200 Status \u00b7 100% \u00b7 "]),
+            ("ncols=9, colouring='red'", ["done 200 OK \u00b7 100% \u00b7 "]),
         ],
     )
     def test_options_of_tqdm(self, kernel, options, texts):
@@ -307,6 +308,39 @@ class TestProgressBar:
         assert kernel.text(cell) == "[]\n"
 
 
+class TestResumed:
+    @pytest.fixture
+    def url(self, kernel) -> Iterator[str]:
+        """The address of a server that has the first 8 MiB of the 32 MiB of `resumed`."""
+        with tus_server() as (tus, running):
+            tus.then("PATCH", broken_after(8 * MIB))
+            url = f"{running.url}files"
+            kernel.run(
+                "import httpx\nfrom rxupload.resumable import upload_resumable\n"
+                f"resumed = upload_resumable({url!r}, bytes({32 * MIB}))\n"
+                "try: resumed.run()\nexcept OSError: pass\nexcept Exception as error: print(error)"
+            )
+            yield url
+
+    def test_a_task_shows_what_was_there_before_and_what_it_sends(self, kernel, url):
+        """The display has both amounts, and a grey part as long as what was there."""
+        cell = kernel.run("task = resumed.start()\ntask")
+        kernel.wait(lambda: is_settled(kernel, cell))
+        assert kernel.shown(cell) == (
+            "done 204 Status \u00b7 100% \u00b7 33.6 MB \u00b7 8.4 MB before, 25.2 MB now \u00b7 "
+            f"upload to {url}"
+        )
+        assert "90deg,rgba(128,128,128,.3) 25.0%,rgba(76,175,80,.3) 25.0%" in kernel.data(cell)["text/html"]
+
+    def test_so_does_a_bar(self, kernel, url):
+        """`progress_bar()` says the same."""
+        cell = kernel.run("_ = await resumed.pipe(operators.progress_bar())")
+        assert kernel.shown(cell).startswith(
+            "done 204 Status \u00b7 100% \u00b7 33.6 MB \u00b7 8.4 MB before, 25.2 MB now"
+        )
+        assert "rgba(128,128,128,.3) 25.0%" in kernel.data(cell)["text/html"]
+
+
 class TestCards:
     def test_an_upload_is_a_card(self, kernel):
         """An upload in a cell is a card, without the secrets of its address."""
@@ -335,9 +369,9 @@ def test_a_saved_notebook_has_the_ends_and_no_widget(hides):
         NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
     shown = [each.data for cell in notebook.cells[1:5] for each in cell.outputs]
     assert [each["text/plain"].split(" \u00b7 ")[0].split(":")[0] for each in shown] == [
-        "done 200 Status",
+        "done 200 OK",
         "failed ConnectError",
         "done",
-        "done 200 Status",
+        "done 200 OK",
     ]
     assert all(each.keys() == {"text/html", "text/plain"} for each in shown)

@@ -50,15 +50,34 @@ class TestUpload:
         assert text_of(*items, state=None if state is None else lambda: state) == said
 
     def test_a_resumed_upload_tells_what_was_there_before(self):
-        """It counts neither to the rate nor as a jump of it after a further attempt."""
+        """It tells that and what is sent now. The former is no part of the rate, nor a jump of it in a new attempt."""
         items = [Progress(5 * MB, 9 * MB, 1, 5 * MB), Progress(6 * MB, 9 * MB, 1, 5 * MB)]
-        begun = "uploading \u00b7 55% \u00b7 5.0 MB of 9.0 MB \u00b7 5.0 MB were there"
+        begun = "uploading \u00b7 55% \u00b7 5.0 MB of 9.0 MB \u00b7 5.0 MB before, 0 bytes now"
         assert text_of(items[0]) == begun
         assert text_of(*items, now=1.0) == (
-            "uploading \u00b7 66% \u00b7 6.0 MB of 9.0 MB \u00b7 5.0 MB were there \u00b7 1.0 MB/s \u00b7 3 s left"
+            "uploading \u00b7 66% \u00b7 6.0 MB of 9.0 MB \u00b7 5.0 MB before, 1.0 MB now"
+            " \u00b7 1.0 MB/s \u00b7 3 s left"
         )
         again = [Progress(7 * MB, 9 * MB, 2, 7 * MB), Progress(8 * MB, 9 * MB, 2, 7 * MB)]
         assert "attempt 2 \u00b7 1.0 MB/s \u00b7 1 s left" in text_of(*items, *again, now=3.0)
+
+    def test_the_end_of_a_resumed_upload_tells_it_too(self):
+        """The end keeps what was there before and what was sent, in the text and as two tints."""
+        report = Report("")
+        for second, sent in enumerate((5, 10)):
+            report.take(Progress(sent * MB, 10 * MB, 1, 5 * MB), float(second))
+        report.take(httpx.Response(204), 1.0)
+        report.complete()
+        shown = report.picture(1.0)
+        assert shown.text == "done 204 No Content \u00b7 100% \u00b7 10.0 MB \u00b7 5.0 MB before, 5.0 MB now"
+        assert (shown.before, shown.fraction) == (0.5, 1.0)
+
+    @pytest.mark.parametrize("total", [None, 0])
+    def test_without_a_size_nothing_before_is_tinted(self, total):
+        """If the size is unknown or 0, the picture has no tint for what was there before."""
+        report = Report("")
+        report.take(Progress(0, 0) if total == 0 else Progress(5, None, 1, 5), 0.0)
+        assert report.picture(0.0).before == 0.0
 
     def test_a_stall_brings_the_rate_to_zero(self):
         """Without events the rate falls, and then there is no time left to tell."""
@@ -217,6 +236,14 @@ class TestHTML:
         assert "height:28px" in html
         assert ";color:" not in html
         assert "linear-gradient(90deg,rgba(0,0,0,.3) 45.1%,transparent 45.1%)" in html
+
+    def test_what_was_there_before_is_grey(self):
+        """The tint begins where the grey ends, and no space is between them."""
+        html = Shown("uploading", 0.75, "rgba(0,0,0,.3)", 0.5).html
+        assert (
+            "linear-gradient(90deg,rgba(128,128,128,.3) 50.0%,rgba(0,0,0,.3) 50.0%,rgba(0,0,0,.3) 75.0%,"
+            "transparent 75.0%)" in html
+        )
 
     def test_controls_do_not_reach_the_page(self):
         """Line breaks become spaces, and control characters and those that turn the direction become U+FFFD."""

@@ -40,6 +40,7 @@ def test_all_are_there():
         "honest_progress",
         "pipelines",
         "recipes",
+        "resumable",
         "testing",
     }
 

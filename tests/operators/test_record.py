@@ -22,7 +22,7 @@ from rxupload import (
 from rxupload.operators import raise_for_status, record, retry_backoff, throughput
 from rxupload.testing import HandCrankedClient
 
-KEYS = ["seconds", "event", "index", "sent", "total", "attempt", "status", "error"]
+KEYS = ["seconds", "event", "index", "sent", "total", "attempt", "start", "status", "error"]
 
 
 def short(rows: list[dict]) -> list[dict]:
@@ -38,7 +38,7 @@ def test_each_event_of_an_upload_is_a_row():
     last = response(201)
     events = [
         on_next(210, Progress(0, 10)),
-        on_next(215, Progress(10, 10, attempt=2)),
+        on_next(215, Progress(10, 10, attempt=2, start=4)),
         on_next(218, last),
         on_completed(219),
     ]
@@ -48,8 +48,8 @@ def test_each_event_of_an_upload_is_a_row():
     assert [list(row) for row in rows] == [KEYS] * 3
     assert [row["seconds"] for row in rows] == [10, 15, 18]
     assert short(rows) == [
-        {"event": "progress", "sent": 0, "total": 10, "attempt": 1},
-        {"event": "progress", "sent": 10, "total": 10, "attempt": 2},
+        {"event": "progress", "sent": 0, "total": 10, "attempt": 1, "start": 0},
+        {"event": "progress", "sent": 10, "total": 10, "attempt": 2, "start": 4},
         {"event": "response", "status": 201},
     ]
 

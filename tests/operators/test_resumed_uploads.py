@@ -112,16 +112,57 @@ def test_throughput_counts_what_is_sent_now():
     assert [each.seconds_left for each in rates] == [None, 4, None, 4]
 
 
+def drawings(items: list[object], **options: object) -> list[str]:
+    """What a bar draws for these items, in order."""
+    drawn = io.StringIO()
+    bar = progress_bar(file=drawn, ascii=True, **options)
+    reactivex.from_iterable(items).pipe(bar).subscribe()
+    shown = [each.strip() for each in drawn.getvalue().replace("\n", "\r").split("\r") if each.strip()]
+    return list(dict.fromkeys(shown))
+
+
 def test_a_bar_begins_with_what_was_there_before():
     """It is in the bar from its first drawing on, also in a further attempt."""
-    drawn = io.StringIO()
-    shape = "<{n}/{total}>"
     items = [Progress(5, 10, 1, 5), Progress(8, 10, 1, 5), Progress(7, 10, 2, 7), Progress(10, 10, 2, 7)]
-    reactivex.from_iterable(items).pipe(
-        progress_bar(file=drawn, ascii=True, mininterval=0, bar_format=shape)
-    ).subscribe()
-    shown = [each.strip() for each in drawn.getvalue().replace("\n", "\r").split("\r") if each.strip()]
-    assert list(dict.fromkeys(shown)) == ["<5/10>", "<8/10>", "<0/10>", "<7/10>", "<10/10>"]
+    shown = drawings(items, mininterval=0, bar_format="<{n}/{total}>")
+    assert shown == ["<5/10>", "<8/10>", "<0/10>", "<7/10>", "<10/10>"]
+
+
+def test_a_bar_shows_at_once_where_a_further_attempt_begins():
+    """It does not wait for the next update that is due, so that it does not stand at 0 meanwhile."""
+    items = [Progress(5, 10, 1, 5), Progress(7, 10, 2, 7)]
+    assert drawings(items, mininterval=3600, bar_format="<{n}>", leave=False)[-1] == "<7>"
+
+
+MB = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("options", "note"),
+    [
+        ({}, ", 5.00MB before]"),
+        ({"unit_divisor": 1024}, ", 4.77MB before]"),
+        ({"unit_scale": False}, ", 5000000B before]"),
+        ({"postfix": "mine"}, ", mine]"),
+    ],
+)
+def test_a_bar_says_how_much_was_there_before(options, note):
+    """It says so in its own unit from the first drawing on, unless it has a postfix of the caller's."""
+    items = [Progress(5 * MB, 9 * MB, 1, 5 * MB), Progress(9 * MB, 9 * MB, 1, 5 * MB)]
+    shown = drawings(items, mininterval=0, **options)
+    assert len(shown) >= 2
+    assert all(each.endswith(note) for each in shown)
+    assert shown[0].startswith("56%|")
+    assert shown[-1].startswith("100%|")
+
+
+def test_a_bar_says_so_of_each_attempt():
+    """A new attempt has its own number; one that begins anew has none, and so has a batch."""
+    items = [Progress(0, 9), Progress(5, 9, 2, 5), Progress(6, 9, 3, 6), Progress(1, 9, 4)]
+    shown = drawings(items, mininterval=0, bar_format="<{n_fmt}{postfix}>")
+    begun = [each for each in shown if not each.startswith("<0.00, ")]  # tqdm draws it at 0 first
+    assert begun == ["<0.00>", "<5.00, 5.00B before>", "<6.00, 6.00B before>", "<1.00>"]
+    assert drawings([BatchProgress(0, 0, 1, 5, 9)], bar_format="<{n_fmt}{postfix}>")[-1] == "<5.00>"
 
 
 def summary_of(*items: Progress) -> tuple[BatchProgress, BatchSummary]:
