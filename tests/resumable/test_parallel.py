@@ -87,6 +87,8 @@ def test_each_part_goes_on_where_it_was(parallel, file, tmp_path, content):
     tus.then("PATCH", *[broken_after(100_000)] * 3)
     with pytest.raises(httpx.NetworkError):
         run(upload_resumable(url, file, store=store, **options))
+    default_client().close_idle()
+    tus.wait_until_left()
     before = sum(len(each.content) for each in tus.uploads.values())
     created = len(tus.uploads)
     tus.answers.clear()

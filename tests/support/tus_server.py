@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from email.utils import format_datetime
 from typing import Any
 
-from support.scripted_server import Connection, Server, header
+from support.scripted_server import PATIENCE, Connection, Server, header
 
 
 @dataclass
@@ -85,6 +85,8 @@ class Tus:
         self.expires: Any = None
         self.methods = {"POST", "HEAD", "PATCH", "DELETE", "OPTIONS"}
         self.created_status = 201
+        self._left = threading.Condition()
+        self._connections = 0
         self.most: int | None = None  # bytes of a request's body; more is a 413, before it is read
 
     def then(self, method: str, *answers: Answer | int | None) -> None:
@@ -100,7 +102,22 @@ class Tus:
         (kept,) = self.uploads.values()
         return kept
 
+    def wait_until_left(self) -> None:
+        """Wait until every connection has ended, so that no request is still to be read."""
+        with self._left:
+            assert self._left.wait_for(lambda: self._connections == 0, PATIENCE)
+
     def __call__(self, connection: Connection) -> None:
+        with self._left:
+            self._connections += 1
+        try:
+            self._serve(connection)
+        finally:
+            with self._left:
+                self._connections -= 1
+                self._left.notify_all()
+
+    def _serve(self, connection: Connection) -> None:
         while not self.is_down and (head := connection.read_head()):
             method, path, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
             asked = Asked(method, path, head)
