@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.injection import SCENARIOS
 
-QUICK = ("registers", "aborts", "aborts_a_batch", "is_interrupted_in_result", "is_interrupted_in_run")
+QUICK = ("registers", "aborts")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there is no other way to send a signal to one's own process")

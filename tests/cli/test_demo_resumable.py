@@ -52,6 +52,7 @@ def test_a_small_file_is_refused(cli, args):
     assert (result.status, result.out, "--resume needs 1 MiB or more" in result.err) == (2, "", True)
 
 
+@pytest.mark.slow
 def test_it_needs_no_more_than_the_demo():
     """Without tqdm, lines are printed; without the receiver, the extra is named."""
     assert in_own_process(command("demo", "--resume", "--size", "1MiB", without="tqdm")).status == 0
@@ -59,12 +60,14 @@ def test_it_needs_no_more_than_the_demo():
     assert (result.status, "rxupload[demo]" in result.err) == (1, True)
 
 
+@pytest.mark.slow
 def test_it_uses_no_proxy(refusing):
     """The receiver is on this machine, so the proxy variables do not apply."""
     env = {**os.environ, "HTTP_PROXY": refusing, "http_proxy": refusing, "NO_PROXY": "", "no_proxy": ""}
     assert in_own_process(command("demo", "--resume", "--size", "1MiB"), env=env).status == 0
 
 
+@pytest.mark.slow
 def test_it_fails_when_other_bytes_arrive(cli, monkeypatch, tmp_path):
     """A receiver that stores other bytes is found out."""
     running = receiver.running
@@ -85,6 +88,7 @@ def test_it_fails_when_other_bytes_arrive(cli, monkeypatch, tmp_path):
     assert "every byte" not in result.out
 
 
+@pytest.mark.slow
 def test_it_fails_when_the_receiver_refuses(cli, monkeypatch):
     """What the process that uploads was told is printed."""
     running = receiver.running
@@ -95,6 +99,7 @@ def test_it_fails_when_the_receiver_refuses(cli, monkeypatch):
 
 
 @posix_only
+@pytest.mark.slow
 def test_the_bar_of_the_second_process_begins_half_way():
     """What was there before is named on it."""
     status, drawn = on_a_terminal(command("demo", "--resume", "--size", "8MB"))

@@ -66,6 +66,7 @@ def descriptors():
     return len(list(Path("/dev/fd").iterdir()))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_is_flat(client, inbox):
     """However much a PATCH brings, and however large the parts of an upload are."""
@@ -95,6 +96,7 @@ def received(inbox):
 
 
 @posix_only
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_killed_receiver_goes_on_where_it_was(client, inbox, times):
     """It is killed in the middle of each PATCH. The offset is what is on disk, and the bytes are right."""

@@ -26,7 +26,7 @@ from rxupload.operators import raise_for_status, retry_backoff
 from rxupload.resumable import FileStore, upload_resumable
 from rxupload.resumable import Tus as TusProtocol
 
-pytestmark = posix_only
+pytestmark = [posix_only, pytest.mark.slow]
 
 MIB = 1 << 20
 

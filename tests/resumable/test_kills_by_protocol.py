@@ -18,7 +18,7 @@ from support.resumable_uploads import outcome_of
 
 from rxupload.resumable import FileStore, GoogleResumable, IetfResumable, upload_resumable
 
-pytestmark = posix_only
+pytestmark = [posix_only, pytest.mark.slow]
 
 TESTS = Path(__file__).parents[1]
 

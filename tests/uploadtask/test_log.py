@@ -188,12 +188,6 @@ def ended(**more: Any) -> UploadTask:
     return task
 
 
-@pytest.fixture(autouse=True)
-def no_garbage():
-    """Tasks of other tests do not log in this one."""
-    gc.collect()
-
-
 @pytest.mark.parametrize("more", [{}, {"name": ""}, {"filePath": "missing"}, {"complete": print}], ids=str)
 def test_an_error_that_nobody_saw_is_logged(caplog, more):
     """The error of a task that is dropped is logged, with the file and the address."""

@@ -92,6 +92,7 @@ with Server(serve, tls=tls) as server, Server(socks_proxy if "SOCKS" in KIND els
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of descriptors, and no fork")
 @pytest.mark.parametrize(
     "kind",
