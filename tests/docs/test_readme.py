@@ -64,14 +64,18 @@ def in_folder_with_photo(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("platformdirs.user_state_path", lambda *_names, **_options: tmp_path / "state")
     Path("beach.jpg").write_bytes(bytes(1 << 20))
+    Path("photos").mkdir()
+    Path("photos/beach.jpg").write_bytes(bytes(1 << 20))
 
 
 def test_examples(in_folder_with_photo, capfd):
-    """The examples run one after the other, with the receiver instead of port 8000."""
+    """The examples run one after the other, with the receiver instead of port 8000, which takes no presigned URL."""
     names: dict[str, object] = {}
     with receiver.running() as url:
         others = set(threading.enumerate())
         for example in EXAMPLES:
+            if example == RECIPES["A presigned URL"]:
+                continue
             run_snippet(example.replace("http://127.0.0.1:8000/", url), names)
             retire_idle()
             for thread in set(threading.enumerate()) - others:
@@ -127,10 +131,10 @@ def test_retry(in_folder_with_photo, caplog):
 
 def test_folder(in_folder_with_photo, capfd):
     """At most four run at once, all readable files arrive, and the totals and the failure are printed."""
-    Path("inner").mkdir()
+    Path("photos/inner").mkdir()
     for number in range(7):
-        Path(f"inner/{number}.jpg").write_bytes(bytes([number]) * 1000)
-    Path("folder.jpg").mkdir()
+        Path(f"photos/inner/{number}.jpg").write_bytes(bytes([number]) * 1000)
+    Path("photos/folder.jpg").mkdir()
     all_four = threading.Barrier(4)
     lock = threading.Lock()
     under_way: list[int] = [0]
@@ -152,7 +156,7 @@ def test_folder(in_folder_with_photo, capfd):
     with Server(together) as server:
         folder = recipe("A folder, four at a time, with a bar", server)
     assert most == [4]
-    assert arrived == {b"beach.jpg", *(b"inner/%d.jpg" % number for number in range(7))}
+    assert arrived == {b"photos/beach.jpg", *(b"photos/inner/%d.jpg" % number for number in range(7))}
     lines = folder.all_printed()
     assert lines.startswith("8 done, 1 failed, 1.1 MB in ")
     assert "folder.jpg [Errno 21] Is a directory" in lines
