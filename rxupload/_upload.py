@@ -189,11 +189,11 @@ class Upload(Observable[UploadEvent]):
     the file, `UploadTimeout`, `SourceChanged`. If an observer raises, the upload is aborted, and the observer gets the
     exception back through `on_error`. Disposing the subscription aborts the upload and returns at once.
 
-    The traceback of an error has the caller's frames, and none of the library's; at level DEBUG, the logger "rxupload"
-    has it whole. Observers and sources are called in a copy of the subscriber's context (`contextvars`). So in a
-    Jupyter notebook, what they print is under the cell that subscribed. A thread that you start yourself has no such
-    context, and neither have the timers of reactivex's own operators, such as `delay`: what they print is under the
-    cell that runs. `contextvars.copy_context().run` gives a thread one.
+    The traceback of an error has the caller's frames, and of the library's only those of `run` or `await`; at level
+    DEBUG, the logger "rxupload" has it whole. Observers and sources are called in a copy of the subscriber's context
+    (`contextvars`). So in a Jupyter notebook, what they print is under the cell that subscribed. A thread that you
+    start yourself has no such context, and neither have the timers of reactivex's own operators, such as `delay`: what
+    they print is under the cell that runs. `contextvars.copy_context().run` gives a thread one.
 
     The scheduler given to `subscribe` decides on the thread:
 
