@@ -7,10 +7,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from support.forms import filename_in
 from support.pages import ROOT, Page
-from support.scripted_server import PATIENCE, Server, header
-from support.snippets import Recipe, run_snippet
+from support.scripted_server import Server, header
+from support.snippets import FourAtATime, Recipe, run_snippet
 
 from rxupload import receiver
 from rxupload._threads import retire_idle
@@ -135,28 +134,14 @@ def test_folder(in_folder_with_photo, capfd):
     for number in range(7):
         Path(f"photos/inner/{number}.jpg").write_bytes(bytes([number]) * 1000)
     Path("photos/folder.jpg").mkdir()
-    all_four = threading.Barrier(4)
-    lock = threading.Lock()
-    under_way: list[int] = [0]
-    most: list[int] = [0]
-    arrived: set[bytes] = set()
-
-    def together(connection: Connection) -> None:
-        while connection.read_head():
-            with lock:
-                under_way[0] += 1
-                most[0] = max(most[0], under_way[0])
-            body = connection.read_body()
-            all_four.wait(PATIENCE)  # 8 uploads arrive, in two groups of four
-            with lock:
-                under_way[0] -= 1
-                arrived.add(filename_in(body))
-            connection.respond(200)
-
+    together = FourAtATime()
     with Server(together) as server:
         folder = recipe("A folder, four at a time, with a bar", server)
-    assert most == [4]
-    assert arrived == {b"photos/beach.jpg", *(b"photos/inner/%d.jpg" % number for number in range(7))}
+    assert together.most == 4
+    assert together.arrived == {
+        b"photos/beach.jpg",
+        *(b"photos/inner/%d.jpg" % number for number in range(7)),
+    }
     lines = folder.all_printed()
     assert lines.startswith("8 done, 1 failed, 1.1 MB in ")
     assert "folder.jpg [Errno 21] Is a directory" in lines

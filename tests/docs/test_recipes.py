@@ -19,7 +19,7 @@ from reactivex.testing import TestScheduler
 from support.forms import filename_in
 from support.pages import ROOT, Page
 from support.scripted_server import PATIENCE, Server, header
-from support.snippets import Recipe, run_snippet
+from support.snippets import FourAtATime, Recipe, run_snippet
 
 from rxupload import receiver
 from rxupload.testing import Connection
@@ -54,28 +54,11 @@ def test_folder():
     for number in range(8):
         Path(f"photos/{number}.jpg").write_bytes(bytes([number]) * 1000)
     Path("photos/folder.jpg").mkdir()
-    all_four = threading.Barrier(4)
-    lock = threading.Lock()
-    under_way: list[int] = [0]
-    most: list[int] = [0]
-    arrived: set[bytes] = set()
-
-    def together(connection: Connection) -> None:
-        while connection.read_head():
-            with lock:
-                under_way[0] += 1
-                most[0] = max(most[0], under_way[0])
-            body = connection.read_body()
-            all_four.wait(PATIENCE)  # 8 uploads arrive, in two groups of four
-            with lock:
-                under_way[0] -= 1
-                arrived.add(filename_in(body))
-            connection.respond(200)
-
+    together = FourAtATime()
     with Server(together) as server:
         folder = recipe("A folder with totals of your own").run(url=server.url)
-    assert most == [4]
-    assert arrived == {b"%d.jpg" % number for number in range(8)}
+    assert together.most == 4
+    assert together.arrived == {b"%d.jpg" % number for number in range(8)}
     lines = folder.all_printed()
     assert "\r9 of 9 files, 0.0 MB" in lines
     assert "\n8 done, 1 failed, 0.0 MB in " in lines

@@ -16,7 +16,7 @@ from support.google_server import (
     unanswered,
 )
 from support.recording_observer import observe
-from support.resumable_uploads import check_passes, outcome_of
+from support.resumable_uploads import check_passes, outcome_of, run
 from support.scripted_server import Server
 
 import rxupload
@@ -30,16 +30,6 @@ HUNTER = "hunter2"
 
 def resumable(server, file, store, **options):
     return upload_resumable(endpoint(server), file, protocol=GOOGLE, store=store, **options)
-
-
-def run(up):
-    """Run it, check its Progress, and return its response."""
-    observed, _ = observe(up)
-    observed.wait()
-    check_passes(observed.progress)
-    if observed.error is not None:
-        raise observed.error
-    return observed.response
 
 
 @pytest.fixture

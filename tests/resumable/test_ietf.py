@@ -8,7 +8,7 @@ import httpx
 import pytest
 from support.ietf_server import DONE, broken_after, ietf_server, mismatch, status, unanswered
 from support.recording_observer import observe
-from support.resumable_uploads import check_passes, outcome_of
+from support.resumable_uploads import check_passes, outcome_of, run
 from support.tus_server import read_body
 
 import rxupload
@@ -21,16 +21,6 @@ MIB = 1 << 20
 
 def resumable(server, file, store, **options):
     return upload_resumable(f"{server.url}photos", file, protocol=IETF, store=store, **options)
-
-
-def run(up):
-    """Run it, check its Progress, and return its response."""
-    observed, _ = observe(up)
-    observed.wait()
-    check_passes(observed.progress)
-    if observed.error is not None:
-        raise observed.error
-    return observed.response
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from support.command_line import PROCESS_PATIENCE, posix_only
 from support.fault_proxy import Fault, cut_after, left_after, pass_on, proxied, silent_after
 from support.recording_observer import observe
-from support.resumable_uploads import check_passes, outcome_of
+from support.resumable_uploads import check_passes, observed_run, outcome_of
 from support.tus_peers import PEERS, VERSION, Peer, announced, kept, metadata, offset, stored
 from support.uploading_process import uploading
 
@@ -67,12 +67,8 @@ def name():
 
 
 def run(up):
-    """Run it, check its Progress, and return its response."""
-    observed, _ = observe(up)
-    observed.wait(PROCESS_PATIENCE)
-    check_passes(observed.progress)
-    if observed.error is not None:
-        raise observed.error
+    """Run it, check its Progress up to the end, and return its response."""
+    observed = observed_run(up, PROCESS_PATIENCE)
     assert observed.progress[-1].percent in {100, None}
     return observed.response
 

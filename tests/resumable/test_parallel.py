@@ -8,7 +8,7 @@ import threading
 import httpx
 import pytest
 from support.recording_observer import observe
-from support.resumable_uploads import check_passes, outcome_of
+from support.resumable_uploads import observed_run, outcome_of
 from support.scripted_server import PATIENCE
 from support.threads import no_thread_left
 from support.tus_server import Tus, broken_after, status, tus_server
@@ -29,15 +29,6 @@ def parallel(request):
     with no_thread_left(), tus_server(Tus(extensions="creation,concatenation")) as (tus, server):
         yield tus, f"{server.url}files", {"protocol": TusProtocol(parallel=request.param)}
         default_client().close_idle()
-
-
-def run(up):
-    observed, _ = observe(up)
-    observed.wait()
-    check_passes(observed.progress)
-    if observed.error is not None:
-        raise observed.error
-    return observed
 
 
 def together(answer):
@@ -65,7 +56,7 @@ def test_the_parts_are_sent_at_the_same_time_and_joined(parallel, file, store, c
         tus.answer(connection, asked)
 
     tus.then("PATCH", meeting, meeting, meeting)
-    observed = run(upload_resumable(url, file, store=store, metadata={"a": "b"}, **options))
+    observed = observed_run(upload_resumable(url, file, store=store, metadata={"a": "b"}, **options))
     assert joined(tus) == content
     assert sorted(tus.methods_asked) == ["PATCH"] * 3 + ["POST"] * 4
     assert [each.header("Upload-Concat") for each in tus.asked[:3]].count("partial") >= 1
@@ -86,13 +77,13 @@ def test_each_part_goes_on_where_it_was(parallel, file, tmp_path, content):
     store = FileStore(tmp_path / "state")
     tus.then("PATCH", *together(broken_after(100_000)))
     with pytest.raises(httpx.NetworkError):
-        run(upload_resumable(url, file, store=store, **options))
+        observed_run(upload_resumable(url, file, store=store, **options))
     default_client().close_idle()
     tus.wait_until_left()
     before = sum(len(each.content) for each in tus.uploads.values())
     tus.asked.clear()
     # The number of connections is that of the start, whatever the protocol says now.
-    observed = run(upload_resumable(url, file, store=store, protocol=TusProtocol()))
+    observed = observed_run(upload_resumable(url, file, store=store, protocol=TusProtocol()))
     assert joined(tus) == content
     assert tus.methods_asked.count("POST") == 1
     outcome = outcome_of(observed.response)
@@ -116,9 +107,9 @@ def test_the_response_of_a_part_that_fails_is_the_last_item(parallel, file, stor
     tus, url, options = parallel
     tus.then("PATCH", 423)
     up = upload_resumable(url, file, store=store, **options)
-    assert run(up).response.status_code == 423
+    assert observed_run(up).response.status_code == 423
     assert tus.final is None
-    assert run(up).response.status_code == 201
+    assert observed_run(up).response.status_code == 201
     assert joined(tus) == content
 
 
@@ -127,9 +118,9 @@ def test_a_part_that_is_forgotten_is_created_anew(parallel, file, store, content
     tus, url, options = parallel
     tus.then("PATCH", 423)
     up = upload_resumable(url, file, store=store, **options)
-    run(up)
+    observed_run(up)
     tus.then("HEAD", 404)
-    assert run(up).response.status_code == 201
+    assert observed_run(up).response.status_code == 201
     assert joined(tus) == content
 
 
@@ -138,9 +129,9 @@ def test_a_refused_join_can_be_repeated(parallel, file, store, content):
     tus, url, options = parallel
     tus.then("POST", None, None, None, 503)
     up = upload_resumable(url, file, store=store, **options)
-    assert run(up).response.status_code == 503
+    assert observed_run(up).response.status_code == 503
     tus.asked.clear()
-    observed = run(up)
+    observed = observed_run(up)
     assert observed.response.status_code == 201
     assert sorted(tus.methods_asked) == ["HEAD"] * 3 + ["POST"]
     assert outcome_of(observed.response).sent_now == 0
@@ -168,7 +159,7 @@ def test_a_dispose_ends_all_connections(parallel, file, store, content):
     came.wait(PATIENCE)
     subscription.dispose()
     assert all(each.wait(PATIENCE) for each in closed)
-    assert run(up).response.status_code == 201
+    assert observed_run(up).response.status_code == 201
     assert not observed.ended
     assert joined(tus) == content
 
@@ -178,7 +169,7 @@ def test_discard_ends_all_parts(parallel, file, store):
     tus, url, options = parallel
     tus.then("PATCH", *together(status(423)))
     up = upload_resumable(url, file, store=store, **options)
-    run(up)
+    observed_run(up)
     assert tus.uploads
     assert rxupload.run(up.discard()).status_code == 204
     assert not tus.uploads
@@ -190,11 +181,11 @@ def test_another_file_in_its_place_is_a_new_upload(parallel, file, store, conten
     tus, url, options = parallel
     tus.then("PATCH", *together(status(423)))
     up = upload_resumable(url, file, store=store, **options)
-    run(up)
+    observed_run(up)
     old = set(tus.uploads)
     file.write_bytes(content[::-1])
     tus.answers.clear()
-    run(up)
+    observed_run(up)
     assert joined(tus) == content[::-1]
     assert not old & set(tus.uploads)
 
@@ -209,14 +200,14 @@ def test_a_change_while_it_runs_is_an_error(parallel, file, store, content):
 
     tus.then("PATCH", changing)
     with pytest.raises(SourceChanged):
-        run(upload_resumable(url, file, store=store, **options))
+        observed_run(upload_resumable(url, file, store=store, **options))
     assert tus.final is None
 
 
 def test_the_digest_is_that_of_the_whole_file(parallel, file, store, content):
     """It is read for that once more, because its parts are sent out of order."""
     _, url, options = parallel
-    response = run(upload_resumable(url, file, store=store, digest="sha256", **options)).response
+    response = observed_run(upload_resumable(url, file, store=store, digest="sha256", **options)).response
     assert response.extensions["rxupload"]["digests"] == [hashlib.sha256(content).hexdigest()]
 
 
@@ -224,7 +215,7 @@ def test_a_rate_limit_is_one_for_all(parallel, file, store, content):
     """Bytes and chunks of all connections share the limit; chunk_size applies to each."""
     tus, url, options = parallel
     options |= {"rate_limit": 50e6, "chunk_size": 300_000, "protocol": TusProtocol(checksum=None, parallel=3)}
-    run(upload_resumable(url, file, store=store, **options))
+    observed_run(upload_resumable(url, file, store=store, **options))
     assert joined(tus) == content
     assert tus.methods_asked.count("PATCH") == 12
 
@@ -245,13 +236,15 @@ def test_it_is_parallel_only_where_that_is_announced_and_the_file_is_large(
     path = tmp_path / "file"
     path.write_bytes(bytes(size))
     with tus_server(Tus(extensions=extensions)) as (tus, server):
-        run(upload_resumable(f"{server.url}files", path, store=store, protocol=TusProtocol(parallel=4)))
+        observed_run(
+            upload_resumable(f"{server.url}files", path, store=store, protocol=TusProtocol(parallel=4))
+        )
         assert tus.methods_asked.count("POST") == posts
 
 
 def test_bytes_are_sent_in_parallel_too(parallel, store, content):
     """They are there at every offset."""
     tus, url, options = parallel
-    run(upload_resumable(url, content, store=store, **options))
+    observed_run(upload_resumable(url, content, store=store, **options))
     assert joined(tus) == content
     assert tus.methods_asked.count("POST") == 4

@@ -18,8 +18,8 @@ from support.fault_proxy import (
     renaming,
     silent_after,
 )
-from support.recording_observer import observe
-from support.resumable_uploads import check_passes, outcome_of
+from support.resumable_uploads import outcome_of
+from support.resumable_uploads import run as response_of
 from support.scripted_server import client_context
 from support.tus import finished, hidden
 from support.tus_peers import PEERS, stored
@@ -53,13 +53,8 @@ def proxy(receiver):
 
 
 def run(up):
-    """Run it, check its Progress, and return its response."""
-    observed, _ = observe(up)
-    observed.wait(PROCESS_PATIENCE)
-    check_passes(observed.progress)
-    if observed.error is not None:
-        raise observed.error
-    return observed.response
+    """Run it with the patience of other processes, and return its response."""
+    return response_of(up, PROCESS_PATIENCE)
 
 
 @pytest.mark.parametrize("resets", [False, True])

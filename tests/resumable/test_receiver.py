@@ -8,7 +8,7 @@ import httpx
 import httpx2
 import pytest
 from support.recording_observer import observe
-from support.resumable_uploads import check_passes, outcome_of
+from support.resumable_uploads import observed_run, outcome_of
 from support.scripted_server import PATIENCE
 
 import rxupload
@@ -31,12 +31,8 @@ def url(inbox):
 
 
 def run(up):
-    """Run it, check its Progress, and return its response."""
-    observed, _ = observe(up)
-    observed.wait()
-    check_passes(observed.progress)
-    if observed.error is not None:
-        raise observed.error
+    """Run it, check its Progress up to the end, and return its response."""
+    observed = observed_run(up)
     assert observed.progress[-1].percent in {100, None}
     return observed.items[-1]
 

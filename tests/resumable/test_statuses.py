@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 from support.recording_observer import observe
-from support.resumable_uploads import check_passes, outcome_of
+from support.resumable_uploads import check_passes, outcome_of, run
 from support.tus_server import Tus, broken_after, partial, read_body, respond, status, take, tus_server
 
 import rxupload
@@ -25,16 +25,6 @@ def begun(file, store):
             up.run()
         tus.asked.clear()
         yield tus, up, store
-
-
-def run(up):
-    """Run it, check its Progress, and return its response."""
-    observed, _ = observe(up)
-    observed.wait()
-    check_passes(observed.progress)
-    if observed.error is not None:
-        raise observed.error
-    return observed.response
 
 
 # The offset

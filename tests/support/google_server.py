@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from support.ietf_server import status, take
 from support.scripted_server import Connection, Server
 from support.tus_server import Asked, Gone, read_body, respond
 
@@ -139,29 +140,7 @@ def kind_of(asked: Asked) -> str:
     return "ask" if is_question else asked.method
 
 
-def take(connection: Connection, asked: Asked, session: Session, most: int | None = None) -> int:
-    """Keep the body as it comes, or so many bytes of it. Return how many came."""
-    left = int(asked.header("Content-Length") or 0)
-    left = left if most is None else min(left, most)
-    came = 0
-    with contextlib.suppress(ConnectionError):
-        while came < left and (data := connection.recv(min(left - came, 65536))):
-            session.content += data
-            came += len(data)
-    return came
-
-
 # What to do instead of the right thing
-
-
-def status(code: int, body: bytes = b"", *headers: str) -> Answer:
-    """Read the body, and answer with a status."""
-
-    def answer(connection: Connection, asked: Asked, google: Google) -> None:
-        read_body(connection, asked)
-        connection.respond(code, body, *headers)
-
-    return answer
 
 
 def broken_after(count: int, *, kept: int | None = None) -> Answer:

@@ -180,7 +180,7 @@ def mismatch(connection: Connection, offset: int) -> None:
     connection.respond(409, problem, "Upload-Complete: ?0", f"Upload-Offset: {offset}", kind)
 
 
-def take(connection: Connection, asked: Asked, kept: Kept, most: int | None = None) -> int:
+def take(connection: Connection, asked: Asked, kept: Any, most: int | None = None) -> int:
     """Keep the body as it comes, or so many bytes of it. Return how many came."""
     left = int(asked.header("Content-Length") or 0)
     left = left if most is None else min(left, most)
@@ -195,10 +195,10 @@ def take(connection: Connection, asked: Asked, kept: Kept, most: int | None = No
 # What to do instead of the right thing
 
 
-def status(code: int, body: bytes = b"", *headers: str) -> Answer:
-    """Read the body, and answer with a status."""
+def status(code: int, body: bytes = b"", *headers: str) -> Callable[[Connection, Asked, Any], None]:
+    """Read the body, and answer with a status, whatever the server."""
 
-    def answer(connection: Connection, asked: Asked, ietf: Ietf) -> None:
+    def answer(connection: Connection, asked: Asked, _: Any) -> None:
         read_body(connection, asked)
         connection.respond(code, body, *headers)
 
