@@ -55,9 +55,11 @@ def main() -> None:
     slot.save(entry(1))
     if how == "forks":
         child = os.fork()
-        if child == 0:
-            sys.stdin.read()
-            os._exit(0)
+        if child != 0:
+            os.waitpid(child, 0)
+        print("held", flush=True)  # by the child: now it has closed what it does not hold
+        sys.stdin.read()
+        os._exit(0)
     elif how == "forks and closes":
         child = os.fork()
         if child == 0:
