@@ -69,7 +69,10 @@ def test_a_line_that_breaks_again_and_again(proxy, inbox, file, store, content, 
     )
     assert finished(inbox) == {"video.mp4": content}
     assert proxy.methods.count("POST") == (1 if parallel == 1 else 4)
-    assert outcome_of(response).sent_now == len(content) - outcome_of(response).resumed_at
+    outcome = outcome_of(response)
+    rest = len(content) - outcome.resumed_at
+    # Where one part fails, the others are disposed. What the proxy has of them may come after the next HEAD.
+    assert outcome.sent_now == rest if parallel == 1 else outcome.sent_now >= rest
 
 
 def test_silence_ends_with_the_time_limit(proxy, inbox, file, store, content):

@@ -255,11 +255,16 @@ def take(connection: Connection, asked: Asked, kept: Kept, most: int | None = No
     left = int(asked.header("Content-Length") or 0)
     left = left if most is None else min(left, most)
     came = 0
-    with contextlib.suppress(ConnectionError):
-        while came < left and (data := connection.recv(min(left - came, 65536))):
-            if not kept.keep(asked, data):
-                raise Gone
-            came += len(data)
+    while came < left:
+        try:
+            data = connection.recv(min(left - came, 65536))
+        except ConnectionError:
+            break
+        if not data:
+            break
+        if not kept.keep(asked, data):
+            raise Gone
+        came += len(data)
     return came
 
 
