@@ -152,6 +152,11 @@ class GuardInForm(Guard):
         """Whether an upload may go on where the server has so much of the form; see `Guard`."""
         return self._guard.allows(self._parts.of_file(offset))
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that the server has is known to be of this source; see `Guard`."""
+        return self._guard.is_settled
+
     def accepted(self) -> None:
         """Take note that the server has taken bytes of a part; see `Guard`."""
         self._guard.accepted()
@@ -160,9 +165,9 @@ class GuardInForm(Guard):
         """Take note that a new upload begins."""
         self._guard.begin()
 
-    def sends(self) -> None:
+    def sends(self, offset: int) -> None:
         """Take note that a part is to be sent; see `Guard`."""
-        self._guard.sends()
+        self._guard.sends(self._parts.of_file(offset))
 
     def check(self) -> None:
         """Check that the source is still the same; see `Guard`."""

@@ -10,7 +10,7 @@ from rxupload._errors import SourceChanged
 from rxupload._sources import FileRange
 from rxupload._transfer import Transfer
 
-from .identity import Checkpoint, Checkpoints, Identity, Judgement, Verify, identify, judge
+from .identity import Checkpoint, Checkpoints, Identity, Verify, identify, judge
 from .parts import Parts
 from .plan import ResumablePlan
 from .store import Entry, Slot
@@ -38,7 +38,12 @@ class Guard:
         return False
 
     def allows(self, offset: int) -> bool:  # noqa: ARG002
-        """Whether an upload that was judged may go on where the server has `offset` bytes. If so, it does."""
+        """Whether an upload that was judged may go on where the server has `offset` bytes."""
+        return True
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that the server has is known to be of this source. If not, `accepted` settles it."""
         return True
 
     def accepted(self) -> None:
@@ -47,8 +52,11 @@ class Guard:
     def begin(self) -> None:
         """Take note that a new upload begins."""
 
-    def sends(self) -> None:
+    def sends(self, offset: int) -> None:
         """Take note that a part is to be sent, and check that the source is still the same.
+
+        Args:
+            offset: Where the part begins.
 
         Raises:
             SourceChanged: It is not.
@@ -85,7 +93,7 @@ class ContentGuard(Guard):
         """Whether the source begins with what was sent; see `Guard`."""
         return self._parts.begins_as(entry.checkpoint, self._keep)
 
-    def sends(self) -> None:
+    def sends(self, offset: int) -> None:  # noqa: ARG002
         """Store the hash of what was sent, and of the part that is to be sent."""
         self._slot.update(checkpoint=self._parts.mark())
         self._has_sent = True
@@ -98,7 +106,12 @@ class ContentGuard(Guard):
 
 
 class FileGuard(Guard):
-    """Watches an open file."""
+    """Watches an open file.
+
+    An upload that goes on with a file whose identity has changed is not settled. The offset that the server tells may
+    be stale, and then it has more than is proven. So the entry keeps the identity of the start until the server has
+    taken a part there.
+    """
 
     def __init__(
         self,
@@ -126,7 +139,6 @@ class FileGuard(Guard):
         self._verify: Verify = verify
         self._slot = slot
         self._check = check
-        self._judgement: Judgement | None = None
         self._has_sent = False
         self._proven: int | None = None  # the server may have no more; None for any number of bytes
         self._checkpoints: Checkpoints | None = None
@@ -140,48 +152,60 @@ class FileGuard(Guard):
         """Whether the file may be the one whose upload is remembered; see `Guard`."""
         if entry.identity is None:
             return False
-        self._judgement = judge(entry.identity, entry.checkpoint, self._descriptor, self._verify, self._check)
-        return self._judgement.proven >= 0
+        judgement = judge(
+            entry.identity, entry.checkpoint, entry.sent, self._descriptor, self._verify, self._check
+        )
+        self._identity, self._proven = judgement.identity, judgement.proven
+        if judgement.proven >= 0 and judgement.identity == entry.identity:
+            self._settle()
+        return judgement.proven >= 0
 
     def allows(self, offset: int) -> bool:
         """Whether the content up to the offset is known to be the same; see `Guard`."""
-        if self._judgement is None:
-            return self._proven is None or self._start + offset <= self._proven
-        judgement, self._judgement = self._judgement, None
-        if not judgement.allows(self._start + offset):
-            return False
-        self._proven = judgement.proven  # the offset may be stale: the server may have more
-        self._identity = judgement.identity
-        entry = self._slot.entry
-        if entry is not None and entry.identity != self.identity:
-            self._slot.update(identity=self.identity)
-        self._make_checkpoints(None if entry is None else entry.checkpoint)
-        return True
+        return self._proven is None or self._start + offset <= self._proven
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that the server has is known to be of this file; see `Guard`."""
+        return self._proven is None
 
     def accepted(self) -> None:
         """Take note that the server has taken bytes of a part; see `Guard`."""
-        self._proven = None
+        if not self.is_settled:
+            self._slot.update(identity=self._identity)
+            self._settle()
 
     def begin(self) -> None:
         """Begin to make checkpoints."""
-        self._judgement = self._proven = None
-        self._make_checkpoints(None)
+        self._settle()
 
-    def _make_checkpoints(self, begun: Checkpoint | None) -> None:
+    def _settle(self) -> None:
         self.stop()
+        self._proven = None
         if self._path is not None:
-            self._checkpoints = Checkpoints(
-                self._path, self.identity, begun, lambda checkpoint: self._slot.update(checkpoint=checkpoint)
-            )
+            begun = None if self._slot.entry is None else self._slot.entry.checkpoint
+            self._checkpoints = Checkpoints(self._path, self._identity, begun, self._save)
+
+    def _save(self, checkpoint: Checkpoint, sent: int) -> None:
+        self._slot.update(checkpoint=checkpoint, sent=sent)
 
     def arrived(self, position: int) -> None:
         """Take note of how many bytes have arrived."""
         if self._checkpoints is not None:
             self._checkpoints.arrived(position)
 
-    def sends(self) -> None:
-        """Check that the file is still the same; see `Guard`."""
+    def sends(self, offset: int) -> None:
+        """Check that the file is still the same; see `Guard`.
+
+        The server may have lost bytes, which are sent again. They do not count as sent until the file was seen again.
+        """
         self.check()
+        position = self._start + offset
+        if self._checkpoints is not None:
+            self._checkpoints.resend_from(position)
+        entry = self._slot.entry
+        if entry is not None and entry.sent > position:
+            self._slot.update(sent=position)
 
     def check(self) -> None:
         """Check that the file is still the same; see `Guard`."""
@@ -198,12 +222,16 @@ class FileGuard(Guard):
             self._checkpoints = None
 
     def leave(self) -> None:
-        """Have the file taken for another one from now on, if it was written to while it was sent.
+        """Store that all bytes were sent of an unchanged file, if so.
 
-        The server may have bytes that were in it for a while. No later look would find that: the content of the start
-        may be put back with its times, as from a backup.
+        If it was written to, it is taken for another one from now on. The server may have bytes that were in it for a
+        while. No later look would find that: the content of the start may be put back with its times, as from a backup.
         """
         self.stop()
+        if not self._has_sent:
+            return
         status = os.fstat(self._descriptor)
-        if self._has_sent and not self.identity.has_content_of(status):
+        if not self._identity.has_content_of(status):
             self._slot.update(identity=None, checkpoint=None)
+        elif self.is_settled and self._identity.is_of(status):
+            self._slot.update(sent=self._identity.size)

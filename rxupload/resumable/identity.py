@@ -4,7 +4,9 @@ What the server has must be the beginning of the file that is sent now. Three th
 
 1. Size, times, inode and ends of the file are those of the start. Then the file was not written to.
 2. Only the inode or the ctime differs, as after a remount, a copy or a chmod. Then the content decides: it is known up
-   to the last checkpoint, and the server may have no more than that.
+   to the last checkpoint, and the server may have no more than that. If the ctime differs, the file may also have been
+   another one for a while, and its content was put back. So the server may have no more than what had been sent when
+   the file was last seen unchanged.
 3. All else is another file.
 
 A checkpoint is a hash of the content from the start of the file. It is a chain, so that a later run goes on from it
@@ -113,7 +115,7 @@ class Judgement:
 
     Attributes:
         identity: The file as it is now. It is to be stored if the upload goes on.
-        proven: So many bytes from the start are those of the earlier file; negative: it is another file.
+        proven: So many bytes from the start are those that were sent of the earlier file; negative: it is another file.
     """
 
     identity: Identity
@@ -127,6 +129,7 @@ class Judgement:
 def judge(
     stored: Identity,
     checkpoint: Checkpoint | None,
+    sent: int,
     descriptor: int,
     verify: Verify,
     check: Callable[[], object] = lambda: None,
@@ -136,6 +139,7 @@ def judge(
     Args:
         stored: The file when its upload began.
         checkpoint: The last one; None if there is none.
+        sent: So many bytes from the start had been sent when the file was last seen unchanged.
         descriptor: Of the file as it is now.
         verify: "content" compares the content up to the checkpoint in any case, "fast" only if the inode or the ctime
             has changed.
@@ -150,13 +154,13 @@ def judge(
     if (found.size, found.mtime_ns, found.ends) != (stored.size, stored.mtime_ns, stored.ends):
         return Judgement(found, -1)
     # The ends are known. A short file has nothing between them.
-    proven = found.size if found == stored or found.size <= 2 * ENDS else ENDS
+    known = found.size if found == stored or found.size <= 2 * ENDS else ENDS
     if checkpoint is not None and (found != stored or verify == "content"):
         if not _begins_as(descriptor, checkpoint, check):
             return Judgement(found, -1)
-        proven = max(proven, checkpoint.offset)
+        known = max(known, checkpoint.offset)
     _check_same(descriptor, before)
-    return Judgement(found, proven)
+    return Judgement(found, known if found.ctime_ns == stored.ctime_ns else min(known, sent))
 
 
 # Checkpoints
@@ -203,8 +207,9 @@ class Checkpoints:
     """Hashes the content of a file during its upload, every five seconds, on one of the library's threads.
 
     It reads the file itself, by a descriptor of its own, so that the upload may use sendfile. It is ahead of what has
-    arrived: otherwise the server would have more than the last checkpoint whenever a process is killed, and after a
-    copy or a chmod the upload could never go on. What it reads early, the upload finds in the system's cache.
+    arrived: otherwise the server would have more than the last checkpoint whenever an upload breaks, and after a copy or
+    a chmod it could never go on. What it reads early, the upload finds in the system's cache. With each checkpoint, it
+    looks at the file and stores how much had been sent by then.
 
     A file that cannot be read any more, or that has changed, gets no further checkpoints. It is the upload's part to
     report that.
@@ -215,7 +220,7 @@ class Checkpoints:
         path: Path,
         identity: Identity,
         begun: Checkpoint | None,
-        save: Callable[[Checkpoint], object],
+        save: Callable[[Checkpoint, int], object],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin an upload. Nothing is read yet.
@@ -224,7 +229,8 @@ class Checkpoints:
             path: Of the file.
             identity: The file when the upload began.
             begun: The last checkpoint of an upload that goes on; None for a new one.
-            save: Stores a checkpoint. It is called on a thread of the library, one call after the other.
+            save: Stores a checkpoint, and how many bytes had been sent when the file was last seen unchanged. It is
+                called on a thread of the library, one call after the other.
             now: The time in seconds.
         """
         self._path = path
@@ -233,9 +239,11 @@ class Checkpoints:
         self._save = save
         self._now = now
         self._due = now() + INTERVAL
-        self._position: int | None = None  # the last time that it was due
+        self._position = 0
+        self._resent_from: int | None = None  # since the file was about to be seen again
+        self._was_due_at: int | None = None  # the position when it was due last
         self._is_busy = False
-        self._is_over = False
+        self._is_over = not identity.size  # there is nothing to hash
         self._saving = Lock()
 
     def arrived(self, position: int) -> None:
@@ -246,21 +254,29 @@ class Checkpoints:
         Args:
             position: The bytes of the file, from its start, of which the server may have some.
         """
-        if self._position is None:
-            self._position = position
+        self._position = position
+        if self._was_due_at is None:
+            self._was_due_at = position
         if self._is_over or self._is_busy or self._now() < self._due:
             return
-        ahead = 2 * (position - self._position) + _LEAST_AHEAD
-        self._position = position
+        ahead = 2 * (position - self._was_due_at) + _LEAST_AHEAD
+        self._was_due_at = position
         self._due = self._now() + INTERVAL
         target = min(position + ahead, self._identity.size)
-        if target <= self._last.offset:
-            return
         self._is_busy = True
         try:
             run_on_thread(lambda: self._run(target))
         except RuntimeError:  # the interpreter shuts down
             self._is_over = True
+
+    def resend_from(self, position: int) -> None:
+        """Take note that bytes are sent again. They do not count as sent until the file was seen again after that.
+
+        Only the upload's thread may call this. It waits for a save that has begun.
+        """
+        if position < self._position:
+            with self._saving:
+                self._position = self._resent_from = position
 
     def stop(self) -> None:
         """Hash no further, and save nothing any more. It waits for no reading, but for a save that has begun."""
@@ -280,13 +296,17 @@ class Checkpoints:
         descriptor = os.open(self._path, _FLAGS)
         try:
             self._check(descriptor)
-            reached = self._last
+            reached, is_done = self._last, False
             save_at = self._now() + INTERVAL
-            while reached.offset < target and not self._is_over:
-                reached = _next(descriptor, reached, self._identity.size)
-                if reached.offset >= target or self._now() >= save_at:
+            while not is_done and not self._is_over:
+                if reached.offset < target:
+                    reached = _next(descriptor, reached, self._identity.size)
+                is_done = reached.offset >= target
+                if is_done or self._now() >= save_at:
+                    with self._saving:
+                        sent, self._resent_from = self._position, None
                     self._check(descriptor)  # so that it counts only if the file was the same all the time
-                    self._keep(reached)
+                    self._keep(reached, sent)
                     save_at = self._now() + INTERVAL
         finally:
             os.close(descriptor)
@@ -295,10 +315,10 @@ class Checkpoints:
         if not self._identity.is_of(os.fstat(descriptor)):
             raise SourceChanged(f"{self._path}: it was changed since the upload started")
 
-    def _keep(self, reached: Checkpoint) -> None:
+    def _keep(self, reached: Checkpoint, sent: int) -> None:
         with self._saving:
             if not self._is_over:
-                self._save(reached)
+                self._save(reached, sent if self._resent_from is None else min(sent, self._resent_from))
                 self._last = reached
 
 

@@ -16,7 +16,7 @@ import httpx
 
 from rxupload._arguments import check_name
 
-from .protocol import About, Metadata, Next, Part, Request, ResumableProtocol, Verdict
+from .protocol import SLICE, About, Metadata, Next, Part, Request, ResumableProtocol, Verdict
 
 if TYPE_CHECKING:
     from .store import Entry
@@ -100,6 +100,10 @@ class IetfResumable(ResumableProtocol):
         """Say that a small file goes with the POST (section "Optimistic Upload Creation")."""
         return True
 
+    def shortest(self, entry: Entry | None) -> int:
+        """Return the bytes of a short part, and not fewer than the server takes; see `ResumableProtocol.shortest`."""
+        return max(SLICE, 0 if entry is None else _least(entry))
+
     def create(self, about: About, part: Part | None) -> Request:
         """Return the POST, with all of the file or nothing of it (section "Upload Creation")."""
         is_whole = part is not None or about.size == 0
@@ -164,7 +168,7 @@ class IetfResumable(ResumableProtocol):
         Raises:
             ValueError: The part is smaller than the server takes.
         """
-        least = int(entry.extra.get(_LEAST, "0"))
+        least = _least(entry)
         if part.size < least and not part.is_last:
             raise ValueError(
                 f"chunk_size: the server takes at least {least} bytes in a request, got {part.size}"
@@ -205,6 +209,10 @@ class IetfResumable(ResumableProtocol):
     def discard(self, entry: Entry) -> Request:  # noqa: ARG002
         """Return the DELETE (section "Upload Cancellation")."""
         return Request("DELETE", _VERSION)
+
+
+def _least(entry: Entry) -> int:
+    return int(entry.extra.get(_LEAST, "0"))
 
 
 def _of_appended(response: Any, part: Part, limits: Mapping[str, int]) -> Verdict:

@@ -267,7 +267,7 @@ class _Watched(Guard):
         """Whether it may be the same: it is."""
         return True
 
-    def sends(self) -> None:
+    def sends(self, offset: int) -> None:  # noqa: ARG002
         """Check that the file is still the same."""
         self._guard.check()
 

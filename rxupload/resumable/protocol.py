@@ -185,6 +185,10 @@ class ResumableProtocol(ABC):
         """Return the hash algorithm of the parts' digests; None for none."""
         return None
 
+    def shortest(self, entry: Entry | None) -> int:  # noqa: ARG002
+        """Return the bytes of a part that is as short as makes sense, and that the server takes."""
+        return SLICE
+
     @abstractmethod
     def create(self, about: About, part: Part | None) -> Request:
         """Return the request to the endpoint that creates an upload, with the bytes of `part` as its body, if any."""

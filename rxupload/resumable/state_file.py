@@ -59,6 +59,7 @@ def decoded(data: bytes, name: str) -> tuple[Key, Entry]:
         expires=entry.seconds("expires") if entry.has("expires") else None,
         identity=identity,
         checkpoint=_checkpoint(entry.inner("checkpoint"), identity),
+        sent=entry.count("sent"),
         chunk_size=entry.count("chunk_size") if entry.has("chunk_size") else None,
         extra=entry.texts("extra"),
     )

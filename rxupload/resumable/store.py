@@ -44,6 +44,7 @@ class Entry:
         expires: When the server forgets it, in seconds since the epoch; None if it did not say.
         identity: The file; None for a source that is no file.
         checkpoint: The last hash of its content; None if there is none yet.
+        sent: So many bytes, from the file's start, had been sent when it was last seen unchanged.
         chunk_size: The most bytes that the server takes in one request, as far as is known.
         extra: What the protocol needs besides.
     """
@@ -53,6 +54,7 @@ class Entry:
     expires: float | None = None
     identity: Identity | None = None
     checkpoint: Checkpoint | None = None
+    sent: int = 0
     chunk_size: int | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
 

@@ -104,10 +104,10 @@ def upload_resumable(
             for a response that is not the end of the upload.
         verify: How a file is compared with the one whose upload began, before that goes on. Size, mtime and the SHA-256
             of the first and the last 64 KiB must be the same. If only the inode or the ctime differs, the content is
-            compared up to the last checkpoint, and the server may have no more than that. "content" compares it in any
-            case. For another file a new upload begins, and when that stands the old one is discarded. What cannot be
-            seen is a file that was another one while a process sent it, if that was killed and the file has been put
-            back since, with its times.
+            compared up to the last checkpoint, and the server may have no more than that. If the ctime differs after a
+            process was killed, it may also have no more than that process had sent when it saw the file last, which it
+            does every five seconds. "content" compares the content in any case. For another file a new upload begins,
+            and when that stands the old one is discarded.
         client: As for `upload()`. The log of httpx has the address of each request of a client, and with HTTP/2 that of
             hpack has it at level DEBUG; use the default client if the log is not as safe as the state.
 

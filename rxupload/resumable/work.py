@@ -196,7 +196,7 @@ class Work:
             raise
         self._guard.begin()
         if part is not None:
-            self._guard.sends()
+            self._guard.sends(part.offset)
 
     def _check_address(self) -> None:
         """Compare the address in the final response with that in an informational one."""
@@ -287,7 +287,7 @@ class Work:
             over = cut.part.end - self._about.size
             if over > 0 or cut.part.is_last != (over == 0):
                 return Verdict(Next.OTHER)  # the server was told of another end in an earlier reading
-        self._guard.sends()
+        self._guard.sends(offset)
         # With a digest, a server keeps a part as a whole or not at all.
         self._plan.trace.start = cut.part.end if cut.part.digest else offset
         request = self._protocol.send(self._about, self.entry, cut.part)
@@ -322,8 +322,9 @@ class Work:
         return cut
 
     def _most(self) -> int | None:
-        """Return the most bytes of a part."""
-        limits = (self._about.chunk_size, None if self.entry is None else self.entry.chunk_size)
+        """Return the most bytes of a part. The first one is short if its answer has to settle something."""
+        first = None if self._guard.is_settled else self._protocol.shortest(self.entry)
+        limits = (self._about.chunk_size, None if self.entry is None else self.entry.chunk_size, first)
         return min((each for each in limits if each is not None), default=None)
 
     def _shrink(self) -> Verdict:
@@ -372,8 +373,7 @@ class Work:
     # The end
 
     def _finish(self, verdict: Verdict) -> Any:
-        total = self._about.size
-        whole = verdict.offset if total is None else total
+        whole = verdict.offset if self._about.size is None else self._about.size
         assert whole is not None
         if self._resumed_at is None:
             self._resumed_at = verdict.offset if self._was_stored else 0
@@ -387,7 +387,7 @@ class Work:
         if self._parts.hashing is not None:
             self._parts.read_on(self._parts.hashing, whole)
             self._guard.check()
-        self._meter.go_on(total, whole)
+        self._meter.go_on(self._about.size, whole)
         self._slot.remove()
         self.is_whole = True
         return self._conclude()

@@ -85,17 +85,22 @@ class Running:
 
     def __init__(self, path: Path, begun: Checkpoint | None = None) -> None:
         self.time = 100.0
-        self.saved: queue.Queue[Checkpoint] = queue.Queue()
+        self.saved: queue.Queue[tuple[Checkpoint, int]] = queue.Queue()
         self.checkpoints = Checkpoints(path, identity_of(path), begun, self.save, lambda: self.time)
 
-    def save(self, checkpoint: Checkpoint) -> None:
-        self.saved.put(checkpoint)
+    def save(self, checkpoint: Checkpoint, sent: int) -> None:
+        self.saved.put((checkpoint, sent))
 
     def tick(self, position: int, seconds: float = INTERVAL) -> None:
         self.time += seconds
         self.checkpoints.arrived(position)
 
     def next(self) -> Checkpoint:
+        """The next checkpoint that is saved."""
+        return self.next_sent()[0]
+
+    def next_sent(self) -> tuple[Checkpoint, int]:
+        """The next one, and how much had been sent."""
         return self.saved.get(timeout=PATIENCE)
 
 
@@ -132,14 +137,14 @@ def test_a_checkpoint_is_saved_after_five_seconds_and_is_ahead(big):
 
 
 def test_a_checkpoint_goes_no_further_than_the_file(big, ends):
-    """The last checkpoint is that of the whole file, whose last block is short; no other one follows."""
+    """The last checkpoint is that of the whole file, whose last block is short. After it, only what was sent grows."""
     running = Running(big)
     running.checkpoints.arrived(0)
     running.tick(20 * MIB)
     assert running.next() == checkpoint_of(big, SIZE)
     finish(ends)
     running.tick(30 * MIB)
-    assert running.saved.empty()
+    assert running.next_sent() == (checkpoint_of(big, SIZE), 30 * MIB)
 
 
 def test_the_chain_goes_on_without_reading_again(big, reads, ends):
@@ -178,6 +183,39 @@ def test_a_long_hash_saves_on_its_way(big, monkeypatch):
     running.checkpoints.arrived(0)
     running.tick(0)
     assert [running.next().offset // MIB for _ in range(4)] == [5, 10, 15, 16]
+
+
+def test_a_checkpoint_says_how_much_was_sent_before_the_file_was_seen_unchanged(big):
+    """That is what had arrived a moment before, and not what the hash covers."""
+    running = Running(big)
+    running.checkpoints.arrived(0)
+    running.tick(2 * MIB)
+    assert running.next_sent() == (checkpoint_of(big, 22 * MIB), 2 * MIB)
+
+
+@pytest.mark.parametrize("again", [[], [3 * MIB], [3 * MIB, 30 * MIB]])
+def test_what_is_sent_again_does_not_count_as_sent_until_the_file_is_seen_again(
+    big, monkeypatch, ends, again
+):
+    """The server has lost bytes while the file is looked at. Nobody has looked at it since they were sent again."""
+    running = Running(big)
+    real, first = Checkpoints._check, []
+
+    def check(checkpoints: Checkpoints, descriptor: int) -> None:
+        real(checkpoints, descriptor)
+        first.append(descriptor)
+        if len(first) == 2:  # the one before the first checkpoint is saved
+            running.checkpoints.resend_from(MIB)
+            for position in again:
+                running.checkpoints.arrived(position)
+
+    monkeypatch.setattr(Checkpoints, "_check", check)
+    running.checkpoints.arrived(0)
+    running.tick(2 * MIB)
+    assert running.next_sent()[1] == MIB
+    finish(ends)
+    running.tick(31 * MIB)
+    assert running.next_sent()[1] == 31 * MIB
 
 
 @pytest.mark.parametrize("moment", ["before", "meanwhile", "at the end"])
@@ -273,8 +311,8 @@ def test_a_checkpoint_that_cannot_be_saved_ends_no_upload(big, ends):
     running = Running(big)
     calls = []
 
-    def save(checkpoint: Checkpoint) -> None:
-        calls.append(checkpoint)
+    def save(checkpoint: Checkpoint, sent: int) -> None:
+        calls.append((checkpoint, sent))
         raise OSError(28, "No space left on device")
 
     running.checkpoints._save = save

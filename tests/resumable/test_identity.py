@@ -36,9 +36,11 @@ def identity_of(path: Path) -> Identity:
         return identify(descriptor)
 
 
-def judged(path: Path, stored: Identity, checkpoint: Checkpoint | None, verify: str = "fast") -> Judgement:
+def judged(
+    path: Path, stored: Identity, checkpoint: Checkpoint | None, verify: str = "fast", sent: int = SIZE
+) -> Judgement:
     with opened(path) as descriptor:
-        return judge(stored, checkpoint, descriptor, verify)
+        return judge(stored, checkpoint, sent, descriptor, verify)
 
 
 def checkpoint_of(content: bytes, offset: int) -> Checkpoint:
@@ -188,6 +190,22 @@ def test_a_chmod_or_a_copy_leaves_the_same_file_as_far_as_its_content_is_known(p
     assert judged(path, stored, checkpoint_of(CONTENT, SIZE)).allows(SIZE)
 
 
+@pytest.mark.parametrize(("sent", "hashed"), [(0, 2 * MIB), (MIB - 1, 2 * MIB), (2 * MIB, MIB), (1000, 0)])
+def test_a_file_that_may_have_been_another_one_meanwhile_counts_as_far_as_it_was_seen(path, sent, hashed):
+    """The ctime differs. So the content of the start may have been put back, after something else was sent."""
+    stored = identity_of(path)
+    change_mode(path)
+    checkpoint = checkpoint_of(CONTENT, hashed) if hashed else None
+    assert judged(path, stored, checkpoint, sent=sent).proven == min(sent, hashed or ENDS)
+
+
+def test_a_file_whose_ctime_is_the_same_was_not_written_to(path):
+    """However little had been sent when it was last seen, all of it was of this file, also after a remount."""
+    stored = identity_of(path)
+    assert judged(path, stored, None, sent=0).allows(SIZE)
+    assert judged(path, replace(stored, inode=1), checkpoint_of(CONTENT, MIB), sent=0).proven == MIB
+
+
 @pytest.mark.parametrize("other", [{"inode": 1}, {"ctime_ns": 1}, {"inode": 1, "ctime_ns": 1}])
 def test_after_a_remount_the_content_decides(path, other):
     """An inode or a ctime that has changed alone makes the content decide."""
@@ -216,14 +234,21 @@ def test_comparing_the_content_can_be_given_up(path):
             raise KeyError
 
     with opened(path) as descriptor, pytest.raises(KeyError):
-        judge(identity_of(path), checkpoint_of(CONTENT, SIZE), descriptor, "content", check)
+        judge(identity_of(path), checkpoint_of(CONTENT, SIZE), SIZE, descriptor, "content", check)
 
 
 def test_a_file_that_changes_during_the_comparison_is_an_error(path):
     """A comparison counts only if the file was the same all the time."""
     stored = identity_of(path)
     with opened(path) as descriptor, pytest.raises(SourceChanged, match="while it is compared"):
-        judge(stored, checkpoint_of(CONTENT, MIB), descriptor, "content", lambda: os.utime(path, ns=(1, 1)))
+        judge(
+            stored,
+            checkpoint_of(CONTENT, MIB),
+            SIZE,
+            descriptor,
+            "content",
+            lambda: os.utime(path, ns=(1, 1)),
+        )
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 
 import httpx
 import pytest
 from support.google_server import google_server
 from support.resumable_uploads import outcome_of
-from support.tus_server import broken_after, read_body, respond, tus_server
+from support.scripted_server import PATIENCE
+from support.tus_server import Gone, broken_after, read_body, respond, take, tus_server
 
-from rxupload.resumable import GoogleResumable, upload_resumable
+from rxupload import SourceChanged
+from rxupload.resumable import FileStore, GoogleResumable, identity, upload_resumable
+from rxupload.resumable.guard import FileGuard
 
 MIB = 1 << 20
 
@@ -68,6 +72,107 @@ def test_a_file_that_was_another_one_for_a_while_is_sent_anew(file, store, conte
         response = up.run()
         assert bytes(tus.only.content) == content
         assert outcome_of(response).resumed_at == 0
+
+
+def test_a_stale_offset_proves_nothing_for_the_next_attempt(file, store, content):
+    """The line breaks before the server can say that the offset is another one. Nothing is known of what it has."""
+
+    def stale(connection, asked, tus):
+        respond(connection, 200, "Upload-Offset: 1000", f"Upload-Length: {len(content)}")
+
+    def lost(connection, asked, tus):
+        read_body(connection, asked)
+        connection.reset()
+        raise Gone
+
+    with tus_server() as (tus, server):
+        tus.then("PATCH", broken_after(MIB), lost)
+        up = upload_resumable(f"{server.url}files", file, store=store)
+        with pytest.raises(httpx.NetworkError):
+            up.run()
+        edit(file, MIB // 2)
+        tus.then("HEAD", stale)
+        with pytest.raises(httpx.NetworkError):
+            up.run()
+        response = up.run()
+        assert bytes(tus.only.content) == file.read_bytes() != content
+        assert outcome_of(response).resumed_at == 0
+
+
+@pytest.fixture
+def is_saved(monkeypatch):
+    """Have checkpoints made all the time, and tell when one is stored after some bytes were sent."""
+    event = threading.Event()
+    save = FileGuard._save
+
+    def save_and_tell(guard, checkpoint, sent):
+        save(guard, checkpoint, sent)
+        if sent:
+            event.set()
+
+    monkeypatch.setattr(identity, "INTERVAL", 0.0)
+    monkeypatch.setattr(FileGuard, "_save", save_and_tell)
+    return event
+
+
+def test_a_file_that_was_another_one_when_the_process_was_killed_is_sent_anew(
+    file, tmp_path, content, is_saved
+):
+    """It changes while it is sent, the process is killed, and the file of the start is put back with its times."""
+    times, state = file.stat(), tmp_path / "state"
+    killed = {}
+
+    def overwritten(connection, asked, tus):
+        take(connection, asked, tus.only, MIB // 4)
+        assert is_saved.wait(PATIENCE)
+        with file.open("r+b") as stream:
+            stream.write(bytes(len(content)))
+        take(connection, asked, tus.only, 2 * MIB)
+        killed.update((path, path.read_bytes()) for path in state.glob("*.json"))
+        connection.reset()
+        raise Gone
+
+    with tus_server() as (tus, server):
+        tus.then("PATCH", overwritten)
+        options = {"store": FileStore(state), "progress_interval": 0}
+        up = upload_resumable(f"{server.url}files", file, **options)
+        with pytest.raises((httpx.NetworkError, SourceChanged)):
+            up.run()
+        for path, data in killed.items():  # as it was when the process was killed
+            path.write_bytes(data)
+        assert tus.only.content.endswith(bytes(MIB))
+        file.write_bytes(content)
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        response = up.run()
+        assert bytes(tus.only.content) == content
+        assert outcome_of(response).resumed_at == 0
+
+
+def test_an_upload_goes_on_after_a_chmod(file, store, content, is_saved):
+    """The first part is short: its answer shows that the offset was right. After that, a break costs nothing again."""
+
+    def saved(connection, asked, tus):
+        take(connection, asked, tus.only, MIB)
+        assert is_saved.wait(PATIENCE)
+        connection.reset()
+        raise Gone
+
+    with tus_server() as (tus, server):
+        tus.then("PATCH", saved, None, broken_after(MIB))
+        up = upload_resumable(f"{server.url}files", file, store=store, progress_interval=0)
+        with pytest.raises(httpx.NetworkError):
+            up.run()
+        file.chmod(0o600)
+        with pytest.raises(httpx.NetworkError):
+            up.run()
+        response = up.run()
+        assert bytes(tus.only.content) == content
+        sizes = [int(asked.header("Content-Length")) for asked in tus.asked if asked.method == "PATCH"]
+        offset = len(content) - sizes[1] - sizes[2]
+        assert sizes[1] == 256 * 1024
+        assert offset >= MIB
+        assert outcome_of(response).resumed_at == offset + sizes[1] + MIB
+        assert tus.created == 1
 
 
 class Seekable(io.RawIOBase):

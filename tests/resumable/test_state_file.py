@@ -43,7 +43,7 @@ def store(folder):
 def test_the_state_is_json_without_any_secret_but_the_url(store, folder):
     """The file says what it is, and has the values of the entry."""
     identity = Identity(10, 2, 3, 4, HASH)
-    made = Entry(SECRET, NOW, NOW + 1, identity, Checkpoint(10, HASH), 65536, {"a": "b"})
+    made = Entry(SECRET, NOW, NOW + 1, identity, Checkpoint(10, HASH), 5, 65536, {"a": "b"})
     stored(store, made)
     assert json.loads((folder / f"{NAME}.json").read_text()) == {
         "format": 1,
@@ -57,6 +57,7 @@ def test_the_state_is_json_without_any_secret_but_the_url(store, folder):
             "expires": NOW + 1,
             "identity": {"size": 10, "mtime_ns": 2, "ctime_ns": 3, "inode": 4, "ends": HASH},
             "checkpoint": {"offset": 10, "sha256": HASH},
+            "sent": 5,
             "chunk_size": 65536,
             "extra": {"a": "b"},
         },
@@ -65,7 +66,7 @@ def test_the_state_is_json_without_any_secret_but_the_url(store, folder):
 
 def whole() -> dict[str, Any]:
     identity = {"size": 10, "mtime_ns": 2, "ctime_ns": 3, "inode": 4, "ends": HASH}
-    inner = {"url": SECRET, "created": NOW, "identity": identity, "extra": {}}
+    inner = {"url": SECRET, "created": NOW, "identity": identity, "sent": 0, "extra": {}}
     about = {"name": NAME, "protocol": "tus", "endpoint": "https://server.test", "path": "/a"}
     return {"format": 1, **about, "entry": inner}
 
