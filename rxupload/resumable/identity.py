@@ -207,9 +207,9 @@ class Checkpoints:
     """Hashes the content of a file during its upload, every five seconds, on one of the library's threads.
 
     It reads the file itself, by a descriptor of its own, so that the upload may use sendfile. It is ahead of what has
-    arrived: otherwise the server would have more than the last checkpoint whenever an upload breaks, and after a copy or
-    a chmod it could never go on. What it reads early, the upload finds in the system's cache. With each checkpoint, it
-    looks at the file and stores how much had been sent by then.
+    arrived: otherwise the server would have more than the last checkpoint whenever an upload breaks, and after a copy
+    or a chmod it could never go on. What it reads early, the upload finds in the system's cache. With each checkpoint,
+    it looks at the file and stores how much had been sent by then.
 
     A file that cannot be read any more, or that has changed, gets no further checkpoints. It is the upload's part to
     report that.
