@@ -134,7 +134,7 @@ def test_a_file_that_was_another_one_when_the_process_was_killed_is_sent_anew(
 
     with tus_server() as (tus, server):
         tus.then("PATCH", overwritten)
-        options = {"store": FileStore(state), "progress_interval": 0}
+        options = {"store": FileStore(state), "progress_interval": 0, "rate_limit": 8e6}
         up = upload_resumable(f"{server.url}files", file, **options)
         with pytest.raises((httpx.NetworkError, SourceChanged)):
             up.run()

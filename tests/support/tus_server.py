@@ -49,6 +49,7 @@ class Asked:
     path: str
     head: bytes
     body: bytes = b""
+    has_begun: bool = False  # whether some of its body was taken
 
     def header(self, name: str) -> str | None:
         value = header(self.head, name.lower().encode())
@@ -252,6 +253,10 @@ def declare(asked: Asked, kept: Kept) -> bool:
 
 def take(connection: Connection, asked: Asked, kept: Kept, most: int | None = None) -> int:
     """Keep the body as it comes, or so many bytes of it. Return how many came."""
+    with kept.lock:
+        if not asked.has_begun and asked.header("Upload-Offset") not in (None, str(len(kept.content))):
+            raise Gone  # the request was read late, after those of the next attempt
+        asked.has_begun = True
     left = int(asked.header("Content-Length") or 0)
     left = left if most is None else min(left, most)
     came = 0
