@@ -3,12 +3,16 @@
 The clients alternate with one server in a separate process (POSIX), which reads each body and answers "ok". All of
 them open the file for each upload and reuse connections that were open before the clock starts. A ratio says how many
 times as fast as the peer: the median of the rounds. The first round is not counted.
+
+The cores are kept awake, so that what is measured is the clients and not how long a sleeping core needs. With `--asleep`
+they are not.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import socket
 import statistics
 import sys
@@ -27,7 +31,7 @@ import rxupload
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from serving import server_process
+from serving import cores_awake, server_process
 from support.scripted_server import header
 
 from rxupload.testing import Connection
@@ -146,8 +150,13 @@ def main() -> None:
         "--files", type=int, default=25, help="for each of the sixteen, and all in turn (%(default)s)"
     )
     parser.add_argument("--rounds", type=int, default=9, help="whose median counts (%(default)s)")
+    parser.add_argument("--asleep", action="store_true", help="let the cores sleep while they wait")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory, server_process(answer, tls=False) as (url, _pipe):
+    with (
+        contextlib.nullcontext() if arguments.asleep else cores_awake(),
+        tempfile.TemporaryDirectory() as directory,
+        server_process(answer, tls=False) as (url, _pipe),
+    ):
         paths = [Path(directory, f"{number}.bin") for number in range(AT_ONCE * arguments.files)]
         for path in paths:
             path.write_bytes(bytes(arguments.size))
