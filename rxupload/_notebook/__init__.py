@@ -7,6 +7,7 @@ from typing import Any
 
 from reactivex import Observable
 
+from rxupload._rates import Tally
 from rxupload._schedulers import is_on_a_loop
 
 from .display import Display
@@ -17,11 +18,11 @@ __all__ = ["Bars", "Display", "show_task"]
 
 
 def show_task(
-    events: Observable[Any], title: str, state: Callable[[], str], abort: Callable[[], object]
+    events: Observable[Any], title: str, state: Callable[[], str], abort: Callable[[], object], tally: Tally
 ) -> Display:
     """Show a running task in the cell that this thread runs, with a button that aborts it."""
     place = Place()
-    display = Display(Report(title, state))
+    display = Display(Report(title, state, tally))
     events.subscribe(display)  # first, because a task that has ended tells so now
     display.open(lambda shown, is_over: CellOutput(place, shown, None if is_over else abort))
     return display

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import ipykernel
@@ -17,6 +18,7 @@ from rxupload.testing import Connection
 
 MIB = 1 << 20
 NOBODY = "http://127.0.0.1:9/"
+SPEED = r"in \d+\.\d s \u00b7 [\d.]+ [kMG]B/s"
 HIDE_WIDGETS = "import sys; sys.modules['ipywidgets'] = None"
 
 version = ipykernel.version_info
@@ -77,8 +79,9 @@ class TestTask:
         assert not kernel.is_idle(other)
         request.respond(201)
         kernel.wait(lambda: is_settled(kernel, cell) and kernel.is_idle(other))
-        assert kernel.shown(cell).startswith(
-            "done 201 Created \u00b7 100% \u00b7 33.6 MB \u00b7 upload to http://127.0.0.1"
+        assert re.fullmatch(
+            rf"done 201 Created \u00b7 100% \u00b7 33.6 MB \u00b7 {SPEED} \u00b7 upload to http://127.0.0.1.*",
+            kernel.shown(cell),
         )
         assert kernel.data(cell).keys() == {"text/plain", "text/html"}
         assert kernel.data(cell)["text/html"] == kernel.widgets[line]["value"]
@@ -150,6 +153,87 @@ class TestTask:
         kernel.wait(lambda: kernel.shown(cell).startswith("aborted"))
         assert len(kernel.widgets) == before
         assert {each for each, _ in kernel.updates[-2:]} == {cell}
+
+
+class TestShownAnew:
+    """A task that has ended is shown as its live display was at its end: how it ended, how far it came, how fast."""
+
+    @pytest.mark.parametrize(
+        ("end", "said"),
+        [
+            ("respond", "done 201 Created \u00b7 100% \u00b7 33.6 MB"),
+            ("reset", r"failed \w+: .* \u00b7 \d+% \u00b7 [\d.]+ MB of 33.6 MB"),
+            ("abort", r"aborted \u00b7 \d+% \u00b7 [\d.]+ MB of 33.6 MB"),
+        ],
+    )
+    def test_a_task(self, kernel, server, end, said):
+        """It is the same for each end."""
+        cell, request = under_way(kernel, server)
+        if end == "respond":
+            request.read_all()
+            request.respond(201)
+        elif end == "reset":
+            request.reset()
+        else:
+            kernel.run("task.abort()")
+        kernel.wait(lambda: is_settled(kernel, cell))
+        again = kernel.run("task")
+        assert re.fullmatch(rf"{said} \u00b7 {SPEED} \u00b7 upload to .*", kernel.shown(cell))
+        assert kernel.data(again) == kernel.data(cell)
+
+    @pytest.mark.parametrize("aborts", [False, True])
+    def test_a_batch(self, kernel, server, aborts):
+        """So is a batch, with its files."""
+        cell = kernel.run(
+            f"batch = upload_all([upload({server.url!r}, bytes({4 * MIB})) for _ in range(2)]).start()\nbatch"
+        )
+        first, second = (server.next_request() for _ in range(2))
+        first.read_all()
+        first.respond()
+        kernel.wait(lambda: "1 of 2 files" in kernel.shown(cell))
+        if aborts:
+            kernel.run("batch.abort()")
+        else:
+            second.read_all()
+            second.respond()
+        kernel.wait(lambda: is_settled(kernel, cell))
+        again = kernel.run("batch")
+        counts = (
+            r"\d+% \u00b7 [\d.]+ MB of 8.4 MB \u00b7 1 of" if aborts else r"100% \u00b7 8.4 MB \u00b7 2 of"
+        )
+        state = "aborted" if aborts else "done"
+        assert re.match(rf"{state} \u00b7 {counts} 2 files \u00b7 {SPEED}", kernel.shown(cell))
+        assert kernel.data(again) == kernel.data(cell)
+
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_a_resumed_upload(self, kernel, fails):
+        """So is an upload that went on, with what was there before, and the grey part."""
+        with tus_server() as (tus, running):
+            tus.then("PATCH", broken_after(8 * MIB))
+            kernel.run(
+                f"from rxupload.resumable import upload_resumable\n"
+                f"resumed = upload_resumable({f'{running.url}files'!r}, bytes({32 * MIB}))\n"
+                "try: resumed.run()\nexcept Exception: pass"
+            )
+            if fails:
+                tus.then("PATCH", broken_after(16 * MIB))
+            cell = kernel.run("task = resumed.start()\ntask")
+            kernel.wait(lambda: is_settled(kernel, cell))
+        again = kernel.run("task")
+        counts = r"\d+% \u00b7 [\d.]+ MB of 33.6 MB" if fails else "100% \u00b7 33.6 MB"
+        state = "failed .*" if fails else "done 204 Status"
+        now = r"8.4 MB before, [\d.]+ \w+ now"
+        assert re.match(rf"{state} \u00b7 {counts} \u00b7 {now} \u00b7 in ", kernel.shown(cell))
+        assert kernel.data(again) == kernel.data(cell)
+
+    def test_a_task_that_never_began(self, kernel, server):
+        """One that was aborted in the queue took no time, and says none."""
+        shown = kernel.run(
+            f"from rxupload._task import queue\nqueue.uploads.limit = 1\n"
+            f"first, second = (upload({server.url!r}, b'x').start() for _ in range(2))\n"
+            "second.abort(); second.ended.wait(); first.abort()\nqueue.uploads.limit = 5\nsecond"
+        )
+        assert kernel.shown(shown).startswith("aborted \u00b7 upload to")
 
 
 class TestAbort:
@@ -247,7 +331,9 @@ class TestProgressBar:
         request.read_all()
         request.respond()
         kernel.wait(lambda: kernel.is_idle(cell))
-        assert kernel.shown(cell) == "done 200 OK \u00b7 100% \u00b7 33.6 MB \u00b7 beach <1>"
+        assert re.fullmatch(
+            rf"done 200 OK \u00b7 100% \u00b7 33.6 MB \u00b7 {SPEED} \u00b7 beach <1>", kernel.shown(cell)
+        )
         assert kernel.outputs[made] == []
         assert len(kernel.widgets) == before
 
@@ -326,9 +412,10 @@ class TestResumed:
         """The display has both amounts, and a grey part as long as what was there."""
         cell = kernel.run("task = resumed.start()\ntask")
         kernel.wait(lambda: is_settled(kernel, cell))
-        assert kernel.shown(cell) == (
+        assert re.fullmatch(
             "done 204 Status \u00b7 100% \u00b7 33.6 MB \u00b7 8.4 MB before, 25.2 MB now \u00b7 "
-            f"upload to {url}"
+            rf"{SPEED} \u00b7 upload to {re.escape(url)}",
+            kernel.shown(cell),
         )
         assert "90deg,rgba(128,128,128,.3) 25.0%,rgba(76,175,80,.3) 25.0%" in kernel.data(cell)["text/html"]
 

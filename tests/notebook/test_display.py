@@ -135,9 +135,10 @@ class TestEnd:
     def test_it_is_drawn_at_once_and_once(self, ticker, end, said):
         """The end is drawn before the call returns, whatever is due; nothing is drawn after it."""
         output = FakeOutput()
-        display, _ = opened(output)
+        display, clock = opened(output)
         if said.startswith("done"):
             display.on_next(httpx.Response(200))
+        clock.now += 2.5
         end(display)
         display.on_next(Progress(5, 10))
         display.update()
@@ -145,7 +146,7 @@ class TestEnd:
         display.stop()
         assert output.updates == []
         ((text, saved),) = output.ends
-        assert text == f"{said} \u00b7 a.txt"
+        assert text == f"{said} \u00b7 in 2.5 s \u00b7 a.txt"
         assert saved == {"text/html": saved["text/html"], "text/plain": text}
 
     def test_an_end_before_the_output_is_the_first_picture(self, ticker):
