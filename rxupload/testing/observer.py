@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, cast
 
 import httpx
 from reactivex import abc
 
 from rxupload._events import Progress
+from rxupload._responses import status
 
 T = TypeVar("T")
 
@@ -125,13 +126,13 @@ class RecordingObserver(abc.ObserverBase[T], Generic[T]):
 
     @property
     def response(self) -> httpx.Response:
-        """The response of an upload that has completed.
+        """The response of an upload that has completed: of httpx, httpx2 or a client of your own.
 
         Raises:
             AssertionError: It has not completed, or its last item is no response. An upload's error is the cause.
         """
         if not self.is_completed:
             raise AssertionError(f"It has not completed, after {self.items}: {self.error!r}") from self.error
-        if not self.items or not isinstance(self.items[-1], httpx.Response):
+        if not self.items or not status(self.items[-1]):
             raise AssertionError(f"The last item is no response: {self.items[-1:]}")
-        return self.items[-1]
+        return cast("httpx.Response", self.items[-1])

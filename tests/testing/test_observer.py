@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 
+import httpx
+import httpx2
 import pytest
 import reactivex
 from reactivex import operators as ops
 from support.scripted_server import PATIENCE
 
 from rxupload import Progress, upload
-from rxupload.testing import HandCrankedClient, RecordingObserver
+from rxupload.testing import HandCrankedClient, RecordingObserver, ScriptedServer
 
 URL = "http://example.org/"
 
@@ -33,6 +35,17 @@ def test_it_has_the_progress_and_the_response_of_an_upload():
     assert observer.wait().response.status_code == 201
     assert observer.items == [*observer.progress, observer.response]
     assert observer.progress[0] == Progress(0, observer.progress[-1].sent)
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+def test_it_has_the_response_of_every_client(library):
+    """A response of httpx2 is one, too."""
+    observer = RecordingObserver()
+    with ScriptedServer(201) as server, library.Client() as client:
+        upload(server.url, b"data", client=client).subscribe(observer)
+        response = observer.wait().response
+    assert isinstance(response, library.Response)
+    assert (response.status_code, observer.items[-1]) == (201, response)
 
 
 def test_a_response_that_did_not_come_is_an_assertion_with_the_error_as_cause():
