@@ -160,7 +160,7 @@ def upload(
     plan_body = plan_raw if check_bool("raw", raw) else plan_form
     return Upload(
         Plan(
-            url=check_url(url, client),
+            url=check_url(url, client, file),
             body=plan_body(as_files(file), name, filename, content_type, form_data),
             headers=check_headers(headers),
             method=check_method(method),

@@ -21,6 +21,7 @@ from rxupload._arguments import (
     check_content_type,
     check_headers,
     check_name,
+    if_swapped,
     is_async,
     wrong_type,
 )
@@ -144,12 +145,16 @@ def set_internal_root(root: str | os.PathLike[str]) -> None:
 
 
 def _check_url(given: Mapping[Any, object]) -> str:
-    url = check_name("url", _required(given, "url"))
+    url = _required(given, "url")
+    swapped = if_swapped(url, given.get("filePath"), "filePath")
+    if not isinstance(url, str):
+        raise TypeError(f"{wrong_type('url', 'a str', url)}{swapped}")
+    check_name("url", url)
     parsed = readable_url(url)
     if parsed is None:
-        raise ValueError(f"url: it cannot be read; {HINT}")
+        raise ValueError(f"url: it cannot be read; {HINT}{swapped}")
     if parsed.scheme not in ("http", "https") or not parsed.raw_host:
-        raise ValueError("url: must begin with http:// or https:// and a host")
+        raise ValueError(f"url: must begin with http:// or https:// and a host{swapped}")
     return url
 
 
