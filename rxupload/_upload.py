@@ -287,6 +287,10 @@ class Upload(Observable[UploadEvent]):
 
         It may have to wait: at most 5 tasks run at once, those of `uploadFile` included.
 
+        A pipeline is an Observable of reactivex, which has no `start()`, but a batch of one has:
+        `upload_all([pipeline]).start()`. On a loop, as in a notebook, `asyncio.ensure_future(pipeline)` is a task, too:
+        awaiting it gives the response, and `cancel()` aborts the upload.
+
         Args:
             scheduler: A scheduler with a loop, such as AsyncIOScheduler, to call the callbacks on. None: the library
                 calls them on its own threads.

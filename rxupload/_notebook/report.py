@@ -178,8 +178,10 @@ class Report:
         counts = [f"{amount(progress.sent)}{of_all}"]
         if isinstance(progress, BatchProgress):
             ended = progress.done + progress.failed
+            last = ended if progress.count is None else progress.count
+            files = "file" if last == 1 else "files"
             counts.append(
-                f"{ended} files" if progress.count is None else f"{ended} of {progress.count} files"
+                f"{ended} {files}" if progress.count is None else f"{ended} of {progress.count} {files}"
             )
             counts += [f"{progress.failed} failed"] * (progress.failed > 0)
             return counts

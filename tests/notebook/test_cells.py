@@ -337,6 +337,25 @@ class TestProgressBar:
         assert kernel.outputs[made] == []
         assert len(kernel.widgets) == before
 
+    @pytest.mark.parametrize(
+        ("start", "stop"),
+        [
+            ("task = asyncio.ensure_future({})", "task.cancel()"),
+            ("task = {}.subscribe(on_error=print)", "task.dispose()"),
+            ("task = upload_all([{}]).start()", "task.abort()"),
+        ],
+    )
+    def test_a_pipeline_in_the_background(self, kernel, server, start, stop):
+        """A pipeline that a cell starts moves after that cell, and another cell aborts it."""
+        pipeline = f"upload({server.url!r}, bytes({32 * MIB})).retry(3).pipe(operators.progress_bar())"
+        cell = kernel.run(start.format(pipeline))
+        request = server.next_request()
+        request.read(8 * MIB)
+        kernel.wait(lambda: kernel.outputs[cell] and "MB of 33.6 MB" in kernel.shown(cell))
+        kernel.run(stop)
+        kernel.wait(lambda: kernel.shown(cell).startswith("aborted \u00b7 "))
+        request.wait_for_end()
+
     def test_a_retry_by_a_thread_draws_in_the_same_cell(self, kernel):
         """The bar of a retry is in the cell of the first one, although another cell runs."""
 

@@ -220,6 +220,14 @@ class TestBatch:
         """Without a total and a count, there is no percent."""
         assert text_of(BatchProgress(2, 0, 1, 0, None)) == "running \u00b7 0 bytes \u00b7 2 files"
 
+    def test_one_file_is_one_file(self):
+        """A batch of one has "1 file"."""
+        assert (
+            text_of(BatchProgress(1, 0, 0, 5, 5, 1))
+            == "running \u00b7 100% \u00b7 5 bytes \u00b7 1 of 1 file"
+        )
+        assert text_of(BatchProgress(1, 0, 1, 0, None)) == "running \u00b7 0 bytes \u00b7 1 file"
+
     def test_it_is_amber_once_one_has_failed(self):
         """A failure is counted, and the tint is amber from then on."""
         report = Report("")
