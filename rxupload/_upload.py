@@ -218,7 +218,9 @@ class Upload(Observable[UploadEvent]):
         self._on_this_thread = partial(begin_here, plan, exchange or send_whole)
 
     def __repr__(self) -> str:
-        files = ", ".join(self._plan.body.filenames)
+        from ._cards import listed  # noqa: PLC0415 - most programs do without it
+
+        files = listed(self._plan.body.filenames)
         return f"<{type(self).__name__} {self._plan.method} {self._plan.address} {files}>"
 
     def _repr_html_(self) -> str:
@@ -296,11 +298,12 @@ class Upload(Observable[UploadEvent]):
                 calls them on its own threads.
         """
         check_scheduler(scheduler)
+        from ._cards import short  # noqa: PLC0415 - most programs do without it
         from ._task import UploadTask  # noqa: PLC0415 - most programs do without it
 
         filenames = self._plan.body.filenames
         others = f" and {len(filenames) - 1} more" if len(filenames) > 1 else ""
-        about = f"{filenames[0]}{others} to {self._plan.address}"
+        about = f"{short(filenames[0])}{others} to {self._plan.address}"
         return UploadTask(self, about=about, scheduler=scheduler)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from rxupload._cards import amount, described, one_line
+from rxupload._cards import amount, described, one_line, short
 from rxupload._errors import UploadAborted
 from rxupload._events import BatchProgress, BatchSummary, Progress
 from rxupload._rates import RateWindow, Tally
@@ -113,7 +113,7 @@ class Report:
         if isinstance(last, BatchSummary):
             self._tint = _AMBER if last.failed else _GREEN
         elif last is not None:
-            self._outcome = f"done {last.status_code} {getattr(last, 'reason_phrase', '')}".strip()
+            self._outcome = short(f"done {last.status_code} {getattr(last, 'reason_phrase', '')}")
             self._tint = _AMBER if is_failure(last) else _GREEN
 
     def fail(self, error: Exception) -> None:

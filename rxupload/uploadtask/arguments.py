@@ -25,6 +25,7 @@ from rxupload._arguments import (
     is_async,
     wrong_type,
 )
+from rxupload._cards import short
 from rxupload._client import HTTPClient, default_client
 from rxupload._schedulers import runs_coroutines
 from rxupload._sources import Inside
@@ -254,7 +255,7 @@ def about(given: Mapping[Any, Any]) -> str:
         address = shown(_check_url(given))
     except (TypeError, ValueError):
         address = "an invalid address"
-    return f"{path if isinstance(path, str) and path else 'no file'} to {address}"
+    return f"{short(path) if isinstance(path, str) and path else 'no file'} to {address}"
 
 
 def scheduler_or_none(given: Mapping[Any, Any]) -> abc.SchedulerBase | None:
