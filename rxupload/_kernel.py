@@ -30,8 +30,13 @@ _BEAT_SECONDS = 0.2  # between two heartbeats
 _NOTHING = Disposable()
 
 
+_is_child = False  # a forked child of the kernel, as of multiprocessing, which is none
+
+
 def kernel() -> Any:
     """Return the kernel that this process is; None if it is none, such as IPython in a terminal."""
+    if _is_child:
+        return None
     ipython = sys.modules.get("IPython")
     get_shell = getattr(ipython, "get_ipython", None)  # None while IPython is being imported
     return None if get_shell is None else getattr(get_shell(), "kernel", None)
@@ -39,7 +44,7 @@ def kernel() -> Any:
 
 def is_kernel() -> bool:
     """Whether this process is a kernel's, whose shutdown must not wait: also one without IPython's shell."""
-    return "ipykernel.kernelapp" in sys.modules
+    return not _is_child and "ipykernel.kernelapp" in sys.modules
 
 
 # What runs
@@ -168,9 +173,11 @@ def _shutdown() -> Exception:
 
 
 def _forget() -> None:
-    """Start afresh in a forked child, which has none of the parent's threads."""
+    """Start afresh in a forked child, which has none of the parent's threads, runs no cell and speaks to no page."""
+    global _cells, _is_child
     _all.clear()
     _awaited.clear()
+    _cells, _is_child = None, True
 
 
 if hasattr(os, "register_at_fork"):

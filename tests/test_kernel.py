@@ -179,6 +179,28 @@ os._exit(0)
 """
 
 
+FORKED_CHILD = """
+import os, sys, types
+sys.modules["ipykernel.kernelapp"] = types.ModuleType("ipykernel.kernelapp")
+shell = types.SimpleNamespace(kernel=object(), events=types.SimpleNamespace(register=lambda *_: None))
+sys.modules["IPython"] = types.SimpleNamespace(get_ipython=lambda: shell)
+from rxupload import _kernel
+_kernel.watch_cells()
+child = os.fork()
+assert (_kernel.kernel() is None, _kernel.is_kernel()) == (not child, bool(child))
+assert _kernel.after_the_cell(lambda: None) == bool(child)
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(_kernel.os, "fork"), reason="the system has no fork")
+def test_a_forked_child_is_no_kernel():
+    """A forked child of a kernel has no cells and no page, so a bar there is that of a terminal."""
+    subprocess.run([sys.executable, "-c", FORKED_CHILD], check=True, timeout=60)
+
+
 @pytest.mark.skipif(not hasattr(_kernel.os, "fork"), reason="the system has no fork")
 def test_a_forked_child_stops_nothing_of_its_parent():
     """The end of a forked child, as of multiprocessing, leaves the parent's uploads alone."""
@@ -229,6 +251,21 @@ def test_outside_of_a_kernel_a_task_is_its_repr():
     """IPython in a terminal shows the repr of a task."""
     task = upload(URL, b"x", client=HandCrankedClient(200)).start()
     task.result()
+    assert DisplayFormatter().format(task) == ({"text/plain": repr(task)}, {})
+
+
+def test_where_no_cell_runs_a_task_is_its_repr(monkeypatch):
+    """A thread has no cell in ipykernel 7.0, which raises LookupError; IPython then shows the repr."""
+
+    def get_parent(_):
+        raise LookupError
+
+    shell = SimpleNamespace(kernel=SimpleNamespace(get_parent=get_parent))
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    task = upload(URL, b"x", client=HandCrankedClient(200)).start()
+    task.result()
+    with pytest.raises(NotImplementedError, match="needs a cell"):
+        task._ipython_display_()
     assert DisplayFormatter().format(task) == ({"text/plain": repr(task)}, {})
 
 

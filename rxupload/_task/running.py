@@ -81,15 +81,18 @@ class RunningTask(ABC, Generic[E, R]):
         """Show it in a notebook, live: how far it is, and a button that aborts it. Elsewhere the repr does.
 
         Raises:
-            NotImplementedError: There is no Jupyter kernel. IPython then shows the repr.
+            NotImplementedError: There is no Jupyter kernel, or no cell on this thread. IPython then shows the repr.
         """
         if kernel() is None:
             raise NotImplementedError("A live display needs a Jupyter kernel")
         from rxupload._notebook import show_task  # noqa: PLC0415 - only a kernel needs it
 
-        self._displays.append(
-            show_task(self._events, self._about, lambda: self._state, self.abort, self._tally)
-        )
+        try:
+            display = show_task(self._events, self._about, lambda: self._state, self.abort, self._tally)
+        except LookupError as error:
+            raise NotImplementedError("A live display needs a cell") from error
+        if not self.ended.is_set():
+            self._displays.append(display)
 
     @abstractmethod
     def _tell_failure(self, error: Exception) -> None:

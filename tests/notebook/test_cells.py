@@ -226,6 +226,15 @@ class TestShownAnew:
         assert re.match(rf"{state} \u00b7 {counts} \u00b7 {now} \u00b7 in ", kernel.shown(cell))
         assert kernel.data(again) == kernel.data(cell)
 
+    def test_many_displays_of_a_task_that_has_ended(self, kernel):
+        """The task keeps none of them."""
+        with Server(serve_one) as server:
+            cell = kernel.run(
+                f"task = upload({server.url!r}, b'x').start(); task.result()\n"
+                "for _ in range(50): display(task)\nlen(task._displays)"
+            )
+        assert kernel.outputs[cell][-1]["data"]["text/plain"] == "0"
+
     def test_a_task_that_never_began(self, kernel, server):
         """One that was aborted in the queue took no time, and says none."""
         shown = kernel.run(
