@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import reprlib
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, Self, TypeVar, cast
@@ -14,6 +15,9 @@ from rxupload._events import Progress
 from rxupload._responses import status
 
 T = TypeVar("T")
+
+_repr = reprlib.Repr()  # which also tells of an item whose own repr raises
+_repr.maxlist, _repr.maxother, _repr.maxstring = 10, 200, 200
 
 
 class RecordingObserver(abc.ObserverBase[T], Generic[T]):
@@ -109,10 +113,16 @@ class RecordingObserver(abc.ObserverBase[T], Generic[T]):
             AssertionError: No end has come in time, or there are `faults`.
         """
         if not self._ended.wait(timeout):
-            raise AssertionError(f"No end within {timeout:g} s, after {self.items}")
+            raise AssertionError(f"No end within {timeout:g} s, after {self._told()}")
         if self.faults:
             raise AssertionError(f"Notifications came as they should not: {', '.join(self.faults)}")
         return self
+
+    def _told(self) -> str:
+        """Return the last items for a message, and how many there were before."""
+        last = _repr.repr(self.items[-_repr.maxlist :])
+        before = len(self.items) - _repr.maxlist
+        return f"{before} items and {last}" if before > 0 else last
 
     @property
     def ended(self) -> bool:
@@ -132,7 +142,8 @@ class RecordingObserver(abc.ObserverBase[T], Generic[T]):
             AssertionError: It has not completed, or its last item is no response. An upload's error is the cause.
         """
         if not self.is_completed:
-            raise AssertionError(f"It has not completed, after {self.items}: {self.error!r}") from self.error
+            error = _repr.repr(self.error)
+            raise AssertionError(f"It has not completed, after {self._told()}: {error}") from self.error
         if not self.items or not status(self.items[-1]):
-            raise AssertionError(f"The last item is no response: {self.items[-1:]}")
+            raise AssertionError(f"The last item is no response: {_repr.repr(self.items[-1:])}")
         return cast("httpx.Response", self.items[-1])

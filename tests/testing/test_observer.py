@@ -72,6 +72,30 @@ def test_a_wait_ends_by_itself():
         observer.wait(timeout=0.01)
 
 
+class OddError(Exception):
+    """An item, or an error, whose repr raises."""
+
+    def __repr__(self):
+        raise ValueError
+
+
+def test_its_messages_have_the_last_items_and_take_any():
+    """A message has the last ten items and the number of those before. An item whose repr raises has its type."""
+    observer = RecordingObserver()
+    reactivex.concat(reactivex.range(100), reactivex.of(OddError()), reactivex.never()).subscribe(observer)
+    with pytest.raises(
+        AssertionError, match=r"after 91 items and \[91, 92, .* 99, <OddError instance at \w+>\]$"
+    ):
+        observer.wait(timeout=0.01)
+    observer.on_error(OddError())
+    with pytest.raises(AssertionError, match=r": <OddError instance at \w+>$"):
+        observer.response  # noqa: B018
+    observer = RecordingObserver()
+    reactivex.of(OddError()).subscribe(observer)
+    with pytest.raises(AssertionError, match=r"no response: \[<OddError instance at \w+>\]$"):
+        observer.wait().response  # noqa: B018
+
+
 def test_notifications_of_two_threads_that_overlap_are_a_fault():
     """An item that comes while another thread still brings one is a fault, and `wait` raises it."""
     entered, go_on = threading.Event(), threading.Event()
