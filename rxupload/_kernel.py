@@ -34,12 +34,16 @@ _is_child = False  # a forked child of the kernel, as of multiprocessing, which 
 
 
 def kernel() -> Any:
-    """Return the kernel that this process is; None if it is none, such as IPython in a terminal."""
+    """Return the kernel that this process is; None if it is none, such as IPython in a terminal.
+
+    A kernel that is not ipykernel's, as in a browser, counts as none: it has other ways to send an output.
+    """
     if _is_child:
         return None
     ipython = sys.modules.get("IPython")
     get_shell = getattr(ipython, "get_ipython", None)  # None while IPython is being imported
-    return None if get_shell is None else getattr(get_shell(), "kernel", None)
+    found = None if get_shell is None else getattr(get_shell(), "kernel", None)
+    return found if all(hasattr(found, name) for name in ("get_parent", "iopub_socket", "session")) else None
 
 
 def is_kernel() -> bool:

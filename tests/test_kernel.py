@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from support.stepped_server import SteppedServer
 
 from rxupload import UploadAborted, _kernel, upload
 from rxupload._kernel import after_the_cell, is_kernel, kernel, under_way, watch_cells
+from rxupload.operators import progress_bar
 from rxupload.testing import HandCrankedClient
 
 
@@ -182,7 +184,8 @@ os._exit(0)
 FORKED_CHILD = """
 import os, sys, types
 sys.modules["ipykernel.kernelapp"] = types.ModuleType("ipykernel.kernelapp")
-shell = types.SimpleNamespace(kernel=object(), events=types.SimpleNamespace(register=lambda *_: None))
+kernel = types.SimpleNamespace(get_parent=None, iopub_socket=None, session=None)
+shell = types.SimpleNamespace(kernel=kernel, events=types.SimpleNamespace(register=lambda *_: None))
 sys.modules["IPython"] = types.SimpleNamespace(get_ipython=lambda: shell)
 from rxupload import _kernel
 _kernel.watch_cells()
@@ -230,14 +233,41 @@ def test_a_kernel_of_another_language_has_no_cells(monkeypatch):
 URL = "http://upload.test/"
 
 
+def no_cell(_):
+    """What ipykernel 7.0 does on a thread."""
+    raise LookupError
+
+
+KERNEL = SimpleNamespace(get_parent=no_cell, iopub_socket=None, session=None)
+
+
 @pytest.mark.parametrize(
     ("shell", "expected"),
-    [(None, None), (SimpleNamespace(), None), (SimpleNamespace(kernel="the kernel"), "the kernel")],
+    [
+        (None, None),
+        (SimpleNamespace(), None),
+        (SimpleNamespace(kernel=KERNEL), KERNEL),
+        (SimpleNamespace(kernel=SimpleNamespace(get_parent=no_cell)), None),
+    ],
 )
 def test_a_kernel_is_a_shell_that_has_one(monkeypatch, shell, expected):
-    """IPython in a terminal has a shell without a kernel; a program has no shell."""
+    """IPython in a terminal has a shell without a kernel, a program has no shell, and other kernels send otherwise."""
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
-    assert kernel() == expected
+    assert kernel() is expected
+
+
+def test_in_a_kernel_of_another_make_a_task_is_its_repr_and_a_bar_is_text(monkeypatch):
+    """A kernel that is not ipykernel's has neither a live display nor an error."""
+    shell = SimpleNamespace(kernel=SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    up = upload(URL, b"x", client=HandCrankedClient(200, 200))
+    task = up.start()
+    task.result()
+    assert DisplayFormatter().format(task) == ({"text/plain": repr(task)}, {})
+    drawn = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", drawn)
+    up.pipe(progress_bar()).run()
+    assert "100%" in drawn.getvalue()
 
 
 @pytest.mark.parametrize("module", [None, SimpleNamespace()])
@@ -256,11 +286,7 @@ def test_outside_of_a_kernel_a_task_is_its_repr():
 
 def test_where_no_cell_runs_a_task_is_its_repr(monkeypatch):
     """A thread has no cell in ipykernel 7.0, which raises LookupError; IPython then shows the repr."""
-
-    def get_parent(_):
-        raise LookupError
-
-    shell = SimpleNamespace(kernel=SimpleNamespace(get_parent=get_parent))
+    shell = SimpleNamespace(kernel=KERNEL)
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     task = upload(URL, b"x", client=HandCrankedClient(200)).start()
     task.result()
