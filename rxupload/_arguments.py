@@ -51,6 +51,20 @@ def wrong_type(argument: str, expected: str, value: object) -> TypeError:
     return TypeError(f"{argument}: expected {expected}, got {type(value).__name__}")
 
 
+def if_swapped(url: object, file: object, argument: str = "file") -> str:
+    """Return what the error for a URL adds if it seems to be swapped with the file, the argument of this name."""
+    is_address = isinstance(file, str) and file.lower().startswith(("http://", "https://"))
+    if (is_address or is_url(file)) and not (isinstance(url, str) and "://" in url):
+        return f"; url and {argument} look swapped: {argument} is a URL"
+    return ""
+
+
+def is_url(value: object) -> bool:
+    """Whether it is the URL of a library, such as an `httpx.URL`."""
+    # The property of httpx raises for a host that begins with xn-- and is none.
+    return isinstance(value, httpx.URL) or (hasattr(value, "scheme") and hasattr(value, "host"))
+
+
 NO_LOOP = "an asynchronous function needs a loop to run on; give scheduler=AsyncIOScheduler(loop)"
 
 

@@ -13,7 +13,8 @@ from typing import TypeAlias
 from ._addresses import cleaned
 
 _MOST = 10  # rows of a table, and names in a list
-_LONG = 200  # characters of an error
+_LONG = 200  # characters of an error, or of a name
+_LONGEST = 1000  # characters in a cell of a table
 _LEFT = ' style="text-align:left"'
 
 
@@ -30,10 +31,24 @@ def one_line(text: str) -> str:
     return "".join(each if each.isprintable() else "\ufffd" for each in " ".join(text.split()))
 
 
+def short(text: str, most: int = _LONG) -> str:
+    """Return a text in one line, without the end of a very long one."""
+    text = one_line(text)
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names of a list, and how many more there are."""
+    more = len(names) - _MOST
+    return ", ".join(short(each) for each in names[:_MOST]) + (f" and {more} more" if more > 0 else "")
+
+
 def described(error: BaseException) -> str:
     """Return an error as `ConnectError: its text`, in one line, without the secrets of addresses."""
-    text = one_line(cleaned(str(error)))
-    text = text if len(text) <= _LONG else f"{text[:_LONG]}..."
+    try:
+        text = short(cleaned(str(error)))
+    except Exception:  # noqa: BLE001 - an error of other people, which has no text
+        text = ""
     return f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
@@ -65,7 +80,7 @@ def upload_card(
     if count > _MOST:
         lines.append(f"and {count - _MOST} more file{'' if count - _MOST == 1 else 's'}")
     if fields:
-        lines.append(f"with the field{'' if len(fields) == 1 else 's'} {_text(_listed(fields))}")
+        lines.append(f"with the field{'' if len(fields) == 1 else 's'} {_text(listed(fields))}")
     lines.append("Not started: <code>await</code> it, or call <code>.run()</code> or <code>.start()</code>.")
     return _card(lines)
 
@@ -109,11 +124,6 @@ def _size(measure: Callable[[], int | None]) -> str:
     return "unknown" if size is None else amount(size)
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _MOST
-    return ", ".join(names[:_MOST]) + (f" and {more} more" if more > 0 else "")
-
-
 def _card(lines: Iterable[str]) -> str:
     return f"<div>{''.join(f'<div>{line}</div>' for line in lines)}</div>"
 
@@ -125,4 +135,4 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _text(text: str) -> str:
-    return escape(one_line(text))
+    return escape(short(text, _LONGEST))

@@ -30,16 +30,25 @@ _BEAT_SECONDS = 0.2  # between two heartbeats
 _NOTHING = Disposable()
 
 
+_is_child = False  # a forked child of the kernel, as of multiprocessing, which is none
+
+
 def kernel() -> Any:
-    """Return the kernel that this process is; None if it is none, such as IPython in a terminal."""
+    """Return the kernel that this process is; None if it is none, such as IPython in a terminal.
+
+    A kernel that is not ipykernel's, as in a browser, counts as none: it has other ways to send an output.
+    """
+    if _is_child:
+        return None
     ipython = sys.modules.get("IPython")
     get_shell = getattr(ipython, "get_ipython", None)  # None while IPython is being imported
-    return None if get_shell is None else getattr(get_shell(), "kernel", None)
+    found = None if get_shell is None else getattr(get_shell(), "kernel", None)
+    return found if all(hasattr(found, name) for name in ("get_parent", "iopub_socket", "session")) else None
 
 
 def is_kernel() -> bool:
     """Whether this process is a kernel's, whose shutdown must not wait: also one without IPython's shell."""
-    return "ipykernel.kernelapp" in sys.modules
+    return not _is_child and "ipykernel.kernelapp" in sys.modules
 
 
 # What runs
@@ -168,9 +177,11 @@ def _shutdown() -> Exception:
 
 
 def _forget() -> None:
-    """Start afresh in a forked child, which has none of the parent's threads."""
+    """Start afresh in a forked child, which has none of the parent's threads, runs no cell and speaks to no page."""
+    global _cells, _is_child
     _all.clear()
     _awaited.clear()
+    _cells, _is_child = None, True
 
 
 if hasattr(os, "register_at_fork"):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
-from ._addresses import HINT, readable_url, seems_cut, shown
+from ._addresses import HINT, parse_url, readable_url, seems_cut, shown
 from ._arguments import (
     Auth,
     FollowRedirects,
@@ -19,6 +18,8 @@ from ._arguments import (
     check_content_type,
     check_name,
     check_part_headers,
+    if_swapped,
+    is_url,
     wrong_type,
 )
 from ._body import (
@@ -191,14 +192,18 @@ class Plan:
         return shown(self.url)
 
 
-def check_url(url: object, client: object) -> str:
-    """Return the URL as a str, if an upload can go there. No error quotes it."""
-    # The property of httpx raises for a host that begins with xn-- and is none.
-    if not isinstance(url, str | httpx.URL) and not (hasattr(url, "scheme") and hasattr(url, "host")):
-        raise TypeError(f"url: expected a str or an httpx.URL, got {type(url).__name__}")
+def check_url(url: object, client: object, file: object = None) -> str:
+    """Return the URL as a str, if an upload of this file can go there. No error quotes it."""
+    if not isinstance(url, str) and not is_url(url):
+        hint = "; the URL comes first, and then the file" if isinstance(url, os.PathLike) else ""
+        kind = type(url).__name__
+        raise TypeError(f"url: expected a str or an httpx.URL, got {kind}{if_swapped(url, file) or hint}")
     text = str(url)
-    if found := _fault(text, has_base=bool(str(getattr(client, "base_url", "")))):
-        raise ValueError(f"url: {found}")
+    found = _fault(text, has_base=bool(str(getattr(client, "base_url", ""))))
+    if not found and parse_url(text).is_relative_url and if_swapped(url, file):
+        found = "it is relative to the client's base_url"
+    if found:
+        raise ValueError(f"url: {found}{if_swapped(url, file)}")
     return text
 
 

@@ -160,7 +160,7 @@ def upload(
     plan_body = plan_raw if check_bool("raw", raw) else plan_form
     return Upload(
         Plan(
-            url=check_url(url, client),
+            url=check_url(url, client, file),
             body=plan_body(as_files(file), name, filename, content_type, form_data),
             headers=check_headers(headers),
             method=check_method(method),
@@ -218,7 +218,9 @@ class Upload(Observable[UploadEvent]):
         self._on_this_thread = partial(begin_here, plan, exchange or send_whole)
 
     def __repr__(self) -> str:
-        files = ", ".join(self._plan.body.filenames)
+        from ._cards import listed  # noqa: PLC0415 - most programs do without it
+
+        files = listed(self._plan.body.filenames)
         return f"<{type(self).__name__} {self._plan.method} {self._plan.address} {files}>"
 
     def _repr_html_(self) -> str:
@@ -287,16 +289,21 @@ class Upload(Observable[UploadEvent]):
 
         It may have to wait: at most 5 tasks run at once, those of `uploadFile` included.
 
+        A pipeline is an Observable of reactivex, which has no `start()`, but a batch of one has:
+        `upload_all([pipeline]).start()`. On a loop, as in a notebook, `asyncio.ensure_future(pipeline)` is a task, too:
+        awaiting it gives the response, and `cancel()` aborts the upload.
+
         Args:
             scheduler: A scheduler with a loop, such as AsyncIOScheduler, to call the callbacks on. None: the library
                 calls them on its own threads.
         """
         check_scheduler(scheduler)
+        from ._cards import short  # noqa: PLC0415 - most programs do without it
         from ._task import UploadTask  # noqa: PLC0415 - most programs do without it
 
         filenames = self._plan.body.filenames
         others = f" and {len(filenames) - 1} more" if len(filenames) > 1 else ""
-        about = f"{filenames[0]}{others} to {self._plan.address}"
+        about = f"{short(filenames[0])}{others} to {self._plan.address}"
         return UploadTask(self, about=about, scheduler=scheduler)
 
 

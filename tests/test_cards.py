@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from rxupload import BatchSummary, File, ItemFailed, Upload, upload
-from rxupload._cards import amount, described
+from rxupload._cards import amount, described, listed
+from rxupload.uploadtask import uploadFile
 
 URL = "http://upload.test/photos"
 
@@ -181,3 +182,39 @@ def test_amount(size, text):
 def test_an_error_is_told_without_secrets():
     """Addresses in the text of an error are shown without secrets."""
     assert described(OSError("http://u:s3cret@h/a?s3cret")) == "OSError: http://h/a"
+
+
+def test_an_error_that_cannot_be_read_has_its_type():
+    """If the text of an error raises, its type is told, and the card of a batch is drawn."""
+
+    class OddError(Exception):
+        def __str__(self):
+            raise ValueError
+
+    assert described(OddError()) == "OddError"
+    summary = BatchSummary(0, 1, Counter(), [ItemFailed(0, upload(URL, b"x"), OddError())], 0, 1.0)
+    assert '<td style="text-align:left">OddError</td>' in summary._repr_html_()
+
+
+HOSTILE = "a\x1b[2J\u202e\n" + "x" * 1_000_000 + ".txt"
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_a_hostile_name_spoils_no_text(raw):
+    """A repr, a card and what a task is called have no control characters, and not all of a very long name."""
+    up = upload(URL, HOSTILE if raw else File(b"x", filename=HOSTILE), raw=raw)
+    task = up.start()
+    task.abort()
+    failed = uploadFile(url=URL, filePath=HOSTILE, name="file")
+    failed.abort()
+    for text in (repr(up), up._repr_html_(), repr(task), repr(failed)):
+        assert "a\ufffd[2J\ufffd x" in text
+        assert text.isprintable()
+        assert len(text) < 2000
+
+
+def test_many_names_are_not_all_listed():
+    """The repr of a request with very many files has the first, and how many more there are."""
+    names = [str(number) for number in range(1000)]
+    assert listed(names) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 990 more"
+    assert repr(upload(URL, [File(b"", filename=each) for each in names])).endswith("9 and 990 more>")

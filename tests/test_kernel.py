@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from support.stepped_server import SteppedServer
 
 from rxupload import UploadAborted, _kernel, upload
 from rxupload._kernel import after_the_cell, is_kernel, kernel, under_way, watch_cells
+from rxupload.operators import progress_bar
 from rxupload.testing import HandCrankedClient
 
 
@@ -179,6 +181,29 @@ os._exit(0)
 """
 
 
+FORKED_CHILD = """
+import os, sys, types
+sys.modules["ipykernel.kernelapp"] = types.ModuleType("ipykernel.kernelapp")
+kernel = types.SimpleNamespace(get_parent=None, iopub_socket=None, session=None)
+shell = types.SimpleNamespace(kernel=kernel, events=types.SimpleNamespace(register=lambda *_: None))
+sys.modules["IPython"] = types.SimpleNamespace(get_ipython=lambda: shell)
+from rxupload import _kernel
+_kernel.watch_cells()
+child = os.fork()
+assert (_kernel.kernel() is None, _kernel.is_kernel()) == (not child, bool(child))
+assert _kernel.after_the_cell(lambda: None) == bool(child)
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(_kernel.os, "fork"), reason="the system has no fork")
+def test_a_forked_child_is_no_kernel():
+    """A forked child of a kernel has no cells and no page, so a bar there is that of a terminal."""
+    subprocess.run([sys.executable, "-c", FORKED_CHILD], check=True, timeout=60)
+
+
 @pytest.mark.skipif(not hasattr(_kernel.os, "fork"), reason="the system has no fork")
 def test_a_forked_child_stops_nothing_of_its_parent():
     """The end of a forked child, as of multiprocessing, leaves the parent's uploads alone."""
@@ -208,14 +233,41 @@ def test_a_kernel_of_another_language_has_no_cells(monkeypatch):
 URL = "http://upload.test/"
 
 
+def no_cell(_):
+    """What ipykernel 7.0 does on a thread."""
+    raise LookupError
+
+
+KERNEL = SimpleNamespace(get_parent=no_cell, iopub_socket=None, session=None)
+
+
 @pytest.mark.parametrize(
     ("shell", "expected"),
-    [(None, None), (SimpleNamespace(), None), (SimpleNamespace(kernel="the kernel"), "the kernel")],
+    [
+        (None, None),
+        (SimpleNamespace(), None),
+        (SimpleNamespace(kernel=KERNEL), KERNEL),
+        (SimpleNamespace(kernel=SimpleNamespace(get_parent=no_cell)), None),
+    ],
 )
 def test_a_kernel_is_a_shell_that_has_one(monkeypatch, shell, expected):
-    """IPython in a terminal has a shell without a kernel; a program has no shell."""
+    """IPython in a terminal has a shell without a kernel, a program has no shell, and other kernels send otherwise."""
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
-    assert kernel() == expected
+    assert kernel() is expected
+
+
+def test_in_a_kernel_of_another_make_a_task_is_its_repr_and_a_bar_is_text(monkeypatch):
+    """A kernel that is not ipykernel's has neither a live display nor an error."""
+    shell = SimpleNamespace(kernel=SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    up = upload(URL, b"x", client=HandCrankedClient(200, 200))
+    task = up.start()
+    task.result()
+    assert DisplayFormatter().format(task) == ({"text/plain": repr(task)}, {})
+    drawn = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", drawn)
+    up.pipe(progress_bar()).run()
+    assert "100%" in drawn.getvalue()
 
 
 @pytest.mark.parametrize("module", [None, SimpleNamespace()])
@@ -229,6 +281,17 @@ def test_outside_of_a_kernel_a_task_is_its_repr():
     """IPython in a terminal shows the repr of a task."""
     task = upload(URL, b"x", client=HandCrankedClient(200)).start()
     task.result()
+    assert DisplayFormatter().format(task) == ({"text/plain": repr(task)}, {})
+
+
+def test_where_no_cell_runs_a_task_is_its_repr(monkeypatch):
+    """A thread has no cell in ipykernel 7.0, which raises LookupError; IPython then shows the repr."""
+    shell = SimpleNamespace(kernel=KERNEL)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    task = upload(URL, b"x", client=HandCrankedClient(200)).start()
+    task.result()
+    with pytest.raises(NotImplementedError, match="needs a cell"):
+        task._ipython_display_()
     assert DisplayFormatter().format(task) == ({"text/plain": repr(task)}, {})
 
 

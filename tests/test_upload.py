@@ -10,6 +10,7 @@ import sys
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -990,6 +991,37 @@ class TestArguments:
             pytest.raises(RuntimeError, match="once"),
         ):
             upload(URL, iter([b"data"]), client=client, follow_redirects=True).run()
+
+    @pytest.mark.parametrize("swapped", ["video.mp4", "a:b.jpg", "caf\u00e9", "", __file__, "C:\\film.mp4"])
+    @pytest.mark.parametrize(
+        "address", ["https://host/x", "HTTP://me:s3cret@host/", httpx.URL("http://host/")]
+    )
+    def test_swapped_arguments_are_told_as_such(self, swapped, address):
+        """If the file is a URL and the URL is none, the error says that they look swapped, and quotes neither."""
+        for file in (swapped, Path(swapped), [swapped], File(swapped), io.BytesIO(b"x"), b"x"):
+            with pytest.raises((TypeError, ValueError)) as caught:
+                upload(file, address)
+            text = str(caught.value)
+            assert text.startswith("url: ")
+            assert text.endswith("; url and file look swapped: file is a URL")
+            assert "s3cret" not in text
+
+    def test_swapped_arguments_with_a_base_url(self):
+        """There a path would do as a relative URL."""
+        with (
+            httpx.Client(base_url=URL) as client,
+            pytest.raises(ValueError, match=r"^url: .*base_url; url and file look swapped"),
+        ):
+            upload("video.mp4", URL, client=client)
+
+    def test_other_errors_of_a_url_do_not_speak_of_swapping(self):
+        """A URL with a wrong scheme, or with a file that is none, is not taken for a file; a path is."""
+        for url, file in (("htp://host/", URL), ("host/x", "video.mp4"), ("host/x", b"http://")):
+            with pytest.raises(ValueError, match=r"^url: ") as caught:
+                upload(url, file)
+            assert "swapped" not in str(caught.value)
+        with pytest.raises(TypeError, match=r"^url: .*Path; the URL comes first, and then the file"):
+            upload(Path("video.mp4"), b"data")
 
     @pytest.mark.parametrize(
         ("kwargs", "error", "text"),

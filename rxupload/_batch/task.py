@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from functools import partial
 from typing import Any, Literal, cast
@@ -35,6 +36,7 @@ class BatchTask(RunningTask[BatchEvent, BatchSummary]):
         super().__init__("running", scheduler, keeps=lambda event: isinstance(event, BatchProgress))
         try:
             self._be_waited_for()
+            self._tally.begin(time.monotonic())
             with delaying_ctrl_c():
                 loop = loop_of(scheduler)
                 self._subscription.disposable = source.subscribe(

@@ -7,6 +7,8 @@ from typing import Any
 
 from reactivex import Observable
 
+from rxupload._kernel import kernel
+from rxupload._rates import Tally
 from rxupload._schedulers import is_on_a_loop
 
 from .display import Display
@@ -17,11 +19,11 @@ __all__ = ["Bars", "Display", "show_task"]
 
 
 def show_task(
-    events: Observable[Any], title: str, state: Callable[[], str], abort: Callable[[], object]
+    events: Observable[Any], title: str, state: Callable[[], str], abort: Callable[[], object], tally: Tally
 ) -> Display:
     """Show a running task in the cell that this thread runs, with a button that aborts it."""
     place = Place()
-    display = Display(Report(title, state))
+    display = Display(Report(title, state, tally))
     events.subscribe(display)  # first, because a task that has ended tells so now
     display.open(lambda shown, is_over: CellOutput(place, shown, None if is_over else abort))
     return display
@@ -42,9 +44,12 @@ class Bars:
     def make(self) -> Display:
         """Draw a bar, for a subscription that is about to begin. It observes that."""
         display = Display(Report(self._title), leave=self._leave)
+        if not self._is_shown or kernel() is None:  # as in a forked child of the kernel
+            display.stop()
+            return display
         here = _place() if is_on_a_loop() else None  # the kernel runs a cell in a turn of its loop
         self._place = place = here or self._place
-        if self._is_shown and place is not None:
+        if place is not None:
             display.open(lambda shown, _: CellOutput(place, shown, None, is_in_cell=here is not None))
         else:
             display.stop()

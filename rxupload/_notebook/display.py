@@ -109,6 +109,8 @@ class Display(abc.ObserverBase[Any]):
     def open(self, make: Callable[[Shown, bool], Output]) -> None:
         """Draw the first picture, with a function that makes the output. It is told whether the end has come."""
         with self._lock, self._drawing():
+            if not self._is_over:
+                self._report.begin(self._clock())
             self._shown = self._picture()
             self._drawn_at = self._clock()
             output = make(self._shown, self._is_over)

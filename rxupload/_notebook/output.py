@@ -23,7 +23,7 @@ class Place:
         Raises:
             LookupError: ipykernel 7.0 knows none on this thread.
         """
-        self._kernel = kernel()
+        self._kernel: Any = kernel()
         self._parent = self._kernel.get_parent("shell")
         self._context = copy_context()  # in which ipywidgets and ipykernel 7 find the parent
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from rxupload._cards import amount, described, one_line
+from rxupload._cards import amount, described, one_line, short
 from rxupload._errors import UploadAborted
 from rxupload._events import BatchProgress, BatchSummary, Progress
-from rxupload._rates import RateWindow
+from rxupload._rates import RateWindow, Tally
 from rxupload._responses import is_failure, status
 
 _WINDOW = 5.0  # seconds that the rate covers
@@ -58,16 +58,21 @@ class Shown:
 class Report:
     """Turns the events of an upload, or of a batch, into what its display says."""
 
-    def __init__(self, title: str, state: Callable[[], str] | None = None) -> None:
+    def __init__(
+        self, title: str, state: Callable[[], str] | None = None, tally: Tally | None = None
+    ) -> None:
         """Make it.
 
         Args:
             title: What is uploaded, and where to.
             state: Tells the state of a task; None: the events tell it.
+            tally: That of a task, which may have begun, or ended; None: this one begins with `begin`.
         """
         self._title = title
         self._state = state
-        self._progress: Progress | BatchProgress | None = None
+        self._is_of_task = tally is not None
+        self._tally = tally or Tally()
+        self._progress = self._tally.latest
         self._last: object = None
         self._rates = RateWindow(_WINDOW)
         self._is_moving = False
@@ -79,8 +84,15 @@ class Report:
         """Whether the picture changes without an event, because it has a rate."""
         return self._is_moving
 
+    def begin(self, now: float) -> None:
+        """Take the start. A task's tally has its own."""
+        if not self._is_of_task:
+            self._tally.begin(now)
+
     def take(self, item: object, at: float) -> None:
         """Take an item, which came at this time."""
+        if not self._is_of_task:
+            self._tally.take(item)
         if isinstance(item, Progress | BatchProgress):
             if (
                 isinstance(item, Progress) and item.sent == item.start
@@ -101,7 +113,7 @@ class Report:
         if isinstance(last, BatchSummary):
             self._tint = _AMBER if last.failed else _GREEN
         elif last is not None:
-            self._outcome = f"done {last.status_code} {getattr(last, 'reason_phrase', '')}".strip()
+            self._outcome = short(f"done {last.status_code} {getattr(last, 'reason_phrase', '')}")
             self._tint = _AMBER if is_failure(last) else _GREEN
 
     def fail(self, error: Exception) -> None:
@@ -119,7 +131,9 @@ class Report:
             self._outcome, self._tint = "aborted", _GREY
 
     def picture(self, now: float) -> Shown:
-        """Return the picture at this time."""
+        """Return the picture at this time. At the end, all displays of a task show the same."""
+        if self._outcome is not None:
+            self._progress = self._tally.latest
         done, total = self._steps()
         parts = [self._outcome or self._state_now()]
         if total is not None:
@@ -164,8 +178,10 @@ class Report:
         counts = [f"{amount(progress.sent)}{of_all}"]
         if isinstance(progress, BatchProgress):
             ended = progress.done + progress.failed
+            last = ended if progress.count is None else progress.count
+            files = "file" if last == 1 else "files"
             counts.append(
-                f"{ended} files" if progress.count is None else f"{ended} of {progress.count} files"
+                f"{ended} {files}" if progress.count is None else f"{ended} of {progress.count} {files}"
             )
             counts += [f"{progress.failed} failed"] * (progress.failed > 0)
             return counts
@@ -176,17 +192,28 @@ class Report:
         return counts
 
     def _speed(self, now: float) -> list[str]:
-        """Return the rate, and the time that is left."""
+        """Return the rate, and the time that is left; at the end, the time that it took, and the mean rate."""
         progress = self._progress
-        rate = 0.0 if progress is None or self._outcome is not None else self._rates.rate(now)
+        is_over = self._outcome is not None
+        rate = 0.0 if progress is None or is_over else self._rates.rate(now)
         self._is_moving = rate > 0
-        if progress is None or self._outcome is not None:
+        if is_over:
+            return self._mean_speed(now)
+        if progress is None:
             return []
         start = progress.start if isinstance(progress, Progress) else 0
         if progress.sent in (start, progress.total):
             return []
         left = 0 if progress.total is None else progress.total - progress.sent
         return [f"{amount(rate)}/s", *([f"{_duration(left / rate)} left"] if left > 0 and rate else [])]
+
+    def _mean_speed(self, now: float) -> list[str]:
+        seconds = self._last.seconds if isinstance(self._last, BatchSummary) else self._tally.seconds(now)
+        if seconds is None:
+            return []
+        took = f"in {seconds:.1f} s" if seconds < 60 else f"in {_duration(seconds)}"  # noqa: PLR2004
+        sent = self._tally.sent
+        return [took, f"{amount(sent / seconds)}/s"] if sent and seconds else [took]
 
 
 def _duration(seconds: float) -> str:

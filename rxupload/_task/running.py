@@ -21,6 +21,7 @@ from rxupload._arguments import check_wait
 from rxupload._backlog import Backlog
 from rxupload._errors import UploadAborted
 from rxupload._kernel import kernel, under_way, watch_cells
+from rxupload._rates import Tally
 from rxupload._schedulers import is_on_a_loop
 from rxupload._signals import delaying_ctrl_c, stoppable, times_stopped
 from rxupload._wait import Latch
@@ -70,6 +71,7 @@ class RunningTask(ABC, Generic[E, R]):
         self._state = state
         self._right_to_end = deque(["once"])
         self._undelivered = Backlog()
+        self._tally = Tally()
         self._displays: list[Display] = []  # in a notebook
 
     def __repr__(self) -> str:
@@ -79,13 +81,18 @@ class RunningTask(ABC, Generic[E, R]):
         """Show it in a notebook, live: how far it is, and a button that aborts it. Elsewhere the repr does.
 
         Raises:
-            NotImplementedError: There is no Jupyter kernel. IPython then shows the repr.
+            NotImplementedError: There is no Jupyter kernel, or no cell on this thread. IPython then shows the repr.
         """
         if kernel() is None:
             raise NotImplementedError("A live display needs a Jupyter kernel")
         from rxupload._notebook import show_task  # noqa: PLC0415 - only a kernel needs it
 
-        self._displays.append(show_task(self._events, self._about, lambda: self._state, self.abort))
+        try:
+            display = show_task(self._events, self._about, lambda: self._state, self.abort, self._tally)
+        except LookupError as error:
+            raise NotImplementedError("A live display needs a cell") from error
+        if not self.ended.is_set():
+            self._displays.append(display)
 
     @abstractmethod
     def _tell_failure(self, error: Exception) -> None:
@@ -156,7 +163,10 @@ class RunningTask(ABC, Generic[E, R]):
     def _hold(self, item: E, deliver: Callable[[], object]) -> None:
         """Have the callback queue deliver an event."""
         with self._lock:
-            if not self._right_to_end or not self._undelivered.put(item):
+            if not self._right_to_end:
+                return
+            self._tally.take(item)
+            if not self._undelivered.put(item):
                 return
         self._queue.post(deliver)
 
@@ -205,4 +215,5 @@ class RunningTask(ABC, Generic[E, R]):
             return False
         with delaying_ctrl_c(), self._lock:
             self._state = state
+            self._tally.end(time.monotonic())
         return True

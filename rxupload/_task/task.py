@@ -6,6 +6,7 @@ It knows nothing about networks: a task subscribes to an Observable of events, a
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any, Literal, TypeVar, cast
@@ -62,8 +63,9 @@ class UploadTask(RunningTask[UploadEvent, UploadResult]):
 
     In a Jupyter kernel, a cell that ends with the task, or displays it, shows it live, with a button that aborts it if
     ipywidgets is installed. The display goes on after the cell, and settles into the end: `done 200 OK`,
-    `failed ConnectError: ...` or `aborted`. With a `scheduler` it waits for the loop, as callbacks do. ipykernel before
-    7.4 hears a click only after a cell that awaits, unless the front end sends it to a subshell.
+    `failed ConnectError: ...` or `aborted`, with the bytes, the time and the mean rate. A later display shows the same.
+    With a `scheduler` it waits for the loop, as callbacks do. ipykernel before 7.4 hears a click only after a cell that
+    awaits, unless the front end sends it to a subshell.
 
     The logger "rxupload" has what a callback raises, once for each callback. It also has the error of a task that has
     failed and is dropped, if nobody looked at that: with `fail`, `result()`, `await` or `events`. A notebook keeps its
@@ -189,6 +191,7 @@ class UploadTask(RunningTask[UploadEvent, UploadResult]):
             if self._state != "queued":
                 return
             self._state = "uploading"
+            self._tally.begin(time.monotonic())
         for display in self._displays:
             display.touch()
         source = cast("Observable[UploadEvent]", self._source)

@@ -10,6 +10,8 @@ they also work with httpx2, and with a client of your own.
 What to know about reactivex itself:
 
 - A pipeline's own `run()` is reactivex's: after Ctrl-C, the upload continues. `rxupload.run(pipeline)` aborts it.
+- A pipeline has no `start()`, but a batch of one has: `upload_all([pipeline]).start()` is a running task. On a loop, as
+  in a notebook, so is `asyncio.ensure_future(pipeline)`, which gives the response.
 - `retry(3)` means three attempts with no wait between them. `retry_backoff()` waits, and knows what to retry.
 - A pipeline that is awaited must end on the loop, or the loop does not wake. From another thread, end it by
   `loop.call_soon_threadsafe(subject.on_next, True)`.

@@ -53,10 +53,10 @@ def progress_bar(**tqdm_options: Any) -> Callable[[Observable[T]], Observable[T]
 
     In a Jupyter kernel, the bar is an output of the cell that subscribes. It appears at once, with the state, the
     percent, the bytes, the rate and the time left as text, and settles into the end: `done 200 OK`,
-    `failed ConnectError: ...` or `aborted`. It is amber if an upload of a batch has failed, or the status is not 2xx.
-    What the server had before is grey, and the text has it beside what is sent now.
-    If a thread subscribes, as for a retry, the bar is in the cell of the subscription before, or else in the one that
-    called `progress_bar()`.
+    `failed ConnectError: ...` or `aborted`, with the bytes, the time and the mean rate. It is amber if an upload of a
+    batch has failed, or the status is not 2xx. What the server had before is grey, and the text has it beside what is
+    sent now. If a thread subscribes, as for a retry, the bar is in the cell of the subscription before, or else in the
+    one that called `progress_bar()`.
 
     Args:
         **tqdm_options: Options for tqdm: `desc`, `leave`, `file`, `disable`, ... `unit` and `unit_scale` are those for

@@ -9,6 +9,8 @@ from typing import Any, TypeAlias, TypeVar
 
 import httpx
 
+from rxupload._arguments import is_async
+from rxupload._responses import status
 from rxupload._transfer import EXTENSION, Transfer
 
 from .server import checked_status
@@ -187,7 +189,8 @@ class HandCrankedClient:
 
     Args:
         *answers: For each request in turn: a status from 200 to 599, an exception, or a function that gets the
-            `httpx.Request` and returns the `httpx.Response`. One request more fails with AssertionError.
+            `httpx.Request` and returns the `httpx.Response`; its `request` need not be set. One request more fails with
+            AssertionError.
 
     Attributes:
         requests: All requests so far, in order.
@@ -260,6 +263,8 @@ def _checked(answer: Answer) -> Answer:
         return checked_status("answers", answer)
     if isinstance(answer, type):
         raise TypeError(f"answers: got the class {answer.__name__}: give an instance, or a function")
+    if is_async(answer):
+        raise TypeError("answers: an asynchronous function cannot be used; pass an ordinary one")
     if not callable(answer) and not isinstance(answer, Exception):
         raise TypeError(
             f"answers: expected a status, an exception or a function, got {type(answer).__name__}"
@@ -273,7 +278,13 @@ def _answered(request: httpx.Request, answer: Answer) -> httpx.Response:
             answer.request = request
         raise answer
     if callable(answer):
-        return answer(request)
+        response = answer(request)
+        if not status(response):
+            raise TypeError(
+                f"answers: the function returned {type(response).__name__}; expected an httpx.Response"
+            )
+        response.request = request  # as httpx does, which does not ask the function for it
+        return response
     assert isinstance(request.stream, httpx.SyncByteStream)
     for _ in request.stream:
         pass

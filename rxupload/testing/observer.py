@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import reprlib
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, cast
 
 import httpx
 from reactivex import abc
 
 from rxupload._events import Progress
+from rxupload._responses import status
 
 T = TypeVar("T")
+
+_repr = reprlib.Repr()  # which also tells of an item whose own repr raises
+_repr.maxlist, _repr.maxother, _repr.maxstring = 10, 200, 200
 
 
 class RecordingObserver(abc.ObserverBase[T], Generic[T]):
@@ -108,10 +113,16 @@ class RecordingObserver(abc.ObserverBase[T], Generic[T]):
             AssertionError: No end has come in time, or there are `faults`.
         """
         if not self._ended.wait(timeout):
-            raise AssertionError(f"No end within {timeout:g} s, after {self.items}")
+            raise AssertionError(f"No end within {timeout:g} s, after {self._told()}")
         if self.faults:
             raise AssertionError(f"Notifications came as they should not: {', '.join(self.faults)}")
         return self
+
+    def _told(self) -> str:
+        """Return the last items for a message, and how many there were before."""
+        last = _repr.repr(self.items[-_repr.maxlist :])
+        before = len(self.items) - _repr.maxlist
+        return f"{before} items and {last}" if before > 0 else last
 
     @property
     def ended(self) -> bool:
@@ -125,13 +136,14 @@ class RecordingObserver(abc.ObserverBase[T], Generic[T]):
 
     @property
     def response(self) -> httpx.Response:
-        """The response of an upload that has completed.
+        """The response of an upload that has completed: of httpx, httpx2 or a client of your own.
 
         Raises:
             AssertionError: It has not completed, or its last item is no response. An upload's error is the cause.
         """
         if not self.is_completed:
-            raise AssertionError(f"It has not completed, after {self.items}: {self.error!r}") from self.error
-        if not self.items or not isinstance(self.items[-1], httpx.Response):
-            raise AssertionError(f"The last item is no response: {self.items[-1:]}")
-        return self.items[-1]
+            error = _repr.repr(self.error)
+            raise AssertionError(f"It has not completed, after {self._told()}: {error}") from self.error
+        if not self.items or not status(self.items[-1]):
+            raise AssertionError(f"The last item is no response: {_repr.repr(self.items[-1:])}")
+        return cast("httpx.Response", self.items[-1])

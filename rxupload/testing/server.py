@@ -12,6 +12,8 @@ from functools import partial
 from types import TracebackType
 from typing import Self, TypeAlias
 
+from rxupload._arguments import is_async, wrong_type
+
 from .connection import PATIENCE, Connection
 
 Script: TypeAlias = Callable[[Connection], object]
@@ -114,8 +116,10 @@ class ScriptedServer:
         errors: What the scripts have raised so far. A test that expects an error removes it.
 
     Raises:
-        TypeError: There is no script, or one is neither a function nor an int.
+        TypeError: There is no script, or one is neither an ordinary function nor an int; or another argument has the
+            wrong type.
         ValueError: A status is not from 200 to 599.
+        RuntimeError: At the start of a second block.
         BaseException: At the end of the block: what a script raised. Several come as an ExceptionGroup. If the block
             itself raises, they are added to its error as notes. ConnectionError and `ssl.SSLError` are not raised,
             only listed in `errors`: a client may break off at any moment. A script that has not ended 10 s after the
@@ -131,6 +135,12 @@ class ScriptedServer:
         if not scripts:
             raise TypeError("scripts: expected at least one function or status, as in ScriptedServer(200)")
         self._scripts = [_script(each) for each in scripts]
+        if tls is not None and not hasattr(tls, "wrap_socket"):
+            raise wrong_type("tls", "an ssl.SSLContext or None", tls)
+        if receive_buffer is not None and (
+            isinstance(receive_buffer, bool) or not isinstance(receive_buffer, int)
+        ):
+            raise wrong_type("receive_buffer", "an int, a number of bytes, or None", receive_buffer)
         self._tls = tls
         self._listener = socket.socket()  # which refuses connections until the block begins
         self._listener.bind(("127.0.0.1", 0))
@@ -148,6 +158,8 @@ class ScriptedServer:
         self._accepting = threading.Thread(target=self._accept, name=f"{self.url} accepts", daemon=True)
 
     def __enter__(self) -> Self:
+        if self._accepting.ident is not None:
+            raise RuntimeError("A ScriptedServer runs for one `with` block; make another one")
         self._listener.listen()
         self._accepting.start()
         return self
@@ -224,6 +236,10 @@ def _script(script: Script | int) -> Script:
         return partial(_answer, status=checked_status("scripts", script))
     if not callable(script):
         raise TypeError(f"scripts: expected a function or a status, got {type(script).__name__}")
+    if is_async(script):
+        raise TypeError(
+            "scripts: an asynchronous function cannot be used; each script has a thread, and may block"
+        )
     return script
 
 

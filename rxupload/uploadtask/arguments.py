@@ -21,9 +21,11 @@ from rxupload._arguments import (
     check_content_type,
     check_headers,
     check_name,
+    if_swapped,
     is_async,
     wrong_type,
 )
+from rxupload._cards import short
 from rxupload._client import HTTPClient, default_client
 from rxupload._schedulers import runs_coroutines
 from rxupload._sources import Inside
@@ -144,12 +146,16 @@ def set_internal_root(root: str | os.PathLike[str]) -> None:
 
 
 def _check_url(given: Mapping[Any, object]) -> str:
-    url = check_name("url", _required(given, "url"))
+    url = _required(given, "url")
+    swapped = if_swapped(url, given.get("filePath"), "filePath")
+    if not isinstance(url, str):
+        raise TypeError(f"{wrong_type('url', 'a str', url)}{swapped}")
+    check_name("url", url)
     parsed = readable_url(url)
     if parsed is None:
-        raise ValueError(f"url: it cannot be read; {HINT}")
+        raise ValueError(f"url: it cannot be read; {HINT}{swapped}")
     if parsed.scheme not in ("http", "https") or not parsed.raw_host:
-        raise ValueError("url: must begin with http:// or https:// and a host")
+        raise ValueError(f"url: must begin with http:// or https:// and a host{swapped}")
     return url
 
 
@@ -249,7 +255,7 @@ def about(given: Mapping[Any, Any]) -> str:
         address = shown(_check_url(given))
     except (TypeError, ValueError):
         address = "an invalid address"
-    return f"{path if isinstance(path, str) and path else 'no file'} to {address}"
+    return f"{short(path) if isinstance(path, str) and path else 'no file'} to {address}"
 
 
 def scheduler_or_none(given: Mapping[Any, Any]) -> abc.SchedulerBase | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import ipykernel
@@ -17,6 +18,7 @@ from rxupload.testing import Connection
 
 MIB = 1 << 20
 NOBODY = "http://127.0.0.1:9/"
+SPEED = r"in \d+\.\d s \u00b7 [\d.]+ [kMG]B/s"
 HIDE_WIDGETS = "import sys; sys.modules['ipywidgets'] = None"
 
 version = ipykernel.version_info
@@ -77,8 +79,9 @@ class TestTask:
         assert not kernel.is_idle(other)
         request.respond(201)
         kernel.wait(lambda: is_settled(kernel, cell) and kernel.is_idle(other))
-        assert kernel.shown(cell).startswith(
-            "done 201 Created \u00b7 100% \u00b7 33.6 MB \u00b7 upload to http://127.0.0.1"
+        assert re.fullmatch(
+            rf"done 201 Created \u00b7 100% \u00b7 33.6 MB \u00b7 {SPEED} \u00b7 upload to http://127.0.0.1.*",
+            kernel.shown(cell),
         )
         assert kernel.data(cell).keys() == {"text/plain", "text/html"}
         assert kernel.data(cell)["text/html"] == kernel.widgets[line]["value"]
@@ -150,6 +153,96 @@ class TestTask:
         kernel.wait(lambda: kernel.shown(cell).startswith("aborted"))
         assert len(kernel.widgets) == before
         assert {each for each, _ in kernel.updates[-2:]} == {cell}
+
+
+class TestShownAnew:
+    """A task that has ended is shown as its live display was at its end: how it ended, how far it came, how fast."""
+
+    @pytest.mark.parametrize(
+        ("end", "said"),
+        [
+            ("respond", "done 201 Created \u00b7 100% \u00b7 33.6 MB"),
+            ("reset", r"failed \w+: .* \u00b7 \d+% \u00b7 [\d.]+ MB of 33.6 MB"),
+            ("abort", r"aborted \u00b7 \d+% \u00b7 [\d.]+ MB of 33.6 MB"),
+        ],
+    )
+    def test_a_task(self, kernel, server, end, said):
+        """It is the same for each end."""
+        cell, request = under_way(kernel, server)
+        if end == "respond":
+            request.read_all()
+            request.respond(201)
+        elif end == "reset":
+            request.reset()
+        else:
+            kernel.run("task.abort()")
+        kernel.wait(lambda: is_settled(kernel, cell))
+        again = kernel.run("task")
+        assert re.fullmatch(rf"{said} \u00b7 {SPEED} \u00b7 upload to .*", kernel.shown(cell))
+        assert kernel.data(again) == kernel.data(cell)
+
+    @pytest.mark.parametrize("aborts", [False, True])
+    def test_a_batch(self, kernel, server, aborts):
+        """So is a batch, with its files."""
+        cell = kernel.run(
+            f"batch = upload_all([upload({server.url!r}, bytes({4 * MIB})) for _ in range(2)]).start()\nbatch"
+        )
+        first, second = (server.next_request() for _ in range(2))
+        first.read_all()
+        first.respond()
+        kernel.wait(lambda: "1 of 2 files" in kernel.shown(cell))
+        if aborts:
+            kernel.run("batch.abort()")
+        else:
+            second.read_all()
+            second.respond()
+        kernel.wait(lambda: is_settled(kernel, cell))
+        again = kernel.run("batch")
+        counts = (
+            r"\d+% \u00b7 [\d.]+ MB of 8.4 MB \u00b7 1 of" if aborts else r"100% \u00b7 8.4 MB \u00b7 2 of"
+        )
+        state = "aborted" if aborts else "done"
+        assert re.match(rf"{state} \u00b7 {counts} 2 files \u00b7 {SPEED}", kernel.shown(cell))
+        assert kernel.data(again) == kernel.data(cell)
+
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_a_resumed_upload(self, kernel, fails):
+        """So is an upload that went on, with what was there before, and the grey part."""
+        with tus_server() as (tus, running):
+            tus.then("PATCH", broken_after(8 * MIB))
+            kernel.run(
+                f"from rxupload.resumable import upload_resumable\n"
+                f"resumed = upload_resumable({f'{running.url}files'!r}, bytes({32 * MIB}))\n"
+                "try: resumed.run()\nexcept Exception: pass"
+            )
+            if fails:
+                tus.then("PATCH", broken_after(16 * MIB))
+            cell = kernel.run("task = resumed.start()\ntask")
+            kernel.wait(lambda: is_settled(kernel, cell))
+        again = kernel.run("task")
+        counts = r"\d+% \u00b7 [\d.]+ MB of 33.6 MB" if fails else "100% \u00b7 33.6 MB"
+        state = "failed .*" if fails else "done 204 Status"
+        now = r"8.4 MB before, [\d.]+ \w+ now"
+        assert re.match(rf"{state} \u00b7 {counts} \u00b7 {now} \u00b7 in ", kernel.shown(cell))
+        assert kernel.data(again) == kernel.data(cell)
+
+    def test_many_displays_of_a_task_that_has_ended(self, kernel):
+        """The task keeps none of them."""
+        with Server(serve_one) as server:
+            cell = kernel.run(
+                f"task = upload({server.url!r}, b'x').start(); task.result()\n"
+                "for _ in range(50): display(task)\nlen(task._displays)"
+            )
+        assert kernel.outputs[cell][-1]["data"]["text/plain"] == "0"
+
+    def test_a_task_that_never_began(self, kernel, server):
+        """One that was aborted in the queue took no time, and says none."""
+        shown = kernel.run(
+            f"from rxupload._task import queue\nqueue.uploads.limit = 1\n"
+            f"first, second = (upload({server.url!r}, b'x').start() for _ in range(2))\n"
+            "second.abort(); second.ended.wait(); first.abort()\nqueue.uploads.limit = 5\nsecond"
+        )
+        assert kernel.shown(shown).startswith("aborted \u00b7 upload to")
 
 
 class TestAbort:
@@ -247,9 +340,30 @@ class TestProgressBar:
         request.read_all()
         request.respond()
         kernel.wait(lambda: kernel.is_idle(cell))
-        assert kernel.shown(cell) == "done 200 OK \u00b7 100% \u00b7 33.6 MB \u00b7 beach <1>"
+        assert re.fullmatch(
+            rf"done 200 OK \u00b7 100% \u00b7 33.6 MB \u00b7 {SPEED} \u00b7 beach <1>", kernel.shown(cell)
+        )
         assert kernel.outputs[made] == []
         assert len(kernel.widgets) == before
+
+    @pytest.mark.parametrize(
+        ("start", "stop"),
+        [
+            ("task = asyncio.ensure_future({})", "task.cancel()"),
+            ("task = {}.subscribe(on_error=print)", "task.dispose()"),
+            ("task = upload_all([{}]).start()", "task.abort()"),
+        ],
+    )
+    def test_a_pipeline_in_the_background(self, kernel, server, start, stop):
+        """A pipeline that a cell starts moves after that cell, and another cell aborts it."""
+        pipeline = f"upload({server.url!r}, bytes({32 * MIB})).retry(3).pipe(operators.progress_bar())"
+        cell = kernel.run(start.format(pipeline))
+        request = server.next_request()
+        request.read(8 * MIB)
+        kernel.wait(lambda: kernel.outputs[cell] and "MB of 33.6 MB" in kernel.shown(cell))
+        kernel.run(stop)
+        kernel.wait(lambda: kernel.shown(cell).startswith("aborted \u00b7 "))
+        request.wait_for_end()
 
     def test_a_retry_by_a_thread_draws_in_the_same_cell(self, kernel):
         """The bar of a retry is in the cell of the first one, although another cell runs."""
@@ -326,9 +440,10 @@ class TestResumed:
         """The display has both amounts, and a grey part as long as what was there."""
         cell = kernel.run("task = resumed.start()\ntask")
         kernel.wait(lambda: is_settled(kernel, cell))
-        assert kernel.shown(cell) == (
+        assert re.fullmatch(
             "done 204 Status \u00b7 100% \u00b7 33.6 MB \u00b7 8.4 MB before, 25.2 MB now \u00b7 "
-            f"upload to {url}"
+            rf"{SPEED} \u00b7 upload to {re.escape(url)}",
+            kernel.shown(cell),
         )
         assert "90deg,rgba(128,128,128,.3) 25.0%,rgba(76,175,80,.3) 25.0%" in kernel.data(cell)["text/html"]
 
@@ -360,14 +475,14 @@ def test_a_saved_notebook_has_the_ends_and_no_widget(hides):
         cells = [
             f"{HIDE_WIDGETS if hides else ''}\nfrom rxupload import upload, upload_all, operators",
             f"task = upload({server.url!r}, b'x').start(); display(task); _ = await task",
-            f"task = upload({NOBODY!r}, b'x').start(); display(task)",
+            # nbclient hears nothing of a cell that is over
+            f"task = upload({NOBODY!r}, b'x').start(); display(task); _ = task.ended.wait()",
             f"batch = upload_all([upload({server.url!r}, b'x')]).start(); display(batch); _ = await batch",
             f"_ = await upload({server.url!r}, b'x').pipe(operators.progress_bar())",
-            "await __import__('asyncio').wait([__import__('asyncio').wrap_future(task._future)])",
         ]
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(each) for each in cells])
         NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
-    shown = [each.data for cell in notebook.cells[1:5] for each in cell.outputs]
+    shown = [each.data for cell in notebook.cells[1:] for each in cell.outputs]
     assert [each["text/plain"].split(" \u00b7 ")[0].split(":")[0] for each in shown] == [
         "done 200 OK",
         "failed ConnectError",

@@ -135,9 +135,10 @@ class TestEnd:
     def test_it_is_drawn_at_once_and_once(self, ticker, end, said):
         """The end is drawn before the call returns, whatever is due; nothing is drawn after it."""
         output = FakeOutput()
-        display, _ = opened(output)
+        display, clock = opened(output)
         if said.startswith("done"):
             display.on_next(httpx.Response(200))
+        clock.now += 2.5
         end(display)
         display.on_next(Progress(5, 10))
         display.update()
@@ -145,7 +146,7 @@ class TestEnd:
         display.stop()
         assert output.updates == []
         ((text, saved),) = output.ends
-        assert text == f"{said} \u00b7 a.txt"
+        assert text == f"{said} \u00b7 in 2.5 s \u00b7 a.txt"
         assert saved == {"text/html": saved["text/html"], "text/plain": text}
 
     def test_an_end_before_the_output_is_the_first_picture(self, ticker):
@@ -194,7 +195,25 @@ class TestFailure:
         assert not display._kept
 
     def test_an_item_that_cannot_be_read_does_not_raise(self, ticker, caplog):
-        """A response of another library, or an error whose text raises, ends the display and not the upload."""
+        """A response of another library that cannot be read ends the display and not the upload."""
+
+        class OddResponse:
+            status_code = 200
+
+            @property
+            def reason_phrase(self):
+                raise ValueError
+
+        output = FakeOutput()
+        display, _ = opened(output)
+        with caplog.at_level(logging.WARNING, "rxupload"):
+            display.on_next(OddResponse())
+            display.on_completed()
+        assert len(caplog.records) == 1
+        assert output.ends == []
+
+    def test_an_error_that_cannot_be_read_is_an_end(self, ticker):
+        """An error whose text raises is told by its type."""
 
         class OddError(Exception):
             def __str__(self):
@@ -202,10 +221,8 @@ class TestFailure:
 
         output = FakeOutput()
         display, _ = opened(output)
-        with caplog.at_level(logging.WARNING, "rxupload"):
-            display.on_error(OddError())
-        assert len(caplog.records) == 1
-        assert output.ends == []
+        display.on_error(OddError())
+        assert output.ends[0][0].startswith("failed OddError \u00b7 ")
 
 
 class Told:

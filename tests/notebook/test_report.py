@@ -9,6 +9,7 @@ import pytest
 
 from rxupload import BatchProgress, BatchSummary, Progress, UploadAborted
 from rxupload._notebook.report import Report, Shown
+from rxupload._rates import Tally
 
 MB = 1_000_000
 
@@ -157,6 +158,38 @@ class TestUpload:
         end(report)
         assert report.picture(0.0).text == "aborted \u00b7 50% \u00b7 5 bytes of 10 bytes"
 
+    def test_the_end_tells_the_time_and_the_mean_rate(self):
+        """They are from the start to the end, over all passes, without what the server had before."""
+        report = Report("a.txt")
+        report.begin(0.0)
+        report.take(Progress(2 * MB, 9 * MB, 1, 2 * MB), 1.0)
+        report.take(Progress(5 * MB, 9 * MB, 1, 2 * MB), 2.0)
+        report.take(Progress(4 * MB, 9 * MB, 2, 4 * MB), 3.0)
+        report.take(Progress(9 * MB, 9 * MB, 2, 4 * MB), 4.0)
+        report.complete()
+        assert report.picture(4.0).text.endswith(
+            "4.0 MB before, 5.0 MB now \u00b7 attempt 2 \u00b7 in 4.0 s \u00b7 2.0 MB/s \u00b7 a.txt"
+        )
+
+    def test_a_long_time_is_told_in_minutes(self):
+        """From a minute on, the time is in minutes or hours."""
+        report = Report("")
+        report.begin(0.0)
+        report.fail(TimeoutError())
+        assert report.picture(125.0).text == "failed TimeoutError \u00b7 in 2 min 5 s"
+
+    def test_a_task_is_shown_at_its_end_as_it_was(self):
+        """With the tally of a task that has ended, no event is needed, and the time does not go on."""
+        tally = Tally()
+        tally.begin(0.0)
+        tally.take(Progress(5, 10))
+        tally.end(2.0)
+        tally.take(Progress(6, 10))
+        report = Report("a.txt", lambda: "aborted", tally)
+        report.fail(UploadAborted("x"))
+        text = "aborted \u00b7 50% \u00b7 5 bytes of 10 bytes \u00b7 in 2.0 s \u00b7 2 bytes/s \u00b7 a.txt"
+        assert report.picture(99.0).text == text
+
     def test_a_dispose_after_the_response_is_no_abort(self):
         """If an operator disposes once it has the response, as `retry_backoff` does, the end has the status."""
         report = Report("")
@@ -187,6 +220,14 @@ class TestBatch:
         """Without a total and a count, there is no percent."""
         assert text_of(BatchProgress(2, 0, 1, 0, None)) == "running \u00b7 0 bytes \u00b7 2 files"
 
+    def test_one_file_is_one_file(self):
+        """A batch of one has "1 file"."""
+        assert (
+            text_of(BatchProgress(1, 0, 0, 5, 5, 1))
+            == "running \u00b7 100% \u00b7 5 bytes \u00b7 1 of 1 file"
+        )
+        assert text_of(BatchProgress(1, 0, 1, 0, None)) == "running \u00b7 0 bytes \u00b7 1 file"
+
     def test_it_is_amber_once_one_has_failed(self):
         """A failure is counted, and the tint is amber from then on."""
         report = Report("")
@@ -199,10 +240,12 @@ class TestBatch:
     def test_done(self, failed, color):
         """The end is green if all succeeded, and else amber."""
         report = Report("")
-        report.take(BatchSummary(2, failed, Counter(), [], 10, 1.0), 0.0)
+        report.take(BatchProgress(2 - failed, failed, 0, 10, 10, 2), 0.0)
+        report.take(BatchSummary(2 - failed, failed, Counter(), [], 10, 2.0), 0.0)
         report.complete()
         shown = report.picture(0.0)
-        assert shown.text == "done"
+        assert shown.text.startswith("done \u00b7 100% \u00b7 10 bytes \u00b7 2 of 2 files")
+        assert shown.text.endswith(" \u00b7 in 2.0 s \u00b7 5 bytes/s")
         assert color in shown.tint
 
     def test_a_retry_that_takes_bytes_back_gives_no_negative_rate(self):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import httpx
+import httpx2
 import pytest
 import reactivex
 from reactivex.scheduler import ImmediateScheduler
@@ -14,11 +15,15 @@ from support.threads import no_thread_left
 
 import rxupload
 from rxupload import upload, upload_all
-from rxupload.operators import retry_backoff
+from rxupload.operators import raise_for_status, retry_backoff
 from rxupload.testing import HandCrankedClient, RecordingObserver
 from rxupload.uploadtask import uploadFile
 
 URL = "http://example.org/"
+
+
+async def asynchronous(_: object) -> None:
+    """Stand for what would never be awaited."""
 
 
 class TestAnswers:
@@ -73,9 +78,26 @@ class TestAnswers:
             upload(URL, b"data", client=client).run()
         assert caught.value.request is client.requests[0]
 
+    @pytest.mark.parametrize("library", [httpx, httpx2])
+    def test_a_response_of_a_function_gets_its_request(self, library):
+        """A function need not give the request to the response, as with httpx's own transport for tests."""
+        client = HandCrankedClient(lambda request: library.Response(418, content=iter([b"a", b"b"])))
+        with pytest.raises(library.HTTPStatusError) as caught:
+            upload(URL, b"data", client=client).pipe(raise_for_status()).run()
+        assert caught.value.response.text == "ab"
+        assert caught.value.request is client.requests[0]
+
+    @pytest.mark.parametrize("answer", [200, None, "200"])
+    def test_a_function_that_returns_no_response_is_told_so(self, answer):
+        """The error names the argument, and what the function returned."""
+        client = HandCrankedClient(lambda request: answer)
+        with pytest.raises(TypeError, match=f"answers: the function returned {type(answer).__name__}"):
+            upload(URL, b"data", client=client).run()
+
     @pytest.mark.parametrize(
         ("answers", "error", "text"),
         [
+            ((asynchronous,), TypeError, "answers: an asynchronous function"),
             (("200",), TypeError, "answers: .* got str"),
             ((False,), TypeError, "answers: .* got bool"),
             ((httpx.ReadError,), TypeError, "answers: got the class ReadError: give an instance"),

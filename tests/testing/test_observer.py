@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 
+import httpx
+import httpx2
 import pytest
 import reactivex
 from reactivex import operators as ops
 from support.scripted_server import PATIENCE
 
 from rxupload import Progress, upload
-from rxupload.testing import HandCrankedClient, RecordingObserver
+from rxupload.testing import HandCrankedClient, RecordingObserver, ScriptedServer
 
 URL = "http://example.org/"
 
@@ -35,6 +37,17 @@ def test_it_has_the_progress_and_the_response_of_an_upload():
     assert observer.progress[0] == Progress(0, observer.progress[-1].sent)
 
 
+@pytest.mark.parametrize("library", [httpx, httpx2])
+def test_it_has_the_response_of_every_client(library):
+    """A response of httpx2 is one, too."""
+    observer = RecordingObserver()
+    with ScriptedServer(201) as server, library.Client() as client:
+        upload(server.url, b"data", client=client).subscribe(observer)
+        response = observer.wait().response
+    assert isinstance(response, library.Response)
+    assert (response.status_code, observer.items[-1]) == (201, response)
+
+
 def test_a_response_that_did_not_come_is_an_assertion_with_the_error_as_cause():
     """Without a response, `response` says why: the error is the cause."""
     observer = RecordingObserver()
@@ -57,6 +70,30 @@ def test_a_wait_ends_by_itself():
     reactivex.never().pipe(ops.start_with("first")).subscribe(observer)
     with pytest.raises(AssertionError, match=r"within 0\.01 s, after \['first'\]"):
         observer.wait(timeout=0.01)
+
+
+class OddError(Exception):
+    """An item, or an error, whose repr raises."""
+
+    def __repr__(self):
+        raise ValueError
+
+
+def test_its_messages_have_the_last_items_and_take_any():
+    """A message has the last ten items and the number of those before. An item whose repr raises has its type."""
+    observer = RecordingObserver()
+    reactivex.concat(reactivex.range(100), reactivex.of(OddError()), reactivex.never()).subscribe(observer)
+    with pytest.raises(
+        AssertionError, match=r"after 91 items and \[91, 92, .* 99, <OddError instance at \w+>\]$"
+    ):
+        observer.wait(timeout=0.01)
+    observer.on_error(OddError())
+    with pytest.raises(AssertionError, match=r": <OddError instance at \w+>$"):
+        observer.response  # noqa: B018
+    observer = RecordingObserver()
+    reactivex.of(OddError()).subscribe(observer)
+    with pytest.raises(AssertionError, match=r"no response: \[<OddError instance at \w+>\]$"):
+        observer.wait().response  # noqa: B018
 
 
 def test_notifications_of_two_threads_that_overlap_are_a_fault():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket
 import ssl
 import threading
@@ -18,6 +19,11 @@ from support.threads import no_thread_left
 
 from rxupload import Client, upload
 from rxupload.testing import Connection, Head, ScriptedServer
+
+
+async def asynchronous(_: object) -> None:
+    """Stand for what would never be awaited."""
+
 
 LARGE = bytes(64 << 20)  # more than the system's buffers hold
 
@@ -54,6 +60,7 @@ class TestScripts:
         ("scripts", "error", "text"),
         [
             ((), TypeError, r"scripts: .*ScriptedServer\(200\)"),
+            ((asynchronous,), TypeError, "scripts: an asynchronous function"),
             (("200",), TypeError, "scripts: .* got str"),
             ((True,), TypeError, "scripts: .* got bool"),
             ((100,), ValueError, "scripts: .* got 100"),
@@ -64,6 +71,24 @@ class TestScripts:
         """Wrong scripts are refused when the server is made; nothing is open then."""
         with pytest.raises(error, match=text):
             ScriptedServer(*scripts)
+
+    @pytest.mark.parametrize(
+        ("argument", "value"), [("tls", True), ("receive_buffer", "64"), ("receive_buffer", True)]
+    )
+    def test_wrong_arguments_are_refused_before_it_listens(self, argument, value):
+        """So are other arguments of a wrong type; a socket that stays open would be a warning, and so an error."""
+        with pytest.raises(TypeError, match=f"{argument}: expected .* got {type(value).__name__}"):
+            ScriptedServer(200, **{argument: value})
+        gc.collect()
+
+    def test_it_runs_for_one_block(self):
+        """A second block, after the first or within it, says what to do."""
+        with ScriptedServer(200) as server:
+            with pytest.raises(RuntimeError, match="make another one"):
+                server.__enter__()
+            assert upload(server.url, b"data").run().status_code == 200
+        with pytest.raises(RuntimeError, match="make another one"), server:
+            pass
 
     def test_tls_is_the_caller_s_context(self):
         """With a context it speaks TLS, and its address says https and localhost."""

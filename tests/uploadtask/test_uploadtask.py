@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -157,6 +158,18 @@ def test_rule_1_wrong_values(photo, key, value):
     (data, code), *_ = recorder.of("fail")
     assert code == 202
     assert data.startswith(key)
+    assert "hunter" not in data
+
+
+@pytest.mark.parametrize("path", ["video.mp4", "a:b.jpg", __file__, Path("video.mp4")])
+def test_rule_1_swapped_values(path):
+    """If filePath is a URL and url is none, the message says that they look swapped, and quotes neither."""
+    recorder = RecordingCallbacks()
+    uploadFile(recorder.object(path, "https://me:hunter@host/"))
+    assert recorder.wait().code == 202
+    (data, _), *_ = recorder.of("fail")
+    assert data.startswith("url: ")
+    assert data.endswith("; url and filePath look swapped: filePath is a URL")
     assert "hunter" not in data
 
 

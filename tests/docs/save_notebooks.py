@@ -1,4 +1,4 @@
-"""Runs notebooks, and saves them with their outputs: `python tests/notebooks/save.py [NAME ...]`; without names, all."""
+"""Runs notebooks and saves their outputs: `python tests/docs/save_notebooks.py [NAME ...]`; without names, all."""
 
 from __future__ import annotations
 
