@@ -130,7 +130,7 @@ def upload_resumable(
         content_type=_content_type(item, content_type, name, source),
     )
     protocol.check(about)
-    address = check_url(url, client)
+    address = check_url(url, client, file)
     path = os.fsdecode(item.source) if isinstance(item.source, str | os.PathLike) else None
     if verify not in ("fast", "content"):
         raise ValueError(f'verify: must be "fast" or "content", not {verify!r}')

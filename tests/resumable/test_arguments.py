@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import httpx
 import pytest
@@ -63,6 +64,13 @@ def test_a_wrong_argument_is_an_error_at_the_call(error, argument, options):
     with pytest.raises(error, match=rf"^{argument}\b") as caught:
         upload_resumable(given.pop("url"), given.pop("file"), **given)
     assert WORD not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["video.mp4", Path("video.mp4")])
+def test_swapped_arguments_are_told_as_such(url):
+    """If the file is a URL and the URL is none, the error says that they look swapped."""
+    with pytest.raises((TypeError, ValueError), match="^url: .*; url and file look swapped: file is a URL$"):
+        upload_resumable(url, URL)
 
 
 @pytest.mark.parametrize(
