@@ -4,8 +4,8 @@ The clients alternate with one server in a separate process (POSIX), which reads
 them open the file for each upload and reuse connections that were open before the clock starts. A ratio says how many
 times as fast as the peer: the median of the rounds. The first round is not counted.
 
-The cores are kept awake, so that what is measured is the clients and not how long a sleeping core needs. With `--asleep`
-they are not.
+The cores are kept awake, so that what is measured is the clients and not how long a sleeping core needs. With
+`--asleep` they are not.
 """
 
 from __future__ import annotations

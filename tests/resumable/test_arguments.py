@@ -69,7 +69,7 @@ def test_a_wrong_argument_is_an_error_at_the_call(error, argument, options):
 @pytest.mark.parametrize("url", ["video.mp4", Path("video.mp4")])
 def test_swapped_arguments_are_told_as_such(url):
     """If the file is a URL and the URL is none, the error says that they look swapped."""
-    with pytest.raises((TypeError, ValueError), match="^url: .*; url and file look swapped: file is a URL$"):
+    with pytest.raises((TypeError, ValueError), match=r"^url: .*; url and file look swapped: file is a URL$"):
         upload_resumable(url, URL)
 
 
