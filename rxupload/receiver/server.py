@@ -205,6 +205,8 @@ async def _serving(receiver: _Receiver, host: str, port: int) -> AsyncIterator[s
         log_config=None,
     )
     config.load()
+    # At level TRACE uvicorn has put a logger of all messages around it. They have the paths of resumable uploads.
+    config.loaded_app = receiver
     protocol: Any = config.http_protocol_class
     state = ServerState()
     loop = asyncio.get_running_loop()

@@ -11,6 +11,7 @@ import re
 import threading
 
 import httpx
+import pytest
 from support.forms import PATIENCE, has_ended, posix_only
 from support.tus import TusClient, answered, finished, hanging, hidden, named, patching
 
@@ -254,11 +255,16 @@ def test_nobody_else_reads_what_the_receiver_knows(tus, inbox):
     assert url.path.rpartition("/")[2] not in record.read_text()
 
 
-def test_no_log_has_the_url_of_an_upload(tus, caplog):
-    """uvicorn logs each path where the program has set up logging."""
-    caplog.set_level(logging.DEBUG)
-    url = tus.created(10, b"01234")
-    assert (tus.offset(url), tus.patch(url, 3, b"3").status_code) == (5, 409)
+@pytest.mark.parametrize("level", [1, 5, logging.DEBUG, logging.INFO])
+def test_no_log_of_any_level_has_the_path_of_an_upload(client, inbox, caplog, level):
+    """uvicorn logs each path where the program has set up logging, and each message at its level TRACE, which is 5."""
+    for name in ("", "uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
+        caplog.set_level(level, name)
+    with receiver.running(inbox) as base:
+        tus = TusClient(client, base)
+        url = tus.created(10, b"01234")
+        assert (tus.offset(url), tus.patch(url, 3, b"3").status_code) == (5, 409)
+        assert tus.delete(url).status_code == 204
     logs = [record.getMessage() for record in caplog.records if not record.name.startswith("http")]
 
     assert url.path not in str(logs)
