@@ -161,7 +161,7 @@ def boundary_of(content_type: str) -> bytes | None:
     if content_type.partition(";")[0].strip().lower() != "multipart/form-data":
         return None
     boundary = parameters(content_type).get("boundary")
-    return boundary.encode("latin-1") if boundary else None
+    return boundary.encode("latin-1", "replace") if boundary else None
 
 
 def names_of(disposition: dict[str, str]) -> tuple[str | None, str | None]:

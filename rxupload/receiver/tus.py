@@ -27,7 +27,7 @@ from .appending import (
     token_in,
 )
 from .digest import digest_headers, is_wanted, sha256_of
-from .uploads import Record, Unknown, Upload, Uploads, join
+from .uploads import Record, Unknown, Upload, Uploads, is_sendable, join
 
 VERSION = "1.0.0"
 EXTENSIONS = (
@@ -104,6 +104,8 @@ class Tus:
             metadata=metadata,
             concat=request.headers.get("upload-concat", ""),
         )
+        if not is_sendable(record.concat):
+            raise Refused(400, "Upload-Concat has a control character.")
         if record.is_final:
             return await self._concatenate(request, record)
         if record.concat and not record.is_partial:
@@ -199,7 +201,10 @@ class Tus:
         want = ", ".join(request.headers.getlist("want-repr-digest"))
         if upload.record.stored_as is None or not is_wanted(want):
             return {}
-        digest = await asyncio.to_thread(sha256_of, upload.directory / upload.record.stored_as)
+        try:
+            digest = await asyncio.to_thread(sha256_of, upload.directory / upload.record.stored_as)
+        except OSError:  # somebody has taken the file away
+            return {}
         return digest_headers(want, [{"sha256": digest}])
 
     async def _concatenate(self, request: Request, record: Record) -> Response:
@@ -270,13 +275,20 @@ def _state(upload: Upload) -> dict[str, str]:
 
 
 def _metadata(header: str) -> dict[str, str]:
-    """Read Upload-Metadata. Bytes that are not UTF-8 become U+FFFD. Some clients send an empty header for none."""
+    """Read Upload-Metadata. Bytes that are not UTF-8 become U+FFFD. Some clients send an empty header for none.
+
+    What it accepts has no control character, so that HEAD can repeat it.
+    """
     values: dict[str, str] = {}
-    for pair in header.split(",") if header.strip() else []:
-        key, _, value = pair.strip().partition(" ")
+    for pair in header.split(",") if header.strip(" \t") else []:
+        key, _, value = pair.strip(" \t").partition(" ")
+        if not _KEY.fullmatch(key):
+            raise Refused(
+                400, f"Upload-Metadata has the key {key!r}, which is empty or has a control character."
+            )
         decoded = from_base64(value)
-        if decoded is None or not _KEY.fullmatch(key):
-            raise Refused(400, "Upload-Metadata is not a list of keys, each with a value in base64.")
+        if decoded is None:
+            raise Refused(400, f"Upload-Metadata has a value that is not in base64, of the key {key!r}.")
         if key in values:
             raise Refused(400, f"Upload-Metadata has the key {key!r} twice.")
         values[key] = decoded.decode(errors="replace")

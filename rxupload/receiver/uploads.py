@@ -33,6 +33,9 @@ REMEMBERED = 3600.0  # how many seconds a finished one is known, for a client th
 _TOKEN = re.compile("[A-Za-z0-9_-]{43}")  # what secrets.token_urlsafe(32) gives
 _FILE = re.compile(r"\.([0-9a-f]{32})\.upload(?:\.json(?:\.new)?)?")
 _COPIED_AT_ONCE = 2**20
+_FIELD = re.compile(r"[\t -~\x80-\xff]*")
+_SHA256 = re.compile("[0-9a-f]{64}")
+_LONGEST_NAME = 255  # bytes of a file's name
 
 
 class Unknown(Exception):  # noqa: N818 - it is no fault of ours
@@ -329,20 +332,46 @@ def _checked(record: Record) -> Record:
     """Return a record that was read. Its file may be damaged, or somebody else's.
 
     Raises:
-        ValueError: A value is not what `save` writes.
+        ValueError: A value is not what `save` writes, so that it could not be sent, or not be the name of a file.
     """
-    texts = (record.protocol, record.filename, record.content_type, record.metadata, record.concat)
-    names = [each for each in (record.stored_as, record.used_for) if each is not None]
+    texts = [record.protocol, record.filename, record.content_type, record.wants_digest]
+    texts += [each for each in (record.stored_as, record.used_for) if each is not None]
+    headers = [record.metadata, record.concat]
     numbers = [each for each in (record.length, record.trusted) if each is not None]
     if (
-        not all(isinstance(each, str) for each in (*texts, record.wants_digest, *names))
-        or not all(type(each) is int and each >= 0 for each in numbers)
-        or not isinstance(record.response, dict | None)
-        or re.search(r"[/\\\0]", record.stored_as or "")  # else the file would leave the directory
-        or record.stored_as in {".", ".."}
+        not all(isinstance(each, str) for each in (*texts, *headers))
+        or not all(is_sendable(each) for each in headers)
+        or not all(type(each) is int and 0 <= each < 2**63 for each in numbers)
+        or not (record.stored_as is None or _is_name(record.stored_as))
+        or not (record.response is None or _is_report(record.response))
     ):
         raise ValueError("this is no record of an upload")
     return record
+
+
+def is_sendable(text: str) -> bool:
+    """Whether a header may have the text, as starlette decodes it (RFC 9110, section 5.5)."""
+    return bool(_FIELD.fullmatch(text))
+
+
+def _is_name(text: str) -> bool:
+    """Whether a file of the directory may be named so; "" is none."""
+    is_inside = not re.search(r"[/\\]", text) and text not in {".", ".."}
+    return is_inside and text.isprintable() and len(text.encode()) <= _LONGEST_NAME
+
+
+def _is_report(response: Any) -> bool:
+    """Whether it is the JSON of a finished upload.
+
+    Raises:
+        ValueError: It has a number or a character that JSON cannot have.
+    """
+    json.dumps(response, ensure_ascii=False, allow_nan=False).encode()
+    files = response.get("files") if isinstance(response, dict) else None
+    return isinstance(files, list) and all(
+        isinstance(each, dict) and isinstance(each.get("sha256"), str) and _SHA256.fullmatch(each["sha256"])
+        for each in files
+    )
 
 
 def write_all(stream: BinaryIO, data: bytes) -> None:
