@@ -60,7 +60,8 @@ class FileStore:
     the files have mode 0600. Headers and credentials are not stored.
 
     An upload is forgotten when it is done or discarded, when the server has forgotten it or had announced to do so by
-    now, and after 30 days. A state file that cannot be read counts as none, with a warning in the log.
+    now, and after 30 days. A state file that cannot be read, or that has a value which makes no sense, counts as none,
+    with a warning in the log. The next upload begins anew, and replaces it.
     """
 
     needs_path = True
@@ -111,7 +112,7 @@ class FileStore:
         place = _places.take(files.everywhere, wait, is_stopping)
         try:
             files.hold(place)
-            found = _read(files)
+            found = _read(files, protocol=key.protocol)
             if found is not None and found[1].is_over(time.time()):
                 files.remove()
                 found = None
@@ -230,10 +231,12 @@ def _is_name(text: str) -> bool:
     return len(text) == NAME_DIGITS and set(text) <= set("0123456789abcdef")
 
 
-def _read(files: LockedFiles, level: int = logging.WARNING) -> tuple[Key, Entry] | None:
+def _read(
+    files: LockedFiles, level: int = logging.WARNING, protocol: str | None = None
+) -> tuple[Key, Entry] | None:
     try:
         data = files.read()
-        return None if data is None else decoded(data, files.name)
+        return None if data is None else decoded(data, files.name, protocol)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         _logger.log(level, "the state of an upload is ignored: %s: %s", files.state, reason)

@@ -7,6 +7,7 @@ of the file, which its guard watches.
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from .protocol import About, Part
 from .store import Entry
 
 _BOUNDARY, _FORM = "boundary", "form"  # the names in `Entry.extra`
+FORM_VALUES = {_BOUNDARY: re.compile(r"[0-9a-f]{32}"), _FORM: re.compile(r"[0-9a-f]{64}")}
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # a field may be a secret

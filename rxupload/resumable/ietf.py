@@ -16,6 +16,7 @@ import httpx
 
 from rxupload._arguments import check_name
 
+from .form import FORM_VALUES
 from .protocol import SLICE, About, Metadata, Next, Part, Request, ResumableProtocol, Verdict
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ _PASSING = (408, 425, 429)
 _LEAST = "min-append-size"
 _STATE = "complete"  # whether the upload is, and whether the server repeats its response
 _ASKED, _UNANSWERED = "asked", "unanswered"
+_STATES = re.compile(f"{_ASKED}|{_UNANSWERED}")
 
 _VERDICTS = {
     403: Next.FORBIDDEN,
@@ -76,6 +78,12 @@ class IetfResumable(ResumableProtocol):
     def __post_init__(self) -> None:
         if self.form is not None:
             check_name("form", self.form)
+
+    @classmethod
+    def understands(cls, entry: Entry) -> bool:
+        """Whether it has a limit, a state, a form or nothing besides; see `ResumableProtocol.understands`."""
+        own = {_LEAST: _NUMBER, _STATE: _STATES, **FORM_VALUES}
+        return all(name in own and own[name].fullmatch(value) for name, value in entry.extra.items())
 
     @property
     def field(self) -> str | None:

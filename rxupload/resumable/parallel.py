@@ -13,7 +13,6 @@ Who does what:
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,38 +29,29 @@ from rxupload._wait import Latch, Wake
 from .guard import Guard
 from .outcome import Outcome, conclude
 from .parts import AtAnyOffset, Hashing, Parts
+from .places import LEAST, count_in, place_in, with_place
 from .plan import ResumablePlan, Trace
 from .protocol import Next
 from .server import Server
 from .store import Entry, Slot
 from .work import Work
 
-LEAST = 1024 * 1024  # bytes of a part
 
-_COUNT = "parts"  # the names in `Entry.extra`
-_PART = "part "
-
-
-def connections_of(plan: ResumablePlan, transfer: Transfer, entry: Entry | None, parts: Parts) -> int:
-    """Return how many connections send the file. A remembered upload keeps its number."""
-    if entry is not None:
-        return int(entry.extra.get(_COUNT, "1"))
-    if plan.protocol.connections == 1 or not isinstance(parts, AtAnyOffset):
+def connections_of(plan: ResumablePlan, server: Server, entry: Entry | None, parts: Parts) -> int:
+    """Return how many connections send the file. A remembered upload keeps its number, if the file is as large."""
+    known = 0 if entry is None else count_in(entry)
+    if known == 1 or not isinstance(parts, AtAnyOffset):
         return 1
+    if 1 < known <= parts.size // LEAST:  # a state file may have been changed, or be of a larger file
+        return known
     count = min(plan.protocol.connections, parts.size // LEAST)
     if count > 1:
         about = replace(plan.about, size=parts.size)
         question = plan.protocol.question(about, is_new=True)
         if question is not None:
-            about = replace(about, features=Server(plan, transfer).features(question))
+            about = replace(about, features=server.features(question))
         return count if plan.protocol.joins(about) else 1
     return 1
-
-
-def addresses_of(entry: Entry) -> list[str]:
-    """Return the addresses of all uploads that an entry stands for."""
-    found = [json.loads(value)["url"] for name, value in entry.extra.items() if name.startswith(_PART)]
-    return found or [entry.url]
 
 
 class Parallel:
@@ -74,6 +64,7 @@ class Parallel:
         slot: Slot,
         parts: AtAnyOffset,
         guard: Guard,
+        server: Server,
         count: int,
     ) -> None:
         assert transfer.meter is not None
@@ -83,12 +74,13 @@ class Parallel:
         self._slot = slot
         self._parts = parts
         self._guard = guard
-        self._server = Server(plan, transfer)
+        self._server = server
         self._about = replace(plan.about, size=parts.size)
         self._old: Entry | None = None
         entry = slot.entry
-        if entry is not None and not (guard.judge(entry) and guard.allows(parts.size)):
-            self._old = entry
+        if entry is not None:
+            is_same = count_in(entry) == count and guard.judge(entry) and guard.allows(parts.size)
+            self._old = None if is_same else entry
         whole = _Whole(slot, guard, count, is_new=entry is None or self._old is not None)
         ends = [parts.size * number // count for number in range(count + 1)]
         self._running = [
@@ -112,7 +104,8 @@ class Parallel:
             trace=Trace(),
         )
         within = self._parts.within(transfer, start, size)
-        return Work(plan, transfer, _Place(whole, number), within, _Watched(self._guard))
+        server = Server(plan, transfer)
+        return Work(plan, transfer, _Place(whole, number), within, _Watched(self._guard), server)
 
     def run(self) -> Any:
         """Send all parts, join them, and return the last response. It blocks the calling thread."""
@@ -123,7 +116,7 @@ class Parallel:
             return self._conclude(failed.response, None)
         self._guard.check()
         if self._old is not None:
-            self._discard(self._old)
+            self._server.discard(self._old)
         urls = [each.url for each in self._running]
         response = self._server.to_endpoint(self._plan.protocol.join(self._about, urls))
         verdict = self._plan.protocol.created(response, self._about, None)
@@ -177,10 +170,6 @@ class Parallel:
         self._parts.read_on(hashing, self._parts.size)
         self._guard.check()
         return hashing.hexdigest()
-
-    def _discard(self, old: Entry) -> None:
-        for url in addresses_of(old):
-            self._server.discard(url, self._plan.protocol.discard(old))
 
     def _conclude(self, response: Any, url: str | None, digest: str | None = None) -> Any:
         if self._plan.digest is not None:
@@ -289,26 +278,21 @@ class _Whole:
     def entry(self, number: int) -> Entry | None:
         """Return the entry of a part; None if there is none yet."""
         whole = self._slot.entry
-        text = None if self._is_new or whole is None else whole.extra.get(f"{_PART}{number}")
-        if whole is None or text is None:
-            return None
-        return Entry(created=whole.created, **json.loads(text))
+        return None if self._is_new or whole is None else place_in(whole, number)
 
     def save(self, number: int, entry: Entry) -> None:
         """Remember the upload of a part."""
-        text = json.dumps({"url": entry.url, "expires": entry.expires, "chunk_size": entry.chunk_size})
         with self._lock:
             whole = None if self._is_new else self._slot.entry
-            place = {f"{_PART}{number}": text}
+            extra = with_place({} if whole is None else whole.extra, self._count, number, entry)
             if whole is None:
-                extra = {_COUNT: str(self._count), **place}
                 self._slot.save(
                     Entry(entry.url, entry.created, entry.expires, self._guard.identity, extra=extra)
                 )
                 self._is_new = False
             else:
                 known = [each for each in (whole.expires, entry.expires) if each is not None]
-                self._slot.update(extra={**whole.extra, **place}, expires=min(known) if known else None)
+                self._slot.update(extra=extra, expires=min(known) if known else None)
 
 
 class _Place:

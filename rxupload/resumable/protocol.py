@@ -140,6 +140,11 @@ class ResumableProtocol(ABC):
     granularity: ClassVar[int] = 1
     own_statuses: ClassVar[frozenset[int]] = frozenset()
 
+    @classmethod
+    def understands(cls, entry: Entry) -> bool:
+        """Whether a remembered upload has only what this protocol remembers. A state file may be of any program."""
+        return not entry.extra and (entry.chunk_size or 0) % cls.granularity == 0
+
     @property
     def field(self) -> str | None:
         """The form's field that the file goes in, with the metadata as the other fields; None: it goes as it is."""

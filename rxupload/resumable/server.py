@@ -19,8 +19,10 @@ from rxupload._sources import Piece, Reader
 from rxupload._transfer import Transfer
 
 from .parts import Cut
+from .places import addresses_of
 from .plan import ResumablePlan
 from .protocol import Request
+from .store import Entry
 
 _KNOWN_SECONDS = 300.0  # how long an announcement is remembered
 _MOST_ENDPOINTS = 32
@@ -48,12 +50,13 @@ class Server:
         hop = hop_to(first, there, method=request.method, has_body=first.has_body, alias=str(self._endpoint))
         return self._send(hop, request, cut, total, self._plan.protocol.own_statuses)
 
-    def discard(self, url: str, request: Request) -> None:
+    def discard(self, old: Entry) -> None:
         """End an upload that another one has replaced. It may fail: the server will forget it in time."""
-        try:
-            self.to_upload(url, request)
-        except Exception:  # noqa: BLE001 - of any client
-            self._transfer.check()
+        for url in addresses_of(old):
+            try:
+                self.to_upload(url, self._plan.protocol.discard(old))
+            except Exception:  # noqa: BLE001 - of any client
+                self._transfer.check()
 
     def features(self, question: Request) -> frozenset[str]:
         """Return what the server announces. It is remembered for some minutes, for all uploads to the endpoint."""

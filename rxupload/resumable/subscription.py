@@ -12,8 +12,9 @@ from rxupload._wait import READ, Wake
 from .form import GuardInForm, InForm, form_of
 from .guard import guard_of
 from .outcome import Outcome, conclude
-from .parallel import Parallel, addresses_of, connections_of
+from .parallel import Parallel, connections_of
 from .parts import AtAnyOffset, Parts, parts_of
+from .places import addresses_of
 from .plan import ResumablePlan
 from .server import Server
 from .store import Slot
@@ -36,10 +37,11 @@ def go_on(plan: ResumablePlan, transfer: Transfer) -> Any:
             about = replace(plan.about, filename=None, content_type=form.content_type, extra=form.extra)
             parts = InForm(parts, form)
             guard, plan = GuardInForm(guard, parts), replace(plan, about=about)
-        count = connections_of(plan, transfer, slot.entry, parts)
+        server = Server(plan, transfer)
+        count = connections_of(plan, server, slot.entry, parts)
         if count > 1 and isinstance(parts, AtAnyOffset):
-            return Parallel(plan, transfer, slot, parts, guard, count).run()
-        return Work(plan, transfer, slot, parts, guard).run()
+            return Parallel(plan, transfer, slot, parts, guard, server, count).run()
+        return Work(plan, transfer, slot, parts, guard, server).run()
 
 
 def discard(plan: ResumablePlan, transfer: Transfer) -> Any:

@@ -13,6 +13,7 @@ import httpx
 
 from rxupload._body.multipart import well_formed
 
+from .places import are_places
 from .protocol import About, Metadata, Next, Part, Request, ResumableProtocol, Verdict
 
 if TYPE_CHECKING:
@@ -67,6 +68,11 @@ class Tus(ResumableProtocol):
             raise TypeError(f"parallel: expected an int, got {type(self.parallel).__name__}")
         if self.parallel < 1:
             raise ValueError(f"parallel: must be 1 or more, got {self.parallel}")
+
+    @classmethod
+    def understands(cls, entry: Entry) -> bool:
+        """Whether it has nothing besides, or parts; see `ResumableProtocol.understands`."""
+        return are_places(entry)
 
     def check(self, about: About) -> None:
         """Check the metadata (section "Upload-Metadata" of the extension Creation)."""

@@ -25,6 +25,7 @@ from .guard import Guard
 from .news import changes_of
 from .outcome import Outcome, conclude
 from .parts import Cut, Hashing, Parts, with_digest
+from .places import count_in
 from .plan import ResumablePlan
 from .protocol import SLICE, Next, Part, Verdict
 from .server import Server
@@ -45,7 +46,7 @@ class Work:
     """
 
     def __init__(
-        self, plan: ResumablePlan, transfer: Transfer, slot: Slot, parts: Parts, guard: Guard
+        self, plan: ResumablePlan, transfer: Transfer, slot: Slot, parts: Parts, guard: Guard, server: Server
     ) -> None:
         self._plan = plan
         self._protocol = plan.protocol
@@ -57,7 +58,7 @@ class Work:
         self._meter = transfer.meter
         self._meter.on_move = self._moved
         transfer.on_informed = self._informed
-        self._server = Server(plan, transfer)
+        self._server = server
         self._about = plan.about
         self.entry: Entry | None = slot.entry
         self._was_stored = self.entry is not None
@@ -120,7 +121,7 @@ class Work:
         """Ask a remembered upload for its offset, if it is one of this file. Otherwise create one."""
         if self.entry is None:
             return self._create()
-        is_same = form_in(self.entry.extra) == form_in(self._about.extra)
+        is_same = form_in(self.entry.extra) == form_in(self._about.extra) and count_in(self.entry) == 1
         if not is_same or not self._guard.judge(self.entry):
             return Verdict(Next.OTHER)
         verdict = self._ask()
@@ -176,7 +177,7 @@ class Work:
                 self._check_address()
             is_there = True
         if is_there and old is not None:
-            self._discard(old)
+            self._server.discard(old)
         return verdict
 
     def _new_entry(self, response: Any, verdict: Verdict) -> Entry:
@@ -192,7 +193,7 @@ class Work:
             self._slot.save(self.entry)
         except OSError:
             if not self._is_creating:  # else the request is under way, and ends with the error
-                self._discard(self.entry)  # nobody could go on with it
+                self._server.discard(self.entry)  # nobody could go on with it
             raise
         self._guard.begin()
         if part is not None:
@@ -229,7 +230,7 @@ class Work:
 
     def _forget_discarded(self) -> None:
         assert self.entry is not None
-        self._discard(self.entry)
+        self._server.discard(self.entry)
         self._slot.remove()
         self.entry = None
 
@@ -249,10 +250,6 @@ class Work:
         self._resumed_at = 0
         self._about = replace(self._about, size=self._parts.size)
         return self._create()
-
-    def _discard(self, old: Entry) -> None:
-        """Discard an upload that another one has replaced. It may fail: the server will forget it in time."""
-        self._server.discard(old.url, self._protocol.discard(old))
 
     # Asking
 
@@ -381,7 +378,7 @@ class Work:
             self._guard.check()
         except SourceChanged:  # the server may have a mixture
             if self.entry is not None:
-                self._discard(self.entry)
+                self._server.discard(self.entry)
             self._slot.remove()
             raise
         if self._parts.hashing is not None:

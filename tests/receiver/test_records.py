@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from support.forms import CLOSING, FORM, connected, file_part
 from support.tus import BYTES_OF, answered, finished, hidden, named
 
-
 DIGEST = {"Want_Repr_Digest": "sha-256=1"}
 IETF = {"Upload_Draft_Interop_Version": 8, "Tus_Resumable": None}
 

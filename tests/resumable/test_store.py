@@ -332,7 +332,7 @@ class Stores(RuleBasedStateMachine):
             with pytest.raises(RuntimeError):
                 held.slot.save(made)
 
-    @rule(held=slots, size=st.integers(0, 9))
+    @rule(held=slots, size=st.integers(1, 9))
     def update(self, held: Held, size: int) -> None:
         if held.slot is not None:
             held.slot.update(chunk_size=size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from rxupload._wait import Wake
 from rxupload.resumable.file_store import FileStore
 from rxupload.resumable.identity import BLOCK, Checkpoint, Identity
+from rxupload.resumable.places import LEAST, with_place
 from rxupload.resumable.store import Entry, Key, Slot, Store
 
 NOW = 4_000_000_000.0  # later than the clock of any machine that runs the tests
@@ -21,12 +23,12 @@ SECRET = "https://server.test/files/5ecre7"
 times = st.floats(min_value=NOW, max_value=NOW * 2, allow_nan=False)
 numbers = st.integers(min_value=-(2**63), max_value=2**63)
 hashes = st.binary(min_size=32, max_size=32).map(bytes.hex)
-texts = st.text(st.characters(codec="utf-8"), max_size=20)
+addresses = st.text(st.characters(codec="ascii", categories=["L", "N"])).map(lambda path: f"{SECRET}/{path}")
 
 
 @st.composite
 def entries(draw: st.DrawFn) -> Entry:
-    """Any entry that is not over."""
+    """Any entry of tus that is not over."""
     identity, checkpoint = None, None
     if draw(st.booleans()):
         size = draw(st.integers(0, 2**50))
@@ -34,15 +36,21 @@ def entries(draw: st.DrawFn) -> Entry:
         if size and draw(st.booleans()):
             blocks = draw(st.integers(0, size // BLOCK))
             checkpoint = Checkpoint(blocks * BLOCK or size, draw(hashes))
-    return Entry(
-        url=draw(texts),
+    made = Entry(
+        url=draw(addresses),
         created=draw(times),
         expires=draw(st.none() | times),
         identity=identity,
         checkpoint=checkpoint,
-        chunk_size=draw(st.none() | st.integers(0, 2**50)),
-        extra=draw(st.dictionaries(texts, texts, max_size=3)),
+        chunk_size=draw(st.none() | st.integers(1, 2**50)),
     )
+    most = 20 if identity is None else min(20, identity.size // LEAST)
+    if most < 2 or not draw(st.booleans()):
+        return made
+    count, extra = draw(st.integers(2, most)), {}
+    for number in draw(st.sets(st.integers(0, count - 1), min_size=1)):
+        extra = with_place(extra, count, number, made)
+    return replace(made, extra=extra)
 
 
 def key(number: int = 0) -> Key:
@@ -53,7 +61,7 @@ def key(number: int = 0) -> Key:
 
 def entry(number: int = 0) -> Entry:
     """One of many entries."""
-    return Entry(f"{SECRET}/{number}", NOW, chunk_size=number)
+    return Entry(f"{SECRET}/{number}", NOW, chunk_size=number or None)
 
 
 def take(store: Store, number: int = 0) -> Slot:
