@@ -178,8 +178,8 @@ class ResumableProtocol(ABC):
         """
         return None
 
-    def features(self, response: Any) -> frozenset[str]:  # noqa: ARG002
-        """Return what the answer to `question` announces."""
+    def features(self, response: Any) -> frozenset[str] | None:  # noqa: ARG002
+        """Return what the answer to `question` announces; None if it says nothing of that, as a refusal does."""
         return frozenset()
 
     def creates_with(self, about: About) -> bool:  # noqa: ARG002

@@ -38,6 +38,7 @@ class Server:
         self._transfer = transfer
         self._sender = Sender(plan, transfer)
         self._endpoint = plan.endpoint()
+        self._features: frozenset[str] | None = None
 
     def to_endpoint(self, request: Request, cut: Cut | None = None, total: int | None = None) -> Any:
         """Send a request to the endpoint, with the bytes of a part as its body, if any. Return the response."""
@@ -59,17 +60,23 @@ class Server:
                 self._transfer.check()
 
     def features(self, question: Request) -> frozenset[str]:
-        """Return what the server announces. It is remembered for some minutes, for all uploads to the endpoint."""
+        """Return what the server announces. It is remembered for some minutes, for all uploads to the endpoint.
+
+        An answer that says nothing, such as a 401 or a 503, counts for this subscription: the next one asks again.
+        """
+        if self._features is not None:
+            return self._features
         key = (self._plan.protocol.name, str(self._endpoint))
         known = _announced.get(key)
         if known is not None and time.monotonic() < known[1]:
             return known[0]
-        response = self.to_endpoint(question)
-        features = self._plan.protocol.features(response)
-        while len(_announced) >= _MOST_ENDPOINTS:
-            _announced.pop(next(iter(_announced), key), None)
-        _announced[key] = (features, time.monotonic() + _KNOWN_SECONDS)
-        return features
+        features = self._plan.protocol.features(self.to_endpoint(question))
+        self._features = features or frozenset()
+        if features is not None:
+            while len(_announced) >= _MOST_ENDPOINTS:
+                _announced.pop(next(iter(_announced), key), None)
+            _announced[key] = (features, time.monotonic() + _KNOWN_SECONDS)
+        return self._features
 
     def named_by(self, response: Any) -> str:
         """Return the upload's address, which the response to its creation has as its Location.

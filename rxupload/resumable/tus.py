@@ -26,6 +26,7 @@ _BODY = "application/offset+octet-stream"
 _KEY = re.compile(r"[!-+\--~]+")  # ASCII without spaces and commas
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _ALGORITHMS = ("sha256", "sha1")
+_UNKNOWN_METHOD = (404, 405, 501)
 
 _VERDICTS = {
     403: Next.FORBIDDEN,
@@ -90,10 +91,11 @@ class Tus(ResumableProtocol):
         is_used = has_checksum or (is_new and (about.size is None or about.is_small or self.parallel > 1))
         return Request("OPTIONS") if is_used else None
 
-    def features(self, response: Any) -> frozenset[str]:
-        """Return the extensions, and "checksum:sha256" and the like."""
-        if response.status_code not in (200, 204):
-            return frozenset()
+    def features(self, response: Any) -> frozenset[str] | None:
+        """Return the extensions, and "checksum:sha256" and the like; none for a server that does not know OPTIONS."""
+        status = response.status_code
+        if status // 100 != 2:  # noqa: PLR2004
+            return frozenset() if status in _UNKNOWN_METHOD else None
         found = {f"checksum:{each}" for each in _listed(response, "Tus-Checksum-Algorithm")}
         return frozenset({*_listed(response, "Tus-Extension"), *found})
 
