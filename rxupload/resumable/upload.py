@@ -183,8 +183,9 @@ class ResumableUpload(Upload):
     Within a subscription, it heeds what the server says: 409 asks for the offset; a lesser offset than expected is
     followed; 413 halves the parts; 460 sends a part again; 404 and 410 of a remembered upload begin a new one, once; so
     does 403, but the old one is remembered until the new one stands; 405 and 501 for PATCH are answered with POST and
-    X-HTTP-Method-Override. An offset that does not grow for long ends in an `httpx.HTTPStatusError` or an
-    `httpx.RemoteProtocolError`. Any other status is the response. `retry_backoff` tries again after 409, 423 and 460,
+    X-HTTP-Method-Override. An offset that hardly grows ends in an `httpx.HTTPStatusError` or an
+    `httpx.RemoteProtocolError`: over nine responses in a row it has to grow by 64 KiB, or by an eighth of what was sent
+    at last if that is less. Any other status is the response. `retry_backoff` tries again after 409, 423 and 460,
     too, and counts its attempts anew once the offset has grown.
 
     Errors are those of `Upload`, and further:

@@ -4,7 +4,7 @@ It does what the verdicts of the protocol say, one request after the other, unti
 
 1. An upload that is remembered is asked for its offset. Otherwise one is created, and remembered before its first byte.
 2. A part is sent from the offset, and the next one from where its response says.
-3. A server whose offset does not grow is asked a few times more, and then the upload ends with an error.
+3. A server whose offset hardly grows is asked a few times more, and then the upload ends with an error; see `effort`.
 4. When the server has the whole file, or has forgotten it, the upload is forgotten here, too.
 """
 
@@ -271,8 +271,8 @@ class Work:
         return verdict.offset
 
     def _be_patient(self, offset: int | None) -> None:
-        """Take note of an offset. Raise if it has not grown for too long."""
-        if not self._effort.take(offset):
+        """Take note of an offset. Raise if it has hardly grown for too long."""
+        if not self._effort.take(offset, 0 if self._cut is None else self._cut.part.size):
             raise self._effort.error(self._conclude())
 
     # Sending
