@@ -150,7 +150,7 @@ def _resumable_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s list [--json]\n       %(prog)s clean [--json] [FILE ...]"
     parser.description = (
         "`list` shows the uploads of `send --resume`, and of programs with a FileStore, that are unfinished. `clean` "
-        "forgets those that the server has forgotten by now, or that are older than 30 days. `clean FILE` forgets "
+        "forgets those that have expired on the server a day ago, or that are older than 30 days. `clean FILE` forgets "
         "all of that FILE, so that it is sent anew; what the server has of it stays there until it expires. Uploads "
         "that run are not forgotten."
     )

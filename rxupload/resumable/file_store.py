@@ -59,9 +59,11 @@ class FileStore:
     A state file has the upload's URL, which is a secret. So the folder is made for its owner alone, with mode 0700, and
     the files have mode 0600. Headers and credentials are not stored.
 
-    An upload is forgotten when it is done or discarded, when the server has forgotten it or had announced to do so by
-    now, and after 30 days. A state file that cannot be read, or that has a value which makes no sense, counts as none,
-    with a warning in the log. The next upload begins anew, and replaces it.
+    An upload is forgotten when it is done or discarded, when the server has forgotten it, a day after the time at which
+    the server had announced to do so, and after 30 days. Until then the server is asked, since clocks differ.
+
+    A state file that cannot be read, or that has a value which makes no sense, counts as none, with a warning in the
+    log. The next upload begins anew, and replaces it.
     """
 
     needs_path = True
@@ -136,7 +138,7 @@ class FileStore:
         )
 
     def clean(self) -> list[StoredUpload]:
-        """Forget the uploads that have expired or are older than 30 days. `open` does so once an hour.
+        """Forget the uploads that have expired a day ago, or are older than 30 days. `open` does so once an hour.
 
         A file that cannot be read, or that a killed process has left, goes 30 days after its last change. Uploads that
         run now stay.

@@ -31,6 +31,7 @@ from rxupload._wait import Wake
 from .identity import Checkpoint, Identity
 
 LONGEST = 30 * 24 * 3600.0  # seconds that an entry is kept
+MARGIN = 24 * 3600.0  # seconds that it is kept after it has expired: a clock, or its time zone, may be wrong
 NAME_DIGITS = 40  # hex digits of a key's name
 
 
@@ -59,8 +60,11 @@ class Entry:
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def is_over(self, now: float) -> bool:
-        """Whether it has expired, or is older than 30 days."""
-        return now >= self.created + LONGEST or (self.expires is not None and now >= self.expires)
+        """Whether it has expired a day ago, or is older than 30 days.
+
+        Until then the server is asked. Only that knows whether it still has the upload.
+        """
+        return now >= self.created + LONGEST or (self.expires is not None and now >= self.expires + MARGIN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
@@ -269,9 +271,19 @@ def _number(response: Any, name: str) -> int | None:
 
 
 def _expires(response: Any) -> float | None:
-    """Return the time of Upload-Expires (extension Expiration; RFC 9110, section 5.6.7)."""
+    """Return the time of Upload-Expires on this machine's clock (extension Expiration; RFC 9110, section 5.6.7).
+
+    With a Date, it is so much later than now as it is later than that. The server's clock may be wrong, or this one.
+    """
+    expires, date = _time(response, "Upload-Expires"), _time(response, "Date")
+    return expires if expires is None or date is None else time.time() + (expires - date)
+
+
+def _time(response: Any, name: str) -> float | None:
+    """Return an HTTP date; None if there is none. One without a zone is of UTC, too (asctime)."""
     try:
-        return parsedate_to_datetime(response.headers.get("Upload-Expires", "")).timestamp()
+        found = parsedate_to_datetime(response.headers.get(name, ""))
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None
 

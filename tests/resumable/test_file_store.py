@@ -184,14 +184,15 @@ def test_without_a_folder_there_are_no_uploads(store, folder):
 
 
 def test_an_upload_that_is_over_is_not_listed_and_is_cleaned(store, folder):
-    """What has expired or is too old goes; the rest stays."""
+    """What has expired a day ago or is too old goes; the rest stays."""
     take(store, 9).close()  # so that the store does not clean by itself for an hour
     stored(store, Entry(SECRET, time.time() - 31 * DAY), 1)
-    stored(store, Entry(SECRET, time.time(), time.time() - 1), 2)
+    stored(store, Entry(SECRET, time.time(), time.time() - DAY - 1), 2)
     stored(store, Entry(SECRET, time.time() - 29 * DAY), 3)
-    assert [each.path for each in store.uploads()] == [key(3).path]
+    stored(store, Entry(SECRET, time.time(), time.time() - 1), 4)
+    assert [each.path for each in store.uploads()] == [key(3).path, key(4).path]
     assert [each.path for each in store.clean()] == [key(1).path, key(2).path]
-    assert names(folder) == [f"{key(3).name}.json"]
+    assert names(folder) == [f"{key(3).name}.json", f"{key(4).name}.json"]
 
 
 def test_opening_cleans_the_folder_once_an_hour(folder, monkeypatch):

@@ -9,7 +9,6 @@ import os
 import sys
 import threading
 from collections import deque
-from datetime import UTC, datetime, timedelta
 
 import httpx
 import httpx2
@@ -422,16 +421,6 @@ def test_a_filename_of_another_encoding_is_sent_with_replacements(tmp_path, stor
     with tus_server() as (tus, server):
         assert upload_resumable(f"{server.url}files", path, store=store).run().status_code == 204
         assert tus.only.metadata["filename"].decode() == "caf\ufffd.txt"
-
-
-def test_an_upload_that_has_expired_begins_anew(file, store, content):
-    """Upload-Expires is remembered, and what is over is not asked about."""
-    with tus_server() as (tus, server):
-        tus.expires = datetime.now(UTC) - timedelta(seconds=5)
-        up = begin(tus, server, file, store)
-        up.run()
-        assert tus.methods_asked == ["POST", "PATCH"]
-        assert bytes(tus.uploads["/files/secret1"].content) == content
 
 
 # Requests

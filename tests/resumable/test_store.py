@@ -88,12 +88,14 @@ def test_an_entry_does_not_show_its_url():
         (NOW - 30 * 86400 + 1, None, False),
         (NOW - 30 * 86400, None, True),
         (NOW, NOW + 1, False),
-        (NOW, NOW, True),
+        (NOW, NOW, False),
+        (NOW, NOW - 86400 + 1, False),
+        (NOW, NOW - 86400, True),
         (NOW - 30 * 86400, NOW + 1, True),
     ],
 )
-def test_an_entry_is_over_after_thirty_days_or_when_it_has_expired(created, expires, is_over):
-    """An entry ends with what comes first: its own end, or 30 days."""
+def test_an_entry_is_over_after_thirty_days_or_a_day_after_it_has_expired(created, expires, is_over):
+    """An entry ends with what comes first: a day after its own end, since clocks differ, or 30 days."""
     assert Entry("", created, expires).is_over(NOW) == is_over
 
 
@@ -141,10 +143,10 @@ def test_an_empty_or_a_closed_slot_changes_nothing(store):
 
 
 @pytest.mark.parametrize(
-    "old", [Entry(SECRET, time.time() - 31 * 86400), Entry(SECRET, time.time(), time.time() - 1)]
+    "old", [Entry(SECRET, time.time() - 31 * 86400), Entry(SECRET, time.time(), time.time() - 86401)]
 )
 def test_what_is_over_is_forgotten_on_open(store, old):
-    """An entry that has expired, or is older than 30 days, is none."""
+    """An entry that has expired a day ago, or is older than 30 days, is none."""
     slot = take(store)
     slot.save(old)
     slot.close()

@@ -84,6 +84,7 @@ class Tus:
         self.answers: dict[str, deque[Answer | None]] = defaultdict(deque)
         self.location = lambda path: path
         self.expires: Any = None
+        self.date: Any = None  # what its clock says; None: it sends no Date
         self.methods = {"POST", "HEAD", "PATCH", "DELETE", "OPTIONS"}
         self.created_status = 201
         self._left = threading.Condition()
@@ -221,9 +222,8 @@ class Tus:
         respond(connection, 204 if self.uploads.pop(asked.path, None) else 404)
 
     def _expiry(self) -> list[str]:
-        return (
-            [] if self.expires is None else [f"Upload-Expires: {format_datetime(self.expires, usegmt=True)}"]
-        )
+        times = {"Upload-Expires": self.expires, "Date": self.date}
+        return [f"{name}: {format_datetime(each, usegmt=True)}" for name, each in times.items() if each]
 
 
 def respond(connection: Connection, code: int, *headers: str) -> None:
