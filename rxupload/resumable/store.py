@@ -17,6 +17,7 @@ import json
 import os
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -293,7 +294,7 @@ if hasattr(os, "register_at_fork"):
 # Slots
 
 
-class HeldSlot:
+class HeldSlot(ABC):
     """What the slots of both stores have in common. A subclass stores, and releases what it holds."""
 
     def __init__(self, place: Place, entry: Entry | None) -> None:
@@ -336,13 +337,15 @@ class HeldSlot:
     def _is_open(self) -> bool:
         return not self._is_closed and not self._place.is_lost
 
+    @abstractmethod
     def _store(self, entry: Entry) -> None:
-        raise NotImplementedError
+        """Store an entry in place of what was there."""
 
+    @abstractmethod
     def _remove(self) -> None:
-        raise NotImplementedError
+        """Forget what is stored."""
 
-    def _release(self) -> None:
+    def _release(self) -> None:  # noqa: B027 - the default
         """Release what is held besides the place."""
 
 
