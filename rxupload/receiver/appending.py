@@ -103,15 +103,18 @@ class Turns:
         return set(self._taken)
 
     @contextlib.asynccontextmanager
-    async def take(self, token: str, request: Request) -> AsyncIterator[Upload]:
+    async def take(self, token: str, request: Request, protocol: str) -> AsyncIterator[Upload]:
         """Have the upload with this token during the block.
 
         Raises:
-            Refused: There is none, or another process has it.
+            Refused: There is none of the protocol, or another process has it.
         """
         async with self.begin(token, request):
             try:
-                yield self._uploads.find(token)
+                upload = self._uploads.find(token)
+                if upload.record.protocol != protocol:
+                    raise Refused(404, "This upload speaks another protocol.")
+                yield upload
             except Expired:
                 raise Refused(410, "The upload has expired. Begin a new one.") from None
             except Unknown:
@@ -134,6 +137,21 @@ class Turns:
         finally:
             del self._taken[key]
             is_over.set()
+
+
+class Speaker:
+    """Answers the requests of a protocol; what both have in common.
+
+    Args:
+        uploads: The uploads in the directory.
+        turns: Who has which upload.
+        max_size: How long an upload may be, in bytes; None for no limit.
+    """
+
+    def __init__(self, uploads: Uploads, turns: Turns, max_size: int | None) -> None:
+        self._uploads = uploads
+        self._turns = turns
+        self._max_size = max_size
 
 
 class Checksum:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from python_multipart.exceptions import FormParserError
@@ -22,7 +20,7 @@ from rxupload._digests import digest_of
 from .appending import (
     Checksum,
     Refused,
-    Turns,
+    Speaker,
     append,
     connection_of,
     location_of,
@@ -34,7 +32,7 @@ from .appending import (
 )
 from .digest import digest_headers, sha256_of
 from .form import Form, boundary_of, names_of, parameters
-from .uploads import Record, Upload, Uploads
+from .uploads import Record, Upload
 
 INTEROP_VERSION = "8"
 _TYPE = "application/partial-upload"
@@ -58,30 +56,8 @@ def announcement(max_size: int | None) -> dict[str, str]:
     return {"Upload-Limit": "min-size=0" if max_size is None else f"max-size={max_size}"}
 
 
-class Ietf:
-    """Answers the requests of the draft.
-
-    Args:
-        directory: Where finished files are.
-        uploads: The uploads in the directory.
-        turns: Who has which upload.
-        max_size: How long an upload may be, in bytes; None for no limit.
-        report: Called with a line for each form.
-    """
-
-    def __init__(
-        self,
-        directory: Path,
-        uploads: Uploads,
-        turns: Turns,
-        max_size: int | None,
-        report: Callable[[str], None],
-    ) -> None:
-        self._report = report
-        self._directory = directory
-        self._uploads = uploads
-        self._turns = turns
-        self._max_size = max_size
+class Ietf(Speaker):
+    """Answers the requests of the draft."""
 
     async def respond(self, request: Request) -> Response:
         """Do what the request asks for.
@@ -94,9 +70,7 @@ class Ietf:
             token = token_in(request.url.path)
             if token is None or request.method in {"POST", "PUT"}:
                 return await self._create(request)
-            async with self._turns.take(token, request) as upload:
-                if upload.record.protocol != "ietf":
-                    raise Refused(404, "This upload speaks another protocol.")
+            async with self._turns.take(token, request, "ietf") as upload:
                 if request.method == "PATCH":
                     return await self._patch(request, upload)
                 if request.method == "DELETE":
@@ -265,7 +239,7 @@ class Ietf:
             upload.keep()
             return
         try:
-            with Form(boundary, self._directory) as form:
+            with Form(boundary, upload.directory) as form:
                 with upload.data.open("rb") as stream:
                     while data := stream.read(_PARSED_AT_ONCE):
                         form.write(data)
@@ -275,7 +249,7 @@ class Ietf:
             raise Refused(400, str(error), {"Upload-Complete": "?1"}, is_read=True) from error
         upload.record.response = form.as_json()
         upload.keep_nothing()
-        self._report(form.summary)
+        self._uploads.report(form.summary)
 
 
 def _completes(request: Request) -> bool | None:

@@ -35,7 +35,7 @@ class Resumable:
         self._uploads = uploads.Uploads(directory, report)
         self._turns = Turns(self._uploads)
         self._tus = tus.Tus(self._uploads, self._turns, max_size)
-        self._ietf = ietf.Ietf(directory, self._uploads, self._turns, max_size, report)
+        self._ietf = ietf.Ietf(self._uploads, self._turns, max_size)
         self._timer: asyncio.TimerHandle | None = None
 
     def tidy(self) -> None:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from .appending import (
     Checksum,
     Refused,
-    Turns,
+    Speaker,
     append,
     connection_of,
     from_base64,
@@ -27,7 +27,7 @@ from .appending import (
     token_in,
 )
 from .digest import digest_headers, is_wanted, sha256_of
-from .uploads import Record, Unknown, Upload, Uploads, is_sendable, join
+from .uploads import Record, Unknown, Upload, is_sendable, join
 
 VERSION = "1.0.0"
 EXTENSIONS = (
@@ -50,13 +50,8 @@ def announcement(max_size: int | None) -> dict[str, str]:
     }
 
 
-class Tus:
+class Tus(Speaker):
     """Answers the requests of tus."""
-
-    def __init__(self, uploads: Uploads, turns: Turns, max_size: int | None) -> None:
-        self._uploads = uploads
-        self._turns = turns
-        self._max_size = max_size
 
     async def respond(self, request: Request) -> Response:
         """Do what the request asks for.
@@ -83,9 +78,7 @@ class Tus:
             raise Refused(405, f"tus has no {method} here.", {"Allow": allowed})
         if token is None:
             raise Refused(404, "This is no URL of an upload. Create one with POST.")
-        async with self._turns.take(token, request) as upload:
-            if upload.record.protocol != "tus":
-                raise Refused(404, "This upload speaks another protocol.")
+        async with self._turns.take(token, request, "tus") as upload:
             if method == "HEAD":
                 return Response(headers=_state(upload) | {"Cache-Control": "no-store"})
             if method == "PATCH":
@@ -215,7 +208,7 @@ class Tus:
             raise Refused(400, "Upload-Concat names no partial upload.")
         async with contextlib.AsyncExitStack() as turns:
             found = {
-                token: await turns.enter_async_context(self._turns.take(token, request))
+                token: await turns.enter_async_context(self._turns.take(token, request, "tus"))
                 for token in sorted(set(tokens))
             }
             parts = [found[token] for token in tokens]

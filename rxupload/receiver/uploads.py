@@ -246,12 +246,12 @@ class Uploads:
 
     def __init__(self, directory: Path, report: Callable[[str], None]) -> None:
         self._directory = directory
-        self._report = report
+        self.report = report
 
     def create(self, record: Record) -> tuple[str, Upload]:
         """Begin an upload without bytes. Return its token, and itself."""
         token = secrets.token_urlsafe(32)
-        upload = Upload(self._directory, key_of(token), record, self._report)
+        upload = Upload(self._directory, key_of(token), record, self.report)
         try:
             upload.save()
             upload.data.open("xb").close()
@@ -309,7 +309,7 @@ class Uploads:
     def _read(self, key: str) -> Upload:
         try:
             text = _json_of(self._directory / f".{key}.upload").read_text(encoding="utf-8")
-            return Upload(self._directory, key, _checked(Record(**json.loads(text))), self._report)
+            return Upload(self._directory, key, _checked(Record(**json.loads(text))), self.report)
         except (FileNotFoundError, ValueError, TypeError, RecursionError):
             raise Unknown from None
 
