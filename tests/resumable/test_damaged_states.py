@@ -195,6 +195,8 @@ DAMAGES = {
     "an end that is no number": (["entry", "expires"], float("nan")),
     "an end that never comes": (["entry", "expires"], float("inf")),
     "an end that is a word": (["entry", "expires"], "tomorrow"),
+    "more sent than there is": (["entry", "sent"], 2**40),
+    "less sent than nothing": (["entry", "sent"], -1),
     "another protocol": (["protocol"], "smtp"),
 }
 
