@@ -242,6 +242,20 @@ def test_it_is_parallel_only_where_that_is_announced_and_the_file_is_large(
         assert tus.methods_asked.count("POST") == posts
 
 
+def test_a_file_that_has_become_short_is_sent_over_one_connection(parallel, file, store):
+    """The uploads of all parts of the earlier file are discarded."""
+    tus, url, options = parallel
+    up = upload_resumable(url, file, store=store, **options)
+    tus.then("PATCH", *together(broken_after(1000)))
+    with pytest.raises(httpx.NetworkError):
+        up.run()
+    tus.answers.clear()
+    file.write_bytes(b"short")
+    observed_run(up)
+    assert tus.methods_asked.count("DELETE") == 3
+    assert bytes(tus.only.content) == b"short"
+
+
 def test_bytes_are_sent_in_parallel_too(parallel, store, content):
     """They are there at every offset."""
     tus, url, options = parallel
