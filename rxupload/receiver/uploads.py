@@ -35,7 +35,6 @@ _FILE = re.compile(r"\.([0-9a-f]{32})\.upload(?:\.json(?:\.new)?)?")
 _COPIED_AT_ONCE = 2**20
 _FIELD = re.compile(r"[\t -~\x80-\xff]*")
 _SHA256 = re.compile("[0-9a-f]{64}")
-_LONGEST_NAME = 255  # bytes of a file's name
 
 
 class Unknown(Exception):  # noqa: N818 - it is no fault of ours
@@ -81,6 +80,11 @@ class Record:
     response: dict[str, Any] | None = None
 
     @property
+    def is_over(self) -> bool:
+        """Whether its file is stored, or its bytes are part of another upload."""
+        return self.stored_as is not None or self.used_for is not None
+
+    @property
     def is_partial(self) -> bool:
         """Whether its bytes are a part of another upload, and no file."""
         return self.concat == "partial"
@@ -106,7 +110,7 @@ class Upload:
     @property
     def is_over(self) -> bool:
         """Whether nothing can be added, because its file is stored or its bytes are part of another upload."""
-        return self.record.stored_as is not None or self.record.used_for is not None
+        return self.record.is_over
 
     @property
     def is_whole(self) -> bool:
@@ -344,6 +348,9 @@ def _checked(record: Record) -> Record:
         or not all(type(each) is int and 0 <= each < 2**63 for each in numbers)
         or not (record.stored_as is None or _is_name(record.stored_as))
         or not (record.response is None or _is_report(record.response))
+        or (
+            record.is_over and record.protocol == "ietf" and record.response is None
+        )  # it is made before the end
     ):
         raise ValueError("this is no record of an upload")
     return record
@@ -356,16 +363,12 @@ def is_sendable(text: str) -> bool:
 
 def _is_name(text: str) -> bool:
     """Whether a file of the directory may be named so; "" is none."""
-    is_inside = not re.search(r"[/\\]", text) and text not in {".", ".."}
-    return is_inside and text.isprintable() and len(text.encode()) <= _LONGEST_NAME
+    is_inside = not re.search(r"[/\\]|^\.\.?$", text)
+    return is_inside and text.isprintable() and len(text.encode()) <= 255  # noqa: PLR2004 - bytes
 
 
 def _is_report(response: Any) -> bool:
-    """Whether it is the JSON of a finished upload.
-
-    Raises:
-        ValueError: It has a number or a character that JSON cannot have.
-    """
+    """Whether it is the JSON of a finished upload. What JSON cannot have is a ValueError."""
     json.dumps(response, ensure_ascii=False, allow_nan=False).encode()
     files = response.get("files") if isinstance(response, dict) else None
     return isinstance(files, list) and all(

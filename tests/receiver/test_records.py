@@ -6,7 +6,7 @@ import base64
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.forms import CLOSING, FORM, connected, file_part
 from support.tus import BYTES_OF, answered, finished, hidden, named
@@ -171,6 +171,9 @@ NAMES += ["stored_as", "used_for", "response"]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(of="ietf, finished", values={"response": None})
+@example(of="ietf", values={"used_for": "x"})
+@example(of="tus, finished", values={"stored_as": "gone"})
 @given(
     of=st.sampled_from([*CREATIONS]),
     values=st.dictionaries(st.sampled_from(NAMES), anything, min_size=1, max_size=2),
