@@ -22,12 +22,12 @@ from rxupload._transfer import EXTENSION, Transfer
 from .effort import Effort
 from .form import form_in
 from .guard import Guard
-from .news import changes_of
 from .outcome import Outcome, conclude
 from .parts import Cut, Hashing, Parts, with_digest
 from .places import count_in
 from .plan import ResumablePlan
 from .protocol import SLICE, Next, Part, Verdict
+from .remembered import Remembered
 from .server import Server
 from .store import Entry, Slot
 
@@ -42,7 +42,6 @@ class Work:
 
     Attributes:
         is_whole: Whether the server has the whole file.
-        entry: What is remembered of the upload; None if there is none.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class Work:
         transfer.on_informed = self._informed
         self._server = server
         self._about = plan.about
-        self.entry: Entry | None = slot.entry
+        self._remembered = Remembered(slot)
         self._was_stored = self.entry is not None
         self._response: Any = None
         self._refusal: Any = None  # the response of a server that does not know the method
@@ -72,12 +71,16 @@ class Work:
         self._is_creating = False
         self._sending: Part | None = None  # what the current request has of the file
 
+    @property
+    def entry(self) -> Entry | None:
+        """What is remembered of the upload; None if there is none."""
+        return self._remembered.entry
+
     def run(self) -> Any:
         """Work until the last response, and return it. It blocks the calling thread."""
         self._prepare()
         verdict = self._begin()
         while verdict.next not in _ENDS:
-            self._note(verdict)
             verdict = self._act(verdict)
         if verdict.next is Next.DONE:
             return self._finish(verdict)
@@ -86,6 +89,9 @@ class Work:
         return self._conclude()
 
     def _act(self, verdict: Verdict) -> Verdict:
+        if self._about.size is None and verdict.size is not None:
+            self._about = replace(self._about, size=verdict.size)
+        self._remembered.learn(verdict)
         match verdict.next:
             case Next.GO_ON:
                 offset = self._offset_of(verdict)
@@ -135,13 +141,6 @@ class Work:
         if question is not None and not self._about.features:
             self._about = replace(self._about, features=self._server.features(question))
 
-    def _note(self, verdict: Verdict) -> None:
-        """Remember what a verdict says of the upload."""
-        if self._about.size is None and verdict.size is not None:
-            self._about = replace(self._about, size=verdict.size)
-        if self.entry is not None and (changes := changes_of(self.entry, verdict)):
-            self._remember(**changes)
-
     # Creating
 
     def _create(self, *, with_content: bool = True) -> Verdict:
@@ -170,7 +169,9 @@ class Work:
         if verdict.next in _THERE or verdict.next is Next.TOO_LONG:
             self._reach(verdict, part)
             if not is_there:
-                self.entry = self._new_entry(self._response, verdict) if verdict.is_named else None
+                self._remembered.entry = (
+                    self._new_entry(self._response, verdict) if verdict.is_named else None
+                )
                 if verdict.next is not Next.DONE:
                     self._remember_new(part)
             elif verdict.is_named and "Location" in self._response.headers:
@@ -217,7 +218,7 @@ class Work:
         if self._is_creating and "Location" in response.headers:
             entry = self._new_entry(response, verdict)
             if self.entry is None or self.entry.url != entry.url:
-                self.entry = entry
+                self._remembered.entry = entry
                 self._remember_new(part)
         if part is not None and verdict.offset is not None and part.offset < verdict.offset <= part.end:
             self._meter.tell(verdict.offset)
@@ -231,19 +232,15 @@ class Work:
     def _forget_discarded(self) -> None:
         assert self.entry is not None
         self._server.discard(self.entry)
-        self._slot.remove()
-        self.entry = None
+        self._remembered.forget()
 
     def _begin_anew(self, reason: Next) -> Verdict:
         """Create another upload instead of a remembered one, once."""
         if reason is Next.FORGOTTEN:
-            self._slot.remove()
-            self.entry = None
+            self._remembered.forget()
         if not self._was_stored:
             if reason is Next.OTHER:
-                raise httpx.RemoteProtocolError(
-                    "The server has another length for the upload than was declared"
-                )
+                raise httpx.RemoteProtocolError("The server has another length for the upload than declared")
             return Verdict(Next.FAIL)
         self._was_stored = False
         self._effort = Effort()
@@ -297,7 +294,12 @@ class Work:
             self._sending = None
         verdict = self._protocol.sent(self._response, self._about, self.entry, cut.part)
         self._reach(verdict, cut.part)
-        if self._refusal is None or self._is_overriding_proven:
+        if (
+            verdict.next is Next.FORBIDDEN
+        ):  # also if the server has had the whole file, and the offset was stale
+            return self._moved_on(offset) or verdict
+        is_retried = verdict.next in (Next.SHRINK, Next.REPEAT)
+        if self._refusal is None or self._is_overriding_proven or is_retried:
             return verdict
         return self._prove_overriding(verdict, cut.part)
 
@@ -331,8 +333,17 @@ class Work:
         if part.size <= least:
             return Verdict(Next.FAIL)
         half = max(part.size // 2, least)
-        self._remember(chunk_size=half - half % self._protocol.granularity)
+        self._remembered.change(chunk_size=half - half % self._protocol.granularity)
         return self._send(part.offset)
+
+    def _moved_on(self, offset: int) -> Verdict | None:
+        """Ask what the server has. None if that is no more than before a part: then the response stays the last one."""
+        response = self._response
+        asked = self._ask()
+        if asked.next is Next.DONE or (asked.offset or 0) > offset:
+            return asked
+        self._response = response
+        return None
 
     def _override(self) -> Verdict:
         """Send the part again with another method."""
@@ -344,28 +355,18 @@ class Work:
 
     def _prove_overriding(self, verdict: Verdict, part: Part) -> Verdict:
         """Ask whether the bytes have arrived. A server may take the other method for something else."""
-        if verdict.next in (Next.SHRINK, Next.REPEAT):
-            return verdict
         response = self._response
-        if verdict.next in _THERE:
-            asked = self._ask()
-            if asked.next is Next.DONE or (asked.offset or 0) > part.offset:
-                self._is_overriding_proven = True
-                if asked.next is verdict.next:
-                    self._response = response
-                return asked
+        if verdict.next in _THERE and (asked := self._moved_on(part.offset)) is not None:
+            self._is_overriding_proven = True
+            if asked.next is verdict.next:
+                self._response = response
+            return asked
         self._response = self._refusal
         return Verdict(Next.FAIL)
 
     def _moved(self, position: int) -> None:
         self._guard.arrived(position)
         self._plan.trace.reached = position
-
-    def _remember(self, **changes: Any) -> None:
-        """Change what is remembered."""
-        assert self.entry is not None
-        self.entry = replace(self.entry, **changes)
-        self._slot.update(**changes)
 
     # The end
 

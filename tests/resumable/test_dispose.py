@@ -176,13 +176,15 @@ def test_a_dispose_during_the_wait_for_another_ends_it(file, store):
 
 def test_an_observer_that_raises_leaves_the_upload_to_be_continued(file, store, content):
     """Its exception comes through on_error, and the upload is remembered."""
+    hanging = Hanging(MIB)
 
     def raising(item):
         if item.sent:
+            assert hanging.came.wait(PATIENCE)  # else the request may never be read, and the next one hangs
             raise ZeroDivisionError
 
     with tus_server() as (tus, server):
-        tus.then("PATCH", Hanging(MIB))
+        tus.then("PATCH", hanging)
         up = upload_resumable(f"{server.url}files", file, store=store, progress_interval=0)
         observed, _ = observe(up, raising)
         assert isinstance(observed.wait().error, ZeroDivisionError)

@@ -237,6 +237,33 @@ def test_after_403_a_new_upload_replaces_the_old_one(begun, content):
     assert list(tus.uploads) == ["/files/secret0"] or bytes(tus.only.content) == content
 
 
+def test_a_part_that_is_forbidden_because_the_server_has_it_is_not_sent_anew(begun, content):
+    """The offset was stale, and some servers answer 403 to a part of a whole upload. The server is asked again."""
+    tus, up, _ = begun
+
+    def late(connection, asked, tus):
+        """Say how much there was, and then take the rest of an earlier request."""
+        tus.answer(connection, asked)
+        tus.only.content[:] = content
+
+    tus.then("HEAD", late)
+    tus.then("PATCH", 403)
+    response = run(up)
+    assert tus.methods_asked == ["HEAD", "PATCH", "HEAD"]
+    assert response.status_code == 200
+    assert bytes(tus.only.content) == content
+
+
+def test_a_part_that_is_forbidden_begins_a_new_upload(begun, content):
+    """The server has no more than before. The 403 is the response if the new one is forbidden, too."""
+    tus, up, _ = begun
+    tus.then("PATCH", 403)
+    assert run(up).status_code == 204
+    assert tus.methods_asked == ["HEAD", "PATCH", "HEAD", "POST", "DELETE", "PATCH"]
+    assert list(tus.uploads) == ["/files/secret1"]
+    assert bytes(tus.only.content) == content
+
+
 @pytest.mark.parametrize("code", [423, 429, 500, 502, 503])
 def test_a_head_that_fails_for_now_is_never_a_new_upload(begun, content, code):
     """It is the response, an error for `retry_backoff`, and the upload goes on after it."""
