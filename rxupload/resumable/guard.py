@@ -197,12 +197,12 @@ class FileGuard(Guard):
     def sends(self, offset: int) -> None:
         """Check that the file is still the same; see `Guard`.
 
-        The server may have lost bytes, which are sent again. They do not count as sent until the file was seen again.
+        The server may have lost bytes, which are sent again. They do not count until it has them again.
         """
         self.check()
         position = self._start + offset
         if self._checkpoints is not None:
-            self._checkpoints.resend_from(position)
+            self._checkpoints.sends_from(position)
         entry = self._slot.entry
         if entry is not None and entry.sent > position:
             self._slot.update(sent=position)

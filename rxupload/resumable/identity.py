@@ -5,8 +5,8 @@ What the server has must be the beginning of the file that is sent now. Three th
 1. Size, times, inode and ends of the file are those of the start. Then the file was not written to.
 2. Only the inode or the ctime differs, as after a remount, a copy or a chmod. Then the content decides: it is known up
    to the last checkpoint, and the server may have no more than that. If the ctime differs, the file may also have been
-   another one for a while, and its content was put back. So the server may have no more than what had been sent when
-   the file was last seen unchanged.
+   another one for a while, and its content was put back. So the server may have no more than it had when the file was
+   last seen unchanged.
 3. All else is another file.
 
 A checkpoint is a hash of the content from the start of the file. It is a chain, so that a later run goes on from it
@@ -139,7 +139,7 @@ def judge(
     Args:
         stored: The file when its upload began.
         checkpoint: The last one; None if there is none.
-        sent: So many bytes from the start had been sent when the file was last seen unchanged.
+        sent: So many bytes from the start were of this file for sure; see `Entry`.
         descriptor: Of the file as it is now.
         verify: "content" compares the content up to the checkpoint in any case, "fast" only if the inode or the ctime
             has changed.
@@ -209,7 +209,8 @@ class Checkpoints:
     It reads the file itself, by a descriptor of its own, so that the upload may use sendfile. It is ahead of what has
     arrived: otherwise the server would have more than the last checkpoint whenever an upload breaks, and after a copy
     or a chmod it could never go on. What it reads early, the upload finds in the system's cache. With each checkpoint,
-    it looks at the file and stores how much had been sent by then.
+    it looks at the file and stores how much the server had said to have by then. What only the system of the server had
+    acknowledged does not count: on the same machine, that may still be pages of the file, which change with it.
 
     A file that cannot be read any more, or that has changed, gets no further checkpoints. It is the upload's part to
     report that.
@@ -229,7 +230,7 @@ class Checkpoints:
             path: Of the file.
             identity: The file when the upload began.
             begun: The last checkpoint of an upload that goes on; None for a new one.
-            save: Stores a checkpoint, and how many bytes had been sent when the file was last seen unchanged. It is
+            save: Stores a checkpoint, and how many bytes the server had when the file was last seen unchanged. It is
                 called on a thread of the library, one call after the other.
             now: The time in seconds.
         """
@@ -239,8 +240,8 @@ class Checkpoints:
         self._save = save
         self._now = now
         self._due = now() + INTERVAL
-        self._position = 0
-        self._resent_from: int | None = None  # since the file was about to be seen again
+        self._had = 0  # bytes of the file that the server has
+        self._least_had = 0  # the least since the file was about to be seen again
         self._was_due_at: int | None = None  # the position when it was due last
         self._is_busy = False
         self._is_over = not identity.size  # there is nothing to hash
@@ -254,7 +255,6 @@ class Checkpoints:
         Args:
             position: The bytes of the file, from its start, of which the server may have some.
         """
-        self._position = position
         if self._was_due_at is None:
             self._was_due_at = position
         if self._is_over or self._is_busy or self._now() < self._due:
@@ -269,14 +269,14 @@ class Checkpoints:
         except RuntimeError:  # the interpreter shuts down
             self._is_over = True
 
-    def resend_from(self, position: int) -> None:
-        """Take note that bytes are sent again. They do not count as sent until the file was seen again after that.
+    def sends_from(self, position: int) -> None:
+        """Take note that the server has so many bytes of the file, and that those after them are about to be sent.
 
-        Only the upload's thread may call this. It waits for a save that has begun.
+        It may have lost some. Only the upload's thread may call this. It waits for a save that has begun.
         """
-        if position < self._position:
-            with self._saving:
-                self._position = self._resent_from = position
+        with self._saving:
+            self._had = position
+            self._least_had = min(self._least_had, position)
 
     def stop(self) -> None:
         """Hash no further, and save nothing any more. It waits for no reading, but for a save that has begun."""
@@ -304,9 +304,9 @@ class Checkpoints:
                 is_done = reached.offset >= target
                 if is_done or self._now() >= save_at:
                     with self._saving:
-                        sent, self._resent_from = self._position, None
+                        self._least_had = self._had
                     self._check(descriptor)  # so that it counts only if the file was the same all the time
-                    self._keep(reached, sent)
+                    self._keep(reached)
                     save_at = self._now() + INTERVAL
         finally:
             os.close(descriptor)
@@ -315,10 +315,10 @@ class Checkpoints:
         if not self._identity.is_of(os.fstat(descriptor)):
             raise SourceChanged(f"{self._path}: it was changed since the upload started")
 
-    def _keep(self, reached: Checkpoint, sent: int) -> None:
+    def _keep(self, reached: Checkpoint) -> None:
         with self._saving:
             if not self._is_over:
-                self._save(reached, sent if self._resent_from is None else min(sent, self._resent_from))
+                self._save(reached, self._least_had)
                 self._last = reached
 
 

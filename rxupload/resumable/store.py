@@ -46,7 +46,8 @@ class Entry:
         expires: When the server forgets it, in seconds since the epoch; None if it did not say.
         identity: The file; None for a source that is no file.
         checkpoint: The last hash of its content; None if there is none yet.
-        sent: So many bytes, from the file's start, had been sent when it was last seen unchanged.
+        sent: So many bytes, from the file's start, were sent of it for sure: it was seen unchanged after the server had
+            said that it has them, or after the last byte had gone.
         chunk_size: The most bytes that the server takes in one request, as far as is known.
         extra: What the protocol needs besides.
     """

@@ -105,9 +105,9 @@ def upload_resumable(
         verify: How a file is compared with the one whose upload began, before that goes on. Size, mtime and the SHA-256
             of the first and the last 64 KiB must be the same. If only the inode or the ctime differs, the content is
             compared up to the last checkpoint, and the server may have no more than that. If the ctime differs after a
-            process was killed, it may also have no more than that process had sent when it saw the file last, which it
-            does every five seconds. "content" compares the content in any case. For another file a new upload begins,
-            and when that stands the old one is discarded.
+            process was killed, it may also have no more than it had said to have when that process saw the file last,
+            which it does every five seconds. "content" compares the content in any case. For another file a new upload
+            begins, and when that stands the old one is discarded.
         client: As for `upload()`. The log of httpx has the address of each request of a client, and with HTTP/2 that of
             hpack has it at level DEBUG; use the default client if the log is not as safe as the state.
 

@@ -100,7 +100,7 @@ class Running:
         return self.next_sent()[0]
 
     def next_sent(self) -> tuple[Checkpoint, int]:
-        """The next one, and how much had been sent."""
+        """The next one, and how much the server had."""
         return self.saved.get(timeout=PATIENCE)
 
 
@@ -143,6 +143,7 @@ def test_a_checkpoint_goes_no_further_than_the_file(big, ends):
     running.tick(20 * MIB)
     assert running.next() == checkpoint_of(big, SIZE)
     finish(ends)
+    running.checkpoints.sends_from(30 * MIB)
     running.tick(30 * MIB)
     assert running.next_sent() == (checkpoint_of(big, SIZE), 30 * MIB)
 
@@ -185,15 +186,16 @@ def test_a_long_hash_saves_on_its_way(big, monkeypatch):
     assert [running.next().offset // MIB for _ in range(4)] == [5, 10, 15, 16]
 
 
-def test_a_checkpoint_says_how_much_was_sent_before_the_file_was_seen_unchanged(big):
-    """That is what had arrived a moment before, and not what the hash covers."""
+def test_a_checkpoint_says_how_much_the_server_had_before_the_file_was_seen_unchanged(big):
+    """That is what it has said, and neither what has arrived at its system nor what the hash covers."""
     running = Running(big)
+    running.checkpoints.sends_from(MIB)
     running.checkpoints.arrived(0)
     running.tick(2 * MIB)
-    assert running.next_sent() == (checkpoint_of(big, 22 * MIB), 2 * MIB)
+    assert running.next_sent() == (checkpoint_of(big, 22 * MIB), MIB)
 
 
-@pytest.mark.parametrize("again", [[], [3 * MIB], [3 * MIB, 30 * MIB]])
+@pytest.mark.parametrize("again", [[], [3 * MIB], [2 * MIB, 30 * MIB]])
 def test_what_is_sent_again_does_not_count_as_sent_until_the_file_is_seen_again(
     big, monkeypatch, ends, again
 ):
@@ -205,15 +207,16 @@ def test_what_is_sent_again_does_not_count_as_sent_until_the_file_is_seen_again(
         real(checkpoints, descriptor)
         first.append(descriptor)
         if len(first) == 2:  # the one before the first checkpoint is saved
-            running.checkpoints.resend_from(MIB)
-            for position in again:
-                running.checkpoints.arrived(position)
+            for position in [MIB, *again]:
+                running.checkpoints.sends_from(position)
 
     monkeypatch.setattr(Checkpoints, "_check", check)
+    running.checkpoints.sends_from(3 * MIB)
     running.checkpoints.arrived(0)
-    running.tick(2 * MIB)
+    running.tick(3 * MIB)
     assert running.next_sent()[1] == MIB
     finish(ends)
+    running.checkpoints.sends_from(31 * MIB)
     running.tick(31 * MIB)
     assert running.next_sent()[1] == 31 * MIB
 

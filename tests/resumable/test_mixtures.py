@@ -9,9 +9,10 @@ import threading
 import httpx
 import pytest
 from support.google_server import google_server
+from support.recording_observer import observe
 from support.resumable_uploads import outcome_of
 from support.scripted_server import PATIENCE
-from support.tus_server import Gone, broken_after, read_body, respond, take, tus_server
+from support.tus_server import Gone, broken_after, partial, read_body, respond, take, tus_server
 
 from rxupload import SourceChanged
 from rxupload.resumable import FileStore, GoogleResumable, identity, upload_resumable
@@ -100,23 +101,35 @@ def test_a_stale_offset_proves_nothing_for_the_next_attempt(file, store, content
 
 
 @pytest.fixture
-def is_saved(monkeypatch):
-    """Have checkpoints made all the time, and tell when one is stored after some bytes were sent."""
-    event = threading.Event()
+def checkpoints(monkeypatch):
+    """Have a checkpoint made whenever bytes arrive, before their Progress comes."""
+    monkeypatch.setattr(identity, "INTERVAL", 0.0)
+    monkeypatch.setattr(identity, "run_on_thread", lambda run: run())
+
+
+@pytest.fixture
+def wait_until_saved(monkeypatch, checkpoints):
+    """Wait for a checkpoint that says that so many bytes were sent for sure."""
+    condition, most = threading.Condition(), -1
     save = FileGuard._save
 
     def save_and_tell(guard, checkpoint, sent):
+        nonlocal most
         save(guard, checkpoint, sent)
-        if sent:
-            event.set()
+        with condition:
+            most = max(most, sent)
+            condition.notify_all()
 
-    monkeypatch.setattr(identity, "INTERVAL", 0.0)
+    def wait(sent):
+        with condition:
+            assert condition.wait_for(lambda: most >= sent, PATIENCE)
+
     monkeypatch.setattr(FileGuard, "_save", save_and_tell)
-    return event
+    return wait
 
 
 def test_a_file_that_was_another_one_when_the_process_was_killed_is_sent_anew(
-    file, tmp_path, content, is_saved
+    file, tmp_path, content, wait_until_saved
 ):
     """It changes while it is sent, the process is killed, and the file of the start is put back with its times."""
     times, state = file.stat(), tmp_path / "state"
@@ -124,16 +137,16 @@ def test_a_file_that_was_another_one_when_the_process_was_killed_is_sent_anew(
 
     def overwritten(connection, asked, tus):
         take(connection, asked, tus.only, MIB // 4)
-        assert is_saved.wait(PATIENCE)
+        wait_until_saved(MIB)
         with file.open("r+b") as stream:
             stream.write(bytes(len(content)))
-        take(connection, asked, tus.only, 2 * MIB)
+        take(connection, asked, tus.only, 3 * MIB // 2)
         killed.update((path, path.read_bytes()) for path in state.glob("*.json"))
         connection.reset()
         raise Gone
 
     with tus_server() as (tus, server):
-        tus.then("PATCH", overwritten)
+        tus.then("PATCH", partial(MIB), overwritten)
         options = {"store": FileStore(state), "progress_interval": 0, "rate_limit": 8e6}
         up = upload_resumable(f"{server.url}files", file, **options)
         with pytest.raises((httpx.NetworkError, SourceChanged)):
@@ -148,12 +161,40 @@ def test_a_file_that_was_another_one_when_the_process_was_killed_is_sent_anew(
         assert outcome_of(response).resumed_at == 0
 
 
-def test_an_upload_goes_on_after_a_chmod(file, store, content, is_saved):
+def test_what_is_in_the_queue_of_a_server_does_not_count_as_sent(file, tmp_path, content, checkpoints):
+    """Bytes have arrived at its system, and it reads them later. Until then they may be pages of the file."""
+    times, state = file.stat(), tmp_path / "state"
+    killed, has_arrived = {}, threading.Event()
+
+    def overwritten(connection, asked, tus):
+        assert has_arrived.wait(PATIENCE)  # a checkpoint was made before that
+        with file.open("r+b") as stream:
+            stream.write(bytes(len(content)))
+        take(connection, asked, tus.only, 1000)
+        killed.update((path, path.read_bytes()) for path in state.glob("*.json"))
+        connection.reset()
+        raise Gone
+
+    with tus_server() as (tus, server):
+        tus.then("PATCH", overwritten)
+        up = upload_resumable(f"{server.url}files", file, store=FileStore(state), progress_interval=0)
+        observed, _ = observe(up, lambda item: item.sent >= 1000 and has_arrived.set())
+        assert isinstance(observed.wait().error, httpx.NetworkError | SourceChanged)
+        for path, data in killed.items():  # as it was when the process was killed
+            path.write_bytes(data)
+        file.write_bytes(content)
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        response = up.run()
+        assert bytes(tus.only.content) == content
+        assert outcome_of(response).resumed_at == 0
+
+
+def test_an_upload_goes_on_after_a_chmod(file, store, content, wait_until_saved):
     """The first part is short: its answer shows that the offset was right. After that, a break costs nothing again."""
 
     def saved(connection, asked, tus):
         take(connection, asked, tus.only, MIB)
-        assert is_saved.wait(PATIENCE)
+        wait_until_saved(0)
         connection.reset()
         raise Gone
 
