@@ -142,6 +142,8 @@ class AtAnyOffset(Parts):
         self._size = piece.size if isinstance(piece, FileRange) else len(piece)
         self._piece = piece
         self._pass = of_pass
+        self._marking = Hashing("sha256")
+        self._cut_to = 0
 
     @property
     def size(self) -> int:
@@ -152,6 +154,7 @@ class AtAnyOffset(Parts):
         """Return a part; see `Parts.cut`."""
         left = self.size - start
         size = left if most is None else min(most, left)
+        self._cut_to = start + size
         return Cut(Part(start, size, is_last=size == left), partial(self._pieces, start, size))
 
     def _pieces(self, start: int, size: int) -> Generator[Piece]:
@@ -186,17 +189,20 @@ class AtAnyOffset(Parts):
             start += len(data)
 
     def mark(self) -> Checkpoint | None:
-        """Return the hash of memory that may change; see `Parts.mark`."""
-        return self._of_memory() if isinstance(self._piece, memoryview) else None
+        """Return the hash of memory that may change; see `Parts.mark`. Each byte is hashed once."""
+        if not isinstance(self._piece, memoryview):
+            return None
+        self.read_on(self._marking, self._cut_to)
+        return Checkpoint(self._marking.position, self._marking.hexdigest())
 
     def begins_as(self, checkpoint: Checkpoint | None, keep: int) -> bool:  # noqa: ARG002 - all are kept
-        """Whether memory that may change has not; see `Parts.begins_as`."""
-        return not isinstance(self._piece, memoryview) or self._of_memory() == checkpoint
-
-    def _of_memory(self) -> Checkpoint:
-        hashing = Hashing("sha256")
-        self.read_on(hashing, self.size)
-        return Checkpoint(self.size, hashing.hexdigest())
+        """Whether memory that may change has not, as far as it was sent; see `Parts.begins_as`."""
+        if not isinstance(self._piece, memoryview):
+            return True
+        if checkpoint is None or checkpoint.offset > self.size:
+            return False
+        self.read_on(self._marking, checkpoint.offset)
+        return self._marking.hexdigest() == checkpoint.sha256
 
     def within(self, transfer: Transfer, start: int, size: int) -> AtAnyOffset:
         """Return a part as a file of its own, for another transfer. It is closed with this one."""

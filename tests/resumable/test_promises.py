@@ -24,6 +24,7 @@ from rxupload import BatchSummary, File, SourceChanged, UploadTimeout, upload_al
 from rxupload.operators import raise_for_status, retry_backoff, verify_digest
 from rxupload.resumable import FileStore, MemoryStore, ResumeInUse, upload_resumable
 from rxupload.resumable import Tus as TusProtocol
+from rxupload.resumable.parts import Hashing
 
 MIB = 1 << 20
 
@@ -295,6 +296,27 @@ def test_memory_that_changes_is_a_new_upload(store, content):
         up.run()
         assert bytes(tus.only.content) == bytes(data)
         assert tus.methods_asked == ["POST", "DELETE", "PATCH"]
+
+
+def test_memory_that_may_change_is_hashed_once(store, content, monkeypatch):
+    """However small the parts are, and once more for each attempt, as far as it was sent."""
+    hashed, real = [], Hashing.take
+
+    def take(hashing, offset, data):
+        hashed.append(len(data))
+        real(hashing, offset, data)
+
+    monkeypatch.setattr(Hashing, "take", take)
+    with tus_server() as (tus, server):
+        tus.then("PATCH", *[None] * 10, broken_after(100))
+        up = upload_resumable(f"{server.url}files", bytearray(content), store=store, chunk_size=65536)
+        with pytest.raises(httpx.NetworkError):
+            up.run()
+        assert sum(hashed) == 11 * 65536
+        hashed.clear()
+        assert up.run().status_code == 204
+        assert sum(hashed) == len(content)
+        assert bytes(tus.only.content) == content
 
 
 @posix_only
