@@ -314,8 +314,11 @@ class HeldSlot(ABC):
     def update(self, **changes: Any) -> None:
         """See `Slot.update`."""
         with self._place.lock:
-            if self.entry is not None and self._is_open():
-                self.save(replace(self.entry, **changes))
+            if self.entry is None or not self._is_open():
+                return
+            changed = replace(self.entry, **changes)
+            if changed != self.entry:  # to store it may take as long as a part
+                self.save(changed)
 
     def remove(self) -> None:
         """See `Slot.remove`."""

@@ -165,6 +165,19 @@ def test_a_link_in_place_of_a_file_is_not_followed(store, folder, tmp_path, capl
 # The list
 
 
+def test_a_change_that_is_none_writes_nothing(store, folder):
+    """To write and fsync a file may take as long as a part of an upload."""
+    slot = take(store)
+    slot.save(entry(1))
+    (path,) = folder.glob("*.json")
+    before = path.stat().st_ino
+    slot.update(chunk_size=entry(1).chunk_size, sent=0)
+    assert path.stat().st_ino == before
+    slot.update(sent=1)
+    assert path.stat().st_ino != before
+    slot.close()
+
+
 def test_uploads_are_listed_without_secrets(store):
     """The list has what a person may want to know, the oldest upload first."""
     identity = Identity(10, 2, 3, 4, HASH)

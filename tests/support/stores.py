@@ -29,10 +29,11 @@ addresses = st.text(st.characters(codec="ascii", categories=["L", "N"])).map(lam
 @st.composite
 def entries(draw: st.DrawFn) -> Entry:
     """Any entry of tus that is not over."""
-    identity, checkpoint = None, None
+    identity, checkpoint, sent = None, None, 0
     if draw(st.booleans()):
         size = draw(st.integers(0, 2**50))
         identity = Identity(size, draw(numbers), draw(numbers), draw(st.integers(0, 2**64)), draw(hashes))
+        sent = draw(st.integers(0, size))
         if size and draw(st.booleans()):
             blocks = draw(st.integers(0, size // BLOCK))
             checkpoint = Checkpoint(blocks * BLOCK or size, draw(hashes))
@@ -42,6 +43,7 @@ def entries(draw: st.DrawFn) -> Entry:
         expires=draw(st.none() | times),
         identity=identity,
         checkpoint=checkpoint,
+        sent=sent,
         chunk_size=draw(st.none() | st.integers(1, 2**50)),
     )
     most = 20 if identity is None else min(20, identity.size // LEAST)
