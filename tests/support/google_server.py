@@ -45,6 +45,7 @@ class Google:
 
     def __init__(self) -> None:
         self.sessions: dict[str, Session] = {}
+        self.created = 0
         self.asked: list[Asked] = []
         self.answers: dict[str, deque[Answer | None]] = defaultdict(deque)
         self.faults: list[str] = []
@@ -88,7 +89,8 @@ class Google:
     def _post(self, connection: Connection, asked: Asked) -> None:
         read_body(connection, asked)
         total = asked.header("X-Upload-Content-Length")
-        path = f"/upload/o?uploadType=resumable&upload_id=secret{len(self.sessions)}"
+        path = f"/upload/o?uploadType=resumable&upload_id=secret{self.created}"
+        self.created += 1
         self.sessions[path] = Session(
             json.loads(asked.body),
             None if total is None else int(total),

@@ -46,6 +46,7 @@ class Ietf:
 
     def __init__(self) -> None:
         self.uploads: dict[str, Kept] = {}
+        self.created = 0
         self.asked: list[Asked] = []
         self.answers: dict[str, deque[Answer | None]] = defaultdict(deque)
         self.informs = True
@@ -104,7 +105,8 @@ class Ietf:
 
     def begin(self, connection: Connection, asked: Asked) -> Kept:
         """Make the upload of a POST, and tell its address."""
-        path = f"/uploads/secret{len(self.uploads)}"
+        path = f"/uploads/secret{self.created}"
+        self.created += 1
         length = asked.header("Upload-Length")
         kept = self.uploads[path] = Kept(
             None if length is None else int(length),
