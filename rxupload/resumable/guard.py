@@ -226,6 +226,9 @@ class FileGuard(Guard):
 
         If it was written to, it is taken for another one from now on. The server may have bytes that were in it for a
         while. No later look would find that: the content of the start may be put back with its times, as from a backup.
+
+        What sendfile has sent to a server on the same machine may still be pages of the file until that reads them.
+        Nothing shows whether they change in this moment, if the content of the start is put back later.
         """
         self.stop()
         if not self._has_sent:

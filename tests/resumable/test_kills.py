@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -69,6 +70,38 @@ def test_a_killed_client_goes_on(tmp_path_factory, content, count, chunk_size):
         assert outcome_of(response).sent_now == len(content) - count
         assert "POST" not in tus.methods_asked
     assert not list((folder / "state").glob("*.json"))
+
+
+@pytest.mark.parametrize("chunk_size", [None, MIB])
+def test_a_client_that_was_killed_while_the_file_was_another_one_begins_anew(
+    tmp_path, file, content, chunk_size
+):
+    """The file is written over and sent, the process is killed, and the content is put back with its times."""
+    folder, times = tmp_path / "state", file.stat()
+    reached, killed = threading.Event(), threading.Event()
+
+    def watching(connection, asked, tus):
+        take(connection, asked, tus.only, MIB // 4)
+        with file.open("r+b") as stream:
+            stream.write(bytes(len(content)))
+        take(connection, asked, tus.only, MIB // 2)
+        reached.set()
+        assert killed.wait(PROCESS_PATIENCE)
+        raise ConnectionResetError
+
+    with tus_server() as (tus, server):
+        tus.then("PATCH", *[None] * (chunk_size is not None), watching)
+        with uploading(f"{server.url}files", file, folder, chunk_size=chunk_size) as process:
+            assert reached.wait(PROCESS_PATIENCE)
+            process.kill()
+            process.wait(PROCESS_PATIENCE)
+            killed.set()
+        assert bytes(1000) in tus.only.content
+        file.write_bytes(content)
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        up = upload_resumable(f"{server.url}files", file, store=FileStore(folder), chunk_size=chunk_size)
+        assert outcome_of(up.run()).resumed_at == 0
+        assert bytes(tus.only.content) == content
 
 
 def test_another_process_has_the_upload(tmp_path, file):
