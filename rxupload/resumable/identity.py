@@ -14,7 +14,8 @@ without reading the file again: `digest(n + 1) = SHA-256(digest(n) + block(n))`,
 digest. A hash of hashlib cannot be stored half-way.
 
 Some edits between the ends of a file are noticed only with `verify="content"`: those that set the mtime back, on
-Windows, where Python reads no ctime; and those within one tick of the file system's clock, which on FAT is 2 s.
+Windows, where Python reads no ctime; those within one tick of the file system's clock, which on FAT is 2 s; and those
+through a memory map, for which a system notes the time once until it has written the page to the disk.
 """
 
 from __future__ import annotations
