@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
+from functools import partial
 from threading import Condition, Lock, get_ident
 from typing import Any, Protocol, cast
 
@@ -15,7 +16,7 @@ from reactivex import abc
 from reactivex.notification import Notification, OnCompleted, OnError, OnNext
 
 from ._progress import Progress, UploadEvent
-from ._schedulers import call_soon
+from ._schedulers import call_soon, is_loop_of_this_thread
 from ._transfer import Abandoned, Transfer
 from ._wait import wait_for
 
@@ -27,6 +28,9 @@ class Delivery(Protocol):
 
     def next(self, item: Any) -> None:
         """Deliver an item. If it does so at once, it raises what the observer raises."""
+
+    def last(self, item: Any) -> None:
+        """Deliver the last item, as `next` does. The end must follow at once."""
 
     def error(self, error: Exception) -> None:
         """Deliver the end, with an error."""
@@ -57,6 +61,10 @@ class DirectDelivery:
             self._transfer.stop(error)
             raise
 
+    def last(self, item: Any) -> None:
+        """Deliver the last item."""
+        self.next(item)
+
     def error(self, error: Exception) -> None:
         """Deliver the end, with an error."""
         self._observer.on_error(error)
@@ -70,10 +78,10 @@ class QueuedDelivery(ABC):
     """Queues notifications, and delivers each one to the observer. A subclass decides when and on which thread.
 
     Attributes:
-        last: The number of the last notification, from 1.
+        count: How many notifications were queued.
     """
 
-    last = 0
+    count = 0
 
     def __init__(self, observer: abc.ObserverBase[Any], stoppable: Stoppable) -> None:
         self._observer = observer
@@ -132,15 +140,23 @@ class LoopDelivery(QueuedDelivery):
         self._waiting: list[Notification[Any]] = []
         self._called = False  # a turn is scheduled or running
 
+    def last(self, item: Any) -> None:
+        """Queue the last item, for the turn that delivers the end."""
+        with self._lock:
+            self._queue(OnNext(item))
+
     def _put(self, notification: Notification[Any]) -> None:
         with self._lock:
-            if self._waiting and _replaces(notification, self._waiting[-1]):
-                self._waiting.pop()
-            self._waiting.append(notification)
+            self._queue(notification)
             if self._called:
                 return
             self._called = True
         self._ask_for_a_turn()
+
+    def _queue(self, notification: Notification[Any]) -> None:
+        if self._waiting and _replaces(notification, self._waiting[-1]):
+            self._waiting.pop()
+        self._waiting.append(notification)
 
     def _ask_for_a_turn(self) -> None:
         if not self._call_soon(self._turn):
@@ -156,6 +172,34 @@ class LoopDelivery(QueuedDelivery):
         with self._lock:
             again = self._called = bool(self._waiting)
         if again:
+            self._ask_for_a_turn()
+
+
+class LoopBatchDelivery(LoopDelivery):
+    """Queues under the caller's lock, and delivers under none: at once in a turn of the loop, and else in the next one.
+
+    The events of a batch come in turns of their uploads, so that nothing blocks or floods the loop.
+    """
+
+    def __init__(
+        self, observer: abc.ObserverBase[Any], stoppable: Stoppable, scheduler: abc.SchedulerBase
+    ) -> None:
+        super().__init__(observer, stoppable, scheduler)
+        self._is_on_loop = partial(is_loop_of_this_thread, scheduler)
+
+    def _put(self, notification: Notification[Any]) -> None:
+        with self._lock:
+            self._queue(notification)
+            self.count += 1
+
+    def deliver(self, ticket: int, *, waits: bool = True) -> None:  # noqa: ARG002
+        with self._lock:
+            if self._called or not self._waiting:
+                return
+            self._called = True
+        if self._is_on_loop():
+            self._turn()
+        else:
             self._ask_for_a_turn()
 
 
@@ -189,7 +233,7 @@ class OneAtATimeDelivery(QueuedDelivery):
     def _put(self, notification: Notification[Any]) -> None:
         with self._turn:
             self._waiting.append(notification)
-            self.last += 1
+            self.count += 1
 
     def deliver(self, ticket: int, *, waits: bool = True) -> None:
         with self._turn:

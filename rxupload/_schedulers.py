@@ -158,8 +158,9 @@ def call_soon(scheduler: abc.SchedulerBase) -> CallSoon:
         try:
             if isinstance(scheduler, AsyncIOScheduler):
                 # Its schedule() uses loop.call_soon, which only the loop's own thread may call. Its thread-safe
-                # subclass blocks in dispose until the loop has a turn.
-                scheduler._loop.call_soon_threadsafe(turn)  # noqa: SLF001
+                # subclass blocks in dispose until the loop has a turn. The loop need not be woken by itself.
+                loop = scheduler._loop  # noqa: SLF001
+                (loop.call_soon if running_loop() is loop else loop.call_soon_threadsafe)(turn)
             else:
                 scheduler.schedule(lambda *_: turn())
         except Exception:  # noqa: BLE001 - the loop is closed; each scheduler raises another error for that

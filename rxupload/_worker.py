@@ -44,7 +44,7 @@ def work(
     reason = stopped or failure
     if reason is None:
         try:
-            delivery.next(last)
+            delivery.last(last)
         except BaseException as error:  # noqa: BLE001 - the observer gets its own error back
             reason = error
         else:

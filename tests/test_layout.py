@@ -41,6 +41,7 @@ FOREIGN_METHODS = {"_subscribe_core", "_init_transport", "_init_proxy_transport"
 
 # These end by their own deadlines.
 DEADLINES = {
+    "_batch/batch.py: running.is_on_its_way.wait(time.monotonic() + _HEAD_START)",  # of the next upload
     "_task/callback_queue.py: is_over.wait(time.monotonic() + _LOOK_SECONDS)",  # a loop that closes sends no event
     "_threads.py: wait_for(self._changed, is_needed, time.monotonic() + seconds)",  # of an idle thread
     "testing/connection.py: SystemClock.wait(time.monotonic() + PATIENCE, [(self.sock, 0)])",  # of a test

@@ -34,7 +34,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable
 from reactivex.scheduler import TimeoutScheduler
 
-from rxupload._delivery import LoopDelivery, OneAtATimeDelivery, QueuedDelivery
+from rxupload._delivery import LoopBatchDelivery, OneAtATimeDelivery, QueuedDelivery
 from rxupload._events import (
     BatchEvent,
     BatchProgress,
@@ -65,6 +65,9 @@ from .running import Running
 
 _INTERVAL = 0.05  # the least seconds between two BatchProgress items, except at the end of an upload
 
+# How many seconds an upload has to send something before the next one begins. Threads that begin all at once take the
+# interpreter's lock from each other at each call of the system, which doubles the time of small uploads.
+_HEAD_START = 0.001
 
 _LOOK_SECONDS = 1.0  # between two checks whether the observer's loop has closed
 
@@ -105,7 +108,7 @@ class Batch:
         self._tell: QueuedDelivery = OneAtATimeDelivery(observer, self)
         if scheduler is not None and not may_block(scheduler):
             self.call_soon = call_soon(scheduler)
-            self._tell = LoopDelivery(observer, self, scheduler)
+            self._tell = LoopBatchDelivery(observer, self, scheduler)
 
         self._stopped = False
         self._subscriptions = CompositeDisposable()
@@ -170,11 +173,11 @@ class Batch:
         before = after = 0
         try:
             with self._lock:
-                before = self._tell.last
+                before = self._tell.count
                 try:
                     yield
                 finally:
-                    after = self._tell.last
+                    after = self._tell.count
         finally:
             if after > before:
                 self._tell.deliver(after)
@@ -185,7 +188,7 @@ class Batch:
                 return
             error, self._failure = self._failure, None
             self._tell.error(error)
-            ticket = self._tell.last
+            ticket = self._tell.count
         self._tell.deliver(ticket, waits=False)
 
     # Drawing
@@ -280,6 +283,8 @@ class Batch:
             running = self._running[self._drawn] = Running(self._drawn, upload, self._extent.draw())
             self._drawn += 1
         self._on_the_loop(lambda: self._subscribe(running))
+        if not self._in_place:
+            running.is_on_its_way.wait(time.monotonic() + _HEAD_START)
 
     def _subscribe(self, running: Running) -> None:
         if self._stopped:
@@ -306,6 +311,7 @@ class Batch:
     def _on_next(self, running: Running, item: UploadEvent) -> None:
         if not isinstance(item, Progress):
             running.last = item
+            running.is_on_its_way.set()
             return
         with self._telling():
             if self._stopped or running.index not in self._running:
@@ -334,6 +340,7 @@ class Batch:
             self._on_error(running, TypeError(f"uploads: {what}, and not with its response"))
 
     def _on_end(self, running: Running, outcome: ItemDone | ItemFailed) -> None:
+        running.is_on_its_way.set()
         with self._telling():
             if self._stopped or self._running.pop(running.index, None) is None:
                 return

@@ -8,6 +8,7 @@ from reactivex import Observable
 from reactivex.disposable import SingleAssignmentDisposable
 
 from rxupload._events import Progress, UploadEvent
+from rxupload._wait import Latch
 
 
 @dataclass(slots=True, eq=False)
@@ -21,6 +22,7 @@ class Running:
     progress: Progress | None = None
     start: int = 0  # bytes that the server had before: they are not the batch's
     last: object = None  # its last item other than Progress
+    is_on_its_way: Latch = field(default_factory=Latch)  # it has sent something, or has ended
 
     @property
     def total(self) -> int | None:
@@ -38,3 +40,5 @@ class Running:
         """Take its progress. What an earlier attempt has sent stays the batch's, unless the upload begins anew."""
         self.start = progress.start if self.progress is None else min(self.start, progress.start)
         self.progress = progress
+        if progress.sent > progress.start:
+            self.is_on_its_way.set()
