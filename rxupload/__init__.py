@@ -134,4 +134,9 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES})
+    from importlib.util import find_spec  # noqa: PLC0415
+
+    names = {*globals(), *_MODULES}
+    if None in map(find_spec, ("h11", "python_multipart", "starlette", "uvicorn")):
+        names.remove("receiver")  # an extra that is not there; `help()` would load it
+    return sorted(names)

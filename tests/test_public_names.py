@@ -40,6 +40,15 @@ def test_each_public_name_exists(name):
     assert name in dir(rxupload)
 
 
+@pytest.mark.parametrize("missing", ["starlette", "uvicorn", "python_multipart", "h11"])
+def test_help_works_without_the_receiver(missing):
+    """`help()` loads each name that `dir` has. The receiver is an extra, which may not be there."""
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None; import inspect, rxupload; inspect.getmembers(rxupload)"
+    )
+    assert in_own_process(f"{code}; print('receiver' in dir(rxupload))") == "False\n"
+
+
 def test_any_other_name_is_an_attribute_error():
     """Any other name is an AttributeError, so that `hasattr` works."""
     assert not hasattr(rxupload, "uploadFile")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from .identity import Checkpoint, Checkpoints, Identity, Verify, identify, judge
 from .parts import Parts
 from .plan import ResumablePlan
 from .store import Entry, Slot
+
+_logger = logging.getLogger("rxupload")
 
 
 def guard_of(parts: Parts, plan: ResumablePlan, slot: Slot, transfer: Transfer) -> Guard:
@@ -151,18 +154,30 @@ class FileGuard(Guard):
     def judge(self, entry: Entry) -> bool:
         """Whether the file may be the one whose upload is remembered; see `Guard`."""
         if entry.identity is None:
+            self._tell_of_another("it was written to while it was sent")
             return False
         judgement = judge(
             entry.identity, entry.checkpoint, entry.sent, self._descriptor, self._verify, self._check
         )
         self._identity, self._proven = judgement.identity, judgement.proven
+        if judgement.proven < 0:
+            self._tell_of_another(judgement.reason)
         if judgement.proven >= 0 and judgement.identity == entry.identity:
             self._settle()
         return judgement.proven >= 0
 
     def allows(self, offset: int) -> bool:
         """Whether the content up to the offset is known to be the same; see `Guard`."""
-        return self._proven is None or self._start + offset <= self._proven
+        if self._proven is None or self._start + offset <= self._proven:
+            return True
+        self._tell_of_another(
+            f"its inode, its mode or its links have changed, the server has {self._start + offset} bytes, and only "
+            f"{max(self._proven, 0)} are known to be the same"
+        )
+        return False
+
+    def _tell_of_another(self, reason: str) -> None:
+        _logger.info("%s is sent anew: %s", self._path or "The file", reason)
 
     @property
     def is_settled(self) -> bool:

@@ -117,10 +117,12 @@ class Judgement:
     Attributes:
         identity: The file as it is now. It is to be stored if the upload goes on.
         proven: So many bytes from the start are those that were sent of the earlier file; negative: it is another file.
+        reason: Why it is another file.
     """
 
     identity: Identity
     proven: int
+    reason: str = ""
 
     def allows(self, offset: int) -> bool:
         """Whether the upload may go on where the server has `offset` bytes."""
@@ -152,13 +154,17 @@ def judge(
     """
     before = os.fstat(descriptor)
     found = identify(descriptor)
-    if (found.size, found.mtime_ns, found.ends) != (stored.size, stored.mtime_ns, stored.ends):
-        return Judgement(found, -1)
+    if found.size != stored.size:
+        return Judgement(found, -1, "it has another size than at the start of the upload")
+    if found.mtime_ns != stored.mtime_ns:
+        return Judgement(found, -1, "it was written to, or touched, since the start of the upload")
+    if found.ends != stored.ends:
+        return Judgement(found, -1, "its first or its last 64 KiB are not those of the start of the upload")
     # The ends are known. A short file has nothing between them.
     known = found.size if found == stored or found.size <= 2 * ENDS else ENDS
     if checkpoint is not None and (found != stored or verify == "content"):
         if not _begins_as(descriptor, checkpoint, check):
-            return Judgement(found, -1)
+            return Judgement(found, -1, "its content is not that of the start of the upload")
         known = max(known, checkpoint.offset)
     _check_same(descriptor, before)
     return Judgement(found, known if found.ctime_ns == stored.ctime_ns else min(known, sent))

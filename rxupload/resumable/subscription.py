@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
+from reactivex.internal import noop
+
+from rxupload._signals import at_the_end
 from rxupload._transfer import Transfer
-from rxupload._wait import READ, Wake
+from rxupload._wait import READ, Latch, Wake
 
 from .form import GuardInForm, InForm, form_of
 from .guard import guard_of
@@ -24,6 +29,8 @@ from .work import Work
 def go_on(plan: ResumablePlan, transfer: Transfer) -> Any:
     """Send what the server does not have yet, and return the last response. It blocks the calling thread."""
     with ExitStack() as stack:
+        stack.callback(_leave, transfer)
+        _under_way[transfer] = Latch()
         slot = open_slot(plan, transfer, stack)
         reader = plan.source.open(transfer)
         stack.callback(reader.close)
@@ -42,6 +49,31 @@ def go_on(plan: ResumablePlan, transfer: Transfer) -> Any:
         if count > 1 and isinstance(parts, AtAnyOffset):
             return Parallel(plan, transfer, slot, parts, guard, server, count).run()
         return Work(plan, transfer, slot, parts, guard, server).run()
+
+
+# The end of a script
+
+_PATIENCE = 2.0  # seconds
+
+_under_way: dict[Transfer, Latch] = {}
+
+
+def _leave(transfer: Transfer) -> None:
+    if (has_left := _under_way.pop(transfer, None)) is not None:
+        has_left.set()
+
+
+def _wait_for_those_that_stop() -> None:
+    """Wait until subscriptions that were disposed, as by Ctrl-C, have stored how far they have come."""
+    until = time.monotonic() + _PATIENCE
+    for transfer, has_left in list(_under_way.items()):
+        if transfer.is_stopping():
+            has_left.wait(until)
+
+
+at_the_end(_wait_for_those_that_stop, noop)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_under_way.clear)
 
 
 def discard(plan: ResumablePlan, transfer: Transfer) -> Any:

@@ -104,10 +104,11 @@ def upload_resumable(
             for a response that is not the end of the upload.
         verify: How a file is compared with the one whose upload began, before that goes on. Size, mtime and the SHA-256
             of the first and the last 64 KiB must be the same. If only the inode or the ctime differs, the content is
-            compared up to the last checkpoint, and the server may have no more than that. If the ctime differs after a
-            process was killed, it may also have no more than it had said to have when that process saw the file last,
-            which it does every five seconds. "content" compares the content in any case. For another file a new upload
-            begins, and when that stands the old one is discarded.
+            compared up to the last checkpoint, and the server may have no more than that. Checkpoints are hashes that
+            are stored every five seconds, so in the first five seconds a chmod makes another file of it. If the ctime
+            differs after a process was killed, the server may also have no more than it had said to have at the last of
+            them. "content" compares the content as well if nothing differs. For another file a new upload begins, and
+            when that stands the old one is discarded. The log says why, at INFO.
         client: As for `upload()`. The log of httpx has the address of each request of a client, and with HTTP/2 that of
             hpack has it at level DEBUG; use the default client if the log is not as safe as the state.
 

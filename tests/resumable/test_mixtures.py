@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
+import re
 import threading
 
 import httpx
@@ -214,6 +216,31 @@ def test_an_upload_goes_on_after_a_chmod(file, store, content, wait_until_saved)
         assert offset >= MIB
         assert outcome_of(response).resumed_at == offset + sizes[1] + MIB
         assert tus.created == 1
+
+
+CHANGES = {
+    "touched": (os.utime, "written to, or touched"),
+    "longer": (lambda path: path.write_bytes(path.read_bytes() + b"!"), "another size"),
+    "begins otherwise": (lambda path: edit(path, 0), "its first or its last 64 KiB"),
+    "chmod": (lambda path: path.chmod(0o600), r"server has 1048576 bytes, and only \d+ are known"),
+}
+
+
+@pytest.mark.parametrize(("change", "reason"), CHANGES.values(), ids=CHANGES)
+def test_the_log_says_why_a_file_is_sent_anew(file, store, caplog, change, reason):
+    """It names the file and what has changed, and no address."""
+    with tus_server() as (tus, server):
+        tus.then("PATCH", broken_after(MIB))
+        up = upload_resumable(f"{server.url}files", file, store=store)
+        with pytest.raises(httpx.NetworkError):
+            up.run()
+        change(file)
+        caplog.set_level(logging.INFO, "rxupload")
+        assert outcome_of(up.run()).resumed_at == 0
+    (text,) = [each.getMessage() for each in caplog.records if "sent anew" in each.getMessage()]
+    assert text.startswith(f"{os.path.realpath(file)} is sent anew: ")
+    assert re.search(reason, text)
+    assert "secret" not in text
 
 
 class Seekable(io.RawIOBase):
