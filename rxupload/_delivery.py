@@ -10,13 +10,13 @@ from abc import ABC, abstractmethod
 from collections import deque
 from functools import partial
 from threading import Condition, Lock, get_ident
-from typing import Any, Protocol, cast
+from typing import Any, NoReturn, Protocol, cast
 
 from reactivex import abc
 from reactivex.notification import Notification, OnCompleted, OnError, OnNext
 
 from ._progress import Progress, UploadEvent
-from ._schedulers import call_soon, is_loop_of_this_thread
+from ._schedulers import call_soon, is_in_a_trampoline, is_loop_of_this_thread
 from ._transfer import Abandoned, Transfer
 from ._wait import wait_for
 
@@ -178,7 +178,9 @@ class LoopDelivery(QueuedDelivery):
 class LoopBatchDelivery(LoopDelivery):
     """Queues under the caller's lock, and delivers under none: at once in a turn of the loop, and else in the next one.
 
-    The events of a batch come in turns of their uploads, so that nothing blocks or floods the loop.
+    The events of a batch come in turns of their uploads, so that nothing blocks or floods the loop. What does not come
+    in such a turn waits for the next one: an upload that emits while it is subscribed to, and the error of a setting,
+    which may come in a signal handler.
     """
 
     def __init__(
@@ -197,10 +199,17 @@ class LoopBatchDelivery(LoopDelivery):
             if self._called or not self._waiting:
                 return
             self._called = True
-        if self._is_on_loop():
-            self._turn()
-        else:
+        if not waits or not self._is_on_loop() or is_in_a_trampoline():
             self._ask_for_a_turn()
+            return
+        try:
+            self._turn()
+        except Exception as error:  # noqa: BLE001 - the loop reports it; the upload would swallow it
+            self._call_soon(partial(_raise, error))
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 def _replaces(new: Notification[Any], old: Notification[Any]) -> bool:

@@ -24,6 +24,7 @@ from reactivex.disposable import Disposable
 from reactivex.internal import noop
 from reactivex.internal.concurrency import default_thread_factory
 from reactivex.scheduler import (
+    CurrentThreadScheduler,
     EventLoopScheduler,
     ImmediateScheduler,
     NewThreadScheduler,
@@ -128,6 +129,11 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
     return asyncio._get_running_loop()  # noqa: SLF001 - get_running_loop() raises where none is
 
 
+def is_in_a_trampoline() -> bool:
+    """Whether this thread's trampoline is running, as in `subscribe`. It would delay even reactivex.of() to its end."""
+    return not CurrentThreadScheduler.singleton().schedule_required()
+
+
 def is_on_a_loop() -> bool:
     """Whether an asyncio loop is running on this thread."""
     return running_loop() is not None
@@ -157,10 +163,10 @@ def call_soon(scheduler: abc.SchedulerBase) -> CallSoon:
     def call(turn: Callable[[], None]) -> bool:
         try:
             if isinstance(scheduler, AsyncIOScheduler):
-                # Its schedule() uses loop.call_soon, which only the loop's own thread may call. Its thread-safe
-                # subclass blocks in dispose until the loop has a turn. The loop need not be woken by itself.
-                loop = scheduler._loop  # noqa: SLF001
-                (loop.call_soon if running_loop() is loop else loop.call_soon_threadsafe)(turn)
+                # Its schedule() uses loop.call_soon. Only the loop's own thread may call that, and not in a signal
+                # handler, because it does not wake the loop. Its thread-safe subclass blocks in dispose until the loop
+                # has a turn.
+                scheduler._loop.call_soon_threadsafe(turn)  # noqa: SLF001
             else:
                 scheduler.schedule(lambda *_: turn())
         except Exception:  # noqa: BLE001 - the loop is closed; each scheduler raises another error for that

@@ -15,10 +15,10 @@ from typing import Any, Protocol, TypeVar, cast
 
 from reactivex import abc
 from reactivex.disposable import CompositeDisposable, Disposable
-from reactivex.scheduler import CurrentThreadScheduler, NewThreadScheduler
+from reactivex.scheduler import NewThreadScheduler
 
 from ._arguments import Pause, RateLimit, check_rate
-from ._schedulers import carrying
+from ._schedulers import carrying, is_in_a_trampoline
 from ._threads import run_on_thread
 from ._wait import Wake
 
@@ -268,9 +268,9 @@ class Throttling(abc.DisposableBase):
                 else:
                     self._subscriptions.add(quiet(subscription, "A rate_limit or a pause"))
 
-        if CurrentThreadScheduler.singleton().schedule_required():
+        if not is_in_a_trampoline():
             subscribe()
-        else:  # this thread's trampoline is running, and would delay even reactivex.of() to the end of the upload
+        else:  # which would delay them to the end of the upload
             work = partial(copy_context().run, subscribe)
             thread = threading.Thread(target=work, name="rxupload-settings", daemon=True)
             thread.start()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import selectors
 import threading
 
 from reactivex.scheduler import EventLoopScheduler
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 
-from rxupload._schedulers import is_closed, is_loop_of_this_thread, is_on_a_loop
+from rxupload._schedulers import call_soon, is_closed, is_loop_of_this_thread, is_on_a_loop
 
 PATIENCE = 10.0
 
@@ -61,3 +62,21 @@ def test_the_running_loop():
     assert not is_on_a_loop()
     assert asyncio._get_running_loop() is None
     assert asyncio.run(inside()) == (True, True)
+
+
+def test_a_call_wakes_a_loop_that_waits_on_the_same_thread():
+    """A signal handler runs on the loop's thread while the loop waits, and `loop.call_soon` would not wake that."""
+    woken: list[bool] = []
+
+    class Interrupted(selectors.DefaultSelector):
+        def select(self, timeout=None):
+            if timeout is None and not woken:  # the loop waits for an event
+                assert call_soon(AsyncIOScheduler(loop))(loop.stop)  # as in a signal handler
+                woken.append(bool(super().select(0)))
+                return []
+            return super().select(timeout)
+
+    loop = asyncio.SelectorEventLoop(Interrupted())
+    with contextlib.closing(loop):
+        loop.run_forever()
+    assert woken == [True]

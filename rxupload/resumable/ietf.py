@@ -292,7 +292,7 @@ def _problem(response: Any) -> str:
 
 def _is_refusal(status: int) -> bool:
     """Whether a status says that the server does not repeat a response. Others may pass."""
-    return status // 100 in (2, 4) and status not in (*_PASSING, 401, 403)
+    return status // 100 in (2, 4) and status not in (*_PASSING, 401)
 
 
 def _disposition(filename: str) -> str:

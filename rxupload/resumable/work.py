@@ -294,10 +294,9 @@ class Work:
             self._sending = None
         verdict = self._protocol.sent(self._response, self._about, self.entry, cut.part)
         self._reach(verdict, cut.part)
-        if (
-            verdict.next is Next.FORBIDDEN
-        ):  # also if the server has had the whole file, and the offset was stale
-            return self._moved_on(offset) or verdict
+        # It may have the whole file already, if its offset was stale.
+        if verdict.next is Next.FORBIDDEN and (asked := self._moved_on(offset)) is not None:
+            return asked
         is_retried = verdict.next in (Next.SHRINK, Next.REPEAT)
         if self._refusal is None or self._is_overriding_proven or is_retried:
             return verdict
@@ -337,10 +336,13 @@ class Work:
         return self._send(part.offset)
 
     def _moved_on(self, offset: int) -> Verdict | None:
-        """Ask what the server has. None if that is no more than before a part: then the response stays the last one."""
+        """Ask what the server has. None if that is no more than before a part: then the response stays the last one.
+
+        If it does not tell for now, that is the end: it may have the part.
+        """
         response = self._response
         asked = self._ask()
-        if asked.next is Next.DONE or (asked.offset or 0) > offset:
+        if asked.next in (Next.DONE, Next.FAIL) or (asked.offset or 0) > offset:
             return asked
         self._response = response
         return None

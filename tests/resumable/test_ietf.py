@@ -206,6 +206,19 @@ def test_a_response_that_was_lost_is_asked_for_again(file, store, content, repea
     assert (outcome_of(response).resumed_at, outcome_of(response).sent_now) == (len(content), 0)
 
 
+def test_a_server_that_forbids_to_ask_for_the_response_has_the_file(file, store, content):
+    """It says that the upload is complete. So the file is not sent again, and the HEAD's response is the last item."""
+    with ietf_server() as (ietf, server):
+        ietf.then("PATCH", unanswered, 403)
+        up = resumable(server, file, store)
+        with pytest.raises(httpx.NetworkError):
+            up.run()
+        ietf.asked.clear()
+        assert run(up).status_code == 204
+        assert ietf.methods_asked == ["HEAD", "PATCH", "HEAD"]
+        assert bytes(ietf.only.content) == content
+
+
 def test_an_upload_that_has_all_but_is_not_complete_is_completed(begun, content):
     """The offset alone does not say that it is complete."""
     ietf, up = begun

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from support.recording_observer import observe
 from support.resumable_uploads import check_passes, outcome_of, run
-from support.tus_server import Tus, broken_after, partial, read_body, respond, status, take, tus_server
+from support.tus_server import Gone, Tus, broken_after, partial, read_body, respond, status, take, tus_server
 
 import rxupload
 from rxupload.operators import raise_for_status, retry_backoff
@@ -261,6 +261,56 @@ def test_a_part_that_is_forbidden_begins_a_new_upload(begun, content):
     assert run(up).status_code == 204
     assert tus.methods_asked == ["HEAD", "PATCH", "HEAD", "POST", "DELETE", "PATCH"]
     assert list(tus.uploads) == ["/files/secret1"]
+    assert bytes(tus.only.content) == content
+
+
+@pytest.mark.parametrize("code", [423, 429, 500, 502, 503])
+def test_a_head_that_fails_for_now_after_a_forbidden_part_is_never_a_new_upload(begun, content, code):
+    """Nobody knows then whether the server has the part. The upload goes on after it."""
+    tus, up, _ = begun
+    tus.then("HEAD", None, code)
+    tus.then("PATCH", 403)
+    assert run(up).status_code == code
+    assert tus.methods_asked == ["HEAD", "PATCH", "HEAD"]
+    assert run(up).status_code == 204
+    assert tus.methods_asked[3:] == ["HEAD", "PATCH"]
+    assert bytes(tus.only.content) == content
+
+
+def test_a_connection_that_breaks_after_a_forbidden_part_is_never_a_new_upload(begun, content):
+    """It is the error, and the upload goes on after it."""
+    tus, up, _ = begun
+
+    def broken(connection, asked, tus):
+        connection.reset()
+        raise Gone
+
+    tus.then("HEAD", None, broken)
+    tus.then("PATCH", 403)
+    with pytest.raises(httpx.NetworkError):
+        run(up)
+    assert tus.methods_asked == ["HEAD", "PATCH", "HEAD"]
+    assert run(up).status_code == 204
+    assert bytes(tus.only.content) == content
+
+
+@pytest.mark.parametrize("has_more", [True, False])
+def test_a_forbidden_part_of_another_method_proves_nothing(begun, content, has_more):
+    """A proxy may forbid the other method, too. So the refusal of the PATCH is the response, and no upload is new."""
+    tus, up, _ = begun
+
+    def forbidding(connection, asked, tus):
+        read_body(connection, asked)
+        if has_more:
+            tus.only.content[:] = content
+        respond(connection, 403)
+
+    tus.then("PATCH", 405)
+    tus.then("POST", forbidding)
+    assert run(up).status_code == (200 if has_more else 405)
+    assert tus.methods_asked == ["HEAD", "PATCH", "POST", "HEAD"]
+    if not has_more:
+        assert run(up).status_code == 204
     assert bytes(tus.only.content) == content
 
 
