@@ -68,6 +68,9 @@ _INTERVAL = 0.05  # the least seconds between two BatchProgress items, except at
 # How many seconds an upload has to send something before the next one begins. Threads that begin all at once take the
 # interpreter's lock from each other at each call of the system, which doubles the time of small uploads.
 _HEAD_START = 0.001
+_MOST_MISSED = (
+    16  # so many in a row have sent nothing by then: the line is too slow for it, or they are paused
+)
 
 _LOOK_SECONDS = 1.0  # between two checks whether the observer's loop has closed
 
@@ -117,6 +120,7 @@ class Batch:
         self._room = threading.Condition()
         self._slots = concurrency
         self._drawing = True
+        self._missed = 0  # how many uploads in a row had sent nothing when the next one began
 
         self._lock = threading.RLock()
         self._began = self._now()
@@ -283,8 +287,9 @@ class Batch:
             running = self._running[self._drawn] = Running(self._drawn, upload, self._extent.draw())
             self._drawn += 1
         self._on_the_loop(lambda: self._subscribe(running))
-        if not self._in_place:
-            running.is_on_its_way.wait(time.monotonic() + _HEAD_START)
+        if not self._in_place and self._missed < _MOST_MISSED:
+            is_on_its_way = running.is_on_its_way.wait(time.monotonic() + _HEAD_START)
+            self._missed = 0 if is_on_its_way else self._missed + 1
 
     def _subscribe(self, running: Running) -> None:
         if self._stopped:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import threading
+from collections import Counter
 
 import httpx
 import pytest
 import reactivex
 from reactivex.disposable import Disposable
+from reactivex.scheduler import EventLoopScheduler
 from support.recording_observer import observe
 from support.scripted_server import PATIENCE
 
 from rxupload import Progress, upload_all
 from rxupload._batch import batch as module
+from rxupload._wait import Latch
 
 RESPONSE = httpx.Response(200, request=httpx.Request("POST", "http://h/"))
 
@@ -74,3 +79,26 @@ def test_the_next_upload_begins_once_the_one_before_is_on_its_way(monkeypatch, a
 def test_an_upload_that_sends_nothing_does_not_hold_up_the_next(act, on_a_loop):
     """It may be paused, or wait for its source or its server."""
     check_that_the_next_begins(acting(act), on_a_loop)
+
+
+@pytest.mark.parametrize("on_a_loop", [False, True])
+def test_after_many_uploads_that_send_nothing_no_other_one_waits(monkeypatch, on_a_loop):
+    """On a slow line, or in a pause, each of them would wait for nothing."""
+    waits = Counter()
+    wait = Latch.wait
+
+    def noted(latch, until=math.inf):
+        waits[threading.get_ident(), until < math.inf] += 1
+        return wait(latch, until)
+
+    monkeypatch.setattr(Latch, "wait", noted)
+    begun = threading.Event()
+    batch = upload_all([*[reactivex.never()] * 100, acting(lambda _: begun.set())], concurrency=101)
+    with contextlib.ExitStack() as stack:
+        loop = EventLoopScheduler() if on_a_loop else None
+        if loop is not None:
+            stack.callback(loop.dispose)
+        _, subscription = observe(batch, scheduler=loop)
+        stack.callback(subscription.dispose)
+        assert begun.wait(PATIENCE)
+    assert max(count for (_, is_bounded), count in waits.items() if is_bounded) == 16
