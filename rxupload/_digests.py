@@ -43,9 +43,9 @@ def check_digest(digest: object) -> str | None:
         raise wrong_type("digest", 'the name of a hash algorithm, such as "sha256", or None', digest)
     name = hash_name(digest)
     if name is None:
-        known = ", ".join(sorted(hashlib.algorithms_guaranteed))
+        known = ", ".join(sorted(filter(_has_a_length, hashlib.algorithms_guaranteed)))
         raise ValueError(f"digest: this Python has no hash algorithm {digest!r}; it has {known}")
-    if not new_hash(name).digest_size:
+    if not _has_a_length(name):
         raise ValueError(f"digest: {digest} has digests of any length; choose one of a fixed length")
     return name
 
@@ -76,6 +76,11 @@ class Hash(Protocol):
 def new_hash(name: str) -> Hash:
     """Begin a hash. It finds accidents, and protects nothing: so MD5 is there even where FIPS forbids it."""
     return hashlib.new(name, usedforsecurity=False)
+
+
+def _has_a_length(name: str) -> bool:
+    """Whether this Python has the algorithm, with digests of a fixed length."""
+    return hash_name(name) is not None and new_hash(name).digest_size > 0
 
 
 def field_name(name: str) -> str:

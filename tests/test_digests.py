@@ -54,6 +54,15 @@ def test_wrong_algorithms_at_the_call(wrong, error, text):
         upload("http://upload.test/", b"data", digest=wrong)
 
 
+def test_the_algorithms_that_an_error_lists_are_accepted():
+    """Each choice that the error offers is one."""
+    with pytest.raises(ValueError, match="it has ") as caught:
+        check_digest("sha257")
+    listed = str(caught.value).partition("it has ")[2].split(", ")
+    assert {"md5", "sha256", "sha3_256", "blake2b"} <= set(listed)
+    assert [check_digest(each) for each in listed] == listed
+
+
 def test_names_in_fields():
     """An algorithm has the name of RFC 9530, if that has one."""
     assert [field_name(each) for each in ("sha256", "sha512", "sha1", "md5", "blake2b")] == [
