@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from inspect import iscoroutinefunction, signature
 from numbers import Real
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
@@ -189,42 +189,47 @@ def as_float(value: Any) -> float:
 def check_headers(headers: Any, argument: str = "headers") -> list[tuple[bytes, bytes]]:
     """Return the headers in the form in which they are sent, if all of them are valid.
 
-    No error quotes a value, or what stands in the place of a name: both may be secrets. Python's UnicodeEncodeError has
-    the whole text, so it is not the cause of the error either.
+    No error quotes a value, or what stands in the place of a name: both may be secrets.
     """
-    if headers is None:
-        return []
-    items: list[tuple[bytes, bytes]] | None
-    try:
-        items = httpx.Headers(headers).raw
-    except (TypeError, AttributeError) as error:
-        raise TypeError(
-            f"{argument}: expected a mapping of str to str, or a list of pairs: {error}"
-        ) from error
-    except UnicodeEncodeError:
-        items = None
-    except ValueError as error:
-        raise ValueError(f"{argument}: expected a mapping, or a list of pairs: {error}") from error
-    if items is None:
-        raise ValueError(
-            f"{argument}: a str may contain only ASCII{_which(headers)}; encode other characters, and pass bytes"
-        )
-    for number, (key, value) in enumerate(items, 1):
+    items = []
+    for number, (name, value) in enumerate(_header_pairs(headers, argument), 1):
+        if not isinstance(name, str | bytes):
+            raise wrong_type(f"{argument}: the name of number {number}", "a str or bytes", name)
+        key = name if isinstance(name, bytes) else name.encode("utf-8", "replace")
         if not _TOKEN.fullmatch(key):
             raise ValueError(f"{argument}: the name of number {number} is not a header name")
-        if _NOT_IN_A_FIELD_VALUE.search(value):
+        shown = repr(key.decode())
+        if not isinstance(value, str | bytes):
+            raise wrong_type(f"{argument}: the value of {shown}", "a str or bytes", value)
+        if isinstance(value, str) and not value.isascii():
             raise ValueError(
-                f"{argument}: CR, LF or another control character in the value of {key.decode()!r}"
+                f"{argument}: a str may contain only ASCII, unlike the value of {shown}; "
+                "encode other characters, and pass bytes"
             )
-    return [(key, value.strip(b" \t")) for key, value in items]
+        content = value if isinstance(value, bytes) else value.encode()
+        if _NOT_IN_A_FIELD_VALUE.search(content):
+            raise ValueError(f"{argument}: CR, LF or another control character in the value of {shown}")
+        items.append((key, content.strip(b" \t")))
+    return items
 
 
-def _which(headers: Any) -> str:
-    """Say which header has a value with other characters than ASCII."""
-    for name, value in dict(headers).items():
-        if isinstance(value, str) and isinstance(name, str) and name.isascii() and not value.isascii():
-            return f", unlike the value of {name!r}" if _TOKEN.fullmatch(name.encode()) else ""
-    return ""
+def _header_pairs(headers: Any, argument: str) -> Iterable[tuple[object, object]]:
+    """Return the headers as pairs of anything."""
+    if headers is None:
+        return []
+    if isinstance(headers, httpx.Headers):
+        return headers.raw  # as they were written, each line of a repeated one
+    if isinstance(headers, Mapping):
+        return headers.items()
+    if not isinstance(headers, Iterable) or isinstance(headers, str | bytes | bytearray | memoryview):
+        raise wrong_type(argument, "a mapping, or a list of (name, value) pairs", headers)
+    pairs = list(headers)
+    for index, pair in enumerate(pairs):
+        if not isinstance(pair, list | tuple):
+            raise wrong_type(f"{argument}[{index}]", "a (name, value) pair", pair)
+        if len(pair) != 2:  # noqa: PLR2004
+            raise ValueError(f"{argument}[{index}]: expected a (name, value) pair, got {len(pair)} items")
+    return pairs
 
 
 def check_part_headers(headers: Any, argument: str) -> list[tuple[bytes, bytes]]:

@@ -176,7 +176,10 @@ def test_repr_shows_no_secret():
         ({"a": np.array([1])}, "or a list of those, not ndarray"),
         ({"a": Field("b", content_type=5)}, "form_data['a']: content_type must be a str, not int"),
         ({"a": Field("b", headers=5)}, "form_data['a']: headers: expected a mapping"),
-        ({"a": Field("b", headers={"X": 5})}, "form_data['a']: headers: expected a mapping of str to str"),
+        (
+            {"a": Field("b", headers={"X": 5})},
+            "form_data['a']: headers: the value of 'X': expected a str or bytes, got int",
+        ),
     ],
 )
 def test_a_wrong_type_is_a_type_error(form_data, message):
