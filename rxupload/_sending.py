@@ -240,8 +240,9 @@ def _let_go(error: BaseException, request: Any, hop: Hop) -> None:
 
 
 def _stand_in(request: Any, hop: Hop) -> Any:
-    """Return a request that names the alias of a hop instead of its address, which is a secret."""
-    return type(request)(request.method, hop.alias)
+    """Return a request with the same headers. It names the alias of a hop instead of its address, which is a secret."""
+    headers = [each for each in request.headers.raw if each[0].lower() != b"host"]
+    return type(request)(request.method, hop.alias, headers=headers)
 
 
 def _forget(*requests: Any) -> None:

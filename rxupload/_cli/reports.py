@@ -29,12 +29,14 @@ class Style:
         output: The path of a file for the response.
         is_verbose: Whether to print heads, and the responses of several FILEs.
         is_quiet: Whether to print errors only.
+        is_resumable: Whether the uploads have addresses of their own, which are secrets.
     """
 
     is_one: bool = True
     output: str | None = None
     is_verbose: bool = False
     is_quiet: bool = False
+    is_resumable: bool = False
 
 
 class Report(ABC):
@@ -117,9 +119,9 @@ class Report(ABC):
             return
         response = getattr(outcome, "response", outcome)
         if isinstance(response, httpx.Response):
-            lines = heads([*response.history, response])
+            lines = heads([*response.history, response], is_resumable=self._style.is_resumable)
         else:
-            lines = request_head(_request_of(outcome))
+            lines = request_head(_request_of(outcome), is_resumable=self._style.is_resumable)
         name = "" if self._style.is_one else f"{printable(self._files[index])}: "
         for line in lines:
             self._print(f"{name}{line}", sys.stderr)

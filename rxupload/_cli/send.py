@@ -118,7 +118,13 @@ def _check_output(output: str | None, files: list[Found]) -> None:
 
 def _choose_report(args: argparse.Namespace, files: list[Found]) -> Report:
     is_one = len(files) == 1 and not args.recursive and not args.files_from
-    style = Style(is_one=is_one, output=args.output, is_verbose=args.verbose, is_quiet=args.quiet)
+    style = Style(
+        is_one=is_one,
+        output=args.output,
+        is_verbose=args.verbose,
+        is_quiet=args.quiet,
+        is_resumable=args.resume,
+    )
     paths = [file.path for file in files]
     return JsonLines(paths, style) if args.json else choose_report(paths, style)
 

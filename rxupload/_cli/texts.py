@@ -13,7 +13,7 @@ from typing import TextIO
 import httpx
 
 _EXCERPT = 1000  # characters
-_OF_RESUMABLE = ("location", "content-location")
+_OF_RESUMABLE = ("host", "location", "content-location")
 _SECRET = re.compile(
     "auth|bearer|cookie|credential|csrf|jwt|key|passphrase|password|secret|session|signature|token|uploadid|"
     "upload-concat|upload-metadata|xsrf",
@@ -120,21 +120,23 @@ def body(response: httpx.Response, *, is_whole: bool) -> str:
     return "".join(f"\n{line}" for line in lines)
 
 
-def heads(responses: list[httpx.Response]) -> Iterator[str]:
+def heads(responses: list[httpx.Response], *, is_resumable: bool) -> Iterator[str]:
     """Yield the lines of the heads of the responses and their requests, without what may be a secret."""
     for response in responses:
-        # The address of a resumable upload is a key to it.
-        hides = _OF_RESUMABLE if "resumable" in response.extensions.get("rxupload", {}) else ()
-        yield from request_head(response.request)
+        yield from request_head(response.request, is_resumable=is_resumable)
         yield f"< {printable(response.http_version)} {status(response)}"
-        yield from _fields("<", response.headers, hides)
+        yield from _fields("<", response.headers, _OF_RESUMABLE if is_resumable else ())
 
 
-def request_head(request: httpx.Request | None) -> Iterator[str]:
-    """Yield the lines of the head of a request, if there was one, without what may be a secret."""
+def request_head(request: httpx.Request | None, *, is_resumable: bool) -> Iterator[str]:
+    """Yield the lines of the head of a request, if there was one, without what may be a secret.
+
+    The address of a resumable upload is a key to it. Its requests name the endpoint instead, which was not asked.
+    """
     if request is not None:
-        yield printable(f"> {request.method} {_target(request.url)}")
-        yield from _fields(">", request.headers)
+        target = "/..." if is_resumable else _target(request.url)
+        yield printable(f"> {request.method} {target}")
+        yield from _fields(">", request.headers, _OF_RESUMABLE if is_resumable else ())
 
 
 def _fields(mark: str, headers: httpx.Headers, hides: Collection[str] = ()) -> Iterator[str]:

@@ -311,9 +311,23 @@ def test_nothing_tells_the_address_of_an_upload(tus, film, photo, cli, no_waits)
     text = "".join(part for result in outputs for part in result[1:])
     assert "< Location: ...\n" in text
     assert "> Upload-Metadata: ...\n" in text
-    assert "> PATCH /files\n" in text
+    assert "> PATCH /...\n" in text
     assert not SECRET.search(text)
     assert "c3VtbWVy" not in text  # "summer" in Base64
+
+
+def test_v_prints_the_requests_as_they_were_sent(tus, film, cli):
+    """Each line is one that the server got. The address of the upload is left out, and no other stands for it."""
+    tus.then("PATCH", 500)
+    for status in (1, 0):
+        result = cli("send", tus.url, film, "--resume", "-v", "-H", "X-Album: summer")
+        first, *lines = [line[2:] for line in result.err.splitlines() if line.startswith("> ")]
+        asked = tus.asked[-1]
+        assert result.status == status
+        assert first == f"{asked.method} /..."
+        lines.remove("Host: ...")
+        assert set(lines) <= set(asked.head.decode().split("\r\n"))
+        assert {"X-Album: summer", "Content-Length: 4000000"} <= set(lines)
 
 
 @posix_only
