@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from datetime import datetime
 
@@ -37,15 +38,20 @@ def _list(uploads: list[StoredUpload], *, is_json: bool) -> int:
 
 
 def _clean(store: FileStore, files: list[str], *, is_json: bool) -> int:
-    """Forget the uploads of the files, or those that are over. Return 1 if a file has none."""
+    """Forget the uploads of the files, or those that are over. Return 1 if a file has none, or one that runs."""
     status = 0
     removed: list[StoredUpload] = []
     for file in files:
         found = store.forget(file)
         removed += found
-        if not found:
+        running = _of(store.uploads(), file)  # `forget` leaves no others
+        for each in running:
+            place = printable(each.endpoint)
+            say(f"{printable(file)}: the upload to {place} runs, and stays; abort it first", sys.stderr)
+        if not found and not running:
+            say(f"{printable(file)}: no unfinished upload; `rxupload resumable list` shows all", sys.stderr)
+        if running or not found:
             status = 1
-            say(f"{printable(file)}: no unfinished upload, or one that runs", sys.stderr)
     if not files:
         removed = store.clean()
     if is_json:
@@ -56,6 +62,11 @@ def _clean(store: FileStore, files: list[str], *, is_json: bool) -> int:
     if not files and not removed:
         say("nothing to forget", sys.stderr)
     return status
+
+
+def _of(uploads: list[StoredUpload], file: str) -> list[StoredUpload]:
+    real = os.path.normcase(os.path.realpath(file))
+    return [each for each in uploads if os.path.normcase(each.path) == real]
 
 
 def _print_json(uploads: list[StoredUpload]) -> None:

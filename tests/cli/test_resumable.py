@@ -119,7 +119,7 @@ def test_clean_forgets_a_file(unfinished, film, tmp_path, cli, monkeypatch):
 def test_clean_of_a_file_without_an_upload_fails(unfinished, film, photo, cli):
     """The others are forgotten all the same."""
     status, out, err = cli("resumable", "clean", photo, film)
-    assert (status, err) == (1, f"{photo}: no unfinished upload, or one that runs\n")
+    assert (status, err) == (1, f"{photo}: no unfinished upload; `rxupload resumable list` shows all\n")
     assert out == f"{film.resolve()}: forgotten, to {unfinished.url}\n"
 
 
@@ -131,8 +131,23 @@ def test_an_upload_that_runs_is_listed_and_not_forgotten(film, tmp_path, cli):
             while json.loads(process.stdout.readline())["sent"] < 50_000:
                 pass
             assert json.loads(cli("resumable", "list", "--json").out)["path"] == str(film.resolve())
-            assert cli("resumable", "clean", film).status == 1
+            said = f"{film}: the upload to {url}files runs, and stays; abort it first\n"
+            assert cli("resumable", "clean", film) == (1, "", said)
             assert len(cli("resumable", "list", "--json").out.splitlines()) == 1
+
+
+def test_of_a_file_with_two_uploads_the_one_that_runs_stays(unfinished, film, tmp_path, cli):
+    """The other one is forgotten, and the status is 1."""
+    with receiver.running(tmp_path / "inbox") as url:
+        args = ["send", f"{url}files", film, "--resume", "--json", "--limit-rate", "100k"]
+        with started(*args) as process:
+            while json.loads(process.stdout.readline())["sent"] < 50_000:
+                pass
+            assert cli("resumable", "clean", film) == (
+                1,
+                f"{film.resolve()}: forgotten, to {unfinished.url}\n",
+                f"{film}: the upload to {url}files runs, and stays; abort it first\n",
+            )
 
 
 @pytest.mark.parametrize(
