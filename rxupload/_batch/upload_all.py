@@ -8,7 +8,7 @@ from typing import Any, cast
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
-from rxupload._arguments import Pause, RateLimit, check_pause, check_rate_limit, check_scheduler
+from rxupload._arguments import Pause, RateLimit, check_pause, check_rate_limit, check_scheduler, wrong_type
 from rxupload._events import BatchEvent, BatchSummary, UploadEvent
 from rxupload._kernel import under_way
 from rxupload._run import run
@@ -60,8 +60,9 @@ def upload_all(
         TypeError: An argument has the wrong type; the message names it.
         ValueError: `concurrency` is less than 1, or `total` is negative.
     """
-    if not isinstance(uploads, Iterable):
-        raise TypeError(f"uploads: expected an iterable of uploads, got {type(uploads).__name__}")
+    # A str gives its characters, and bytes give ints.
+    if not isinstance(uploads, Iterable) or isinstance(uploads, str | bytes | bytearray | memoryview):
+        raise wrong_type("uploads", "an iterable of uploads, such as [upload(url, file)]", uploads)
     if isinstance(uploads, (list, tuple)):
         for index, each in enumerate(uploads):
             check_upload(index, each)
