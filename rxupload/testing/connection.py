@@ -69,6 +69,7 @@ class Connection:
         self._length: int | None = None  # bytes of the current body; None if they are not known
         self._lock = threading.Lock()  # for the change to TLS, which replaces the socket
         self._is_left = False
+        self._is_owed = True
 
     # Reading
 
@@ -83,6 +84,7 @@ class Connection:
             head += data
         head, end, self._buffered = head.partition(b"\r\n\r\n")
         self.head = Head(head + end)
+        self._is_owed = True
         if not self._is_chunked():
             self._length = int(self.head.header("content-length") or 0)
         return self.head
@@ -123,9 +125,15 @@ class Connection:
         if self._buffered:
             data, self._buffered = self._buffered[:count], self._buffered[count:]
             return data
-        data = self.sock.recv(count)
-        if not data and self._is_left:
-            raise ConnectionAbortedError("the test has left the server")
+        try:
+            data = self.sock.recv(count)
+        except (ConnectionError, ssl.SSLError):
+            self._is_owed = False
+            raise
+        if not data:
+            self._is_owed = False
+            if self._is_left:
+                raise ConnectionAbortedError("the test has left the server")
         return data
 
     # Answering
@@ -159,12 +167,14 @@ class Connection:
 
     def send(self, data: bytes) -> None:
         """Send bytes as they are, such as half an answer."""
+        self._is_owed = False
         self.sock.sendall(data)
 
     # Ending
 
     def reset(self) -> None:
         """Close the connection with a reset, as a server does that crashes. The client may lose what was sent to it."""
+        self._is_owed = False
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
@@ -189,6 +199,7 @@ class Connection:
         """
         if not SystemClock.wait(time.monotonic() + PATIENCE, [(self.sock, 0)]):
             raise TimeoutError(f"the client has not reset the connection within {PATIENCE:g} s")
+        self._is_owed = False
         return time.monotonic()
 
     def start_tls(self, context: ssl.SSLContext) -> None:
@@ -210,6 +221,14 @@ class Connection:
     def is_left(self) -> bool:
         """Whether the test has left the server."""
         return self._is_left
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether the client still waits for an answer, or a part of one, as far as these methods tell.
+
+        It does not once they have seen that it has left, or have reset the connection. A use of `sock` does not count.
+        """
+        return self._is_owed
 
     def _is_chunked(self) -> bool:
         return "chunked" in (self.head.header("transfer-encoding") or "").lower()

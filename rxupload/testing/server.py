@@ -121,9 +121,10 @@ class ScriptedServer:
         ValueError: A status is not from 200 to 599.
         RuntimeError: At the start of a second block.
         BaseException: At the end of the block: what a script raised. Several come as an ExceptionGroup. If the block
-            itself raises, they are added to its error as notes. ConnectionError and `ssl.SSLError` are not raised,
-            only listed in `errors`: a client may break off at any moment. A script that has not ended 10 s after the
-            block is an AssertionError.
+            itself raises, they are added to its error as notes, and so is each request after which a script has ended
+            without `respond()` or `send()`. ConnectionError and `ssl.SSLError` are not raised, only listed in
+            `errors`: a client may break off at any moment. A script that has not ended 10 s after the block is an
+            AssertionError.
     """
 
     def __init__(
@@ -151,6 +152,7 @@ class ScriptedServer:
         self.url = f"{'http' if tls is None else 'https'}://{self.host}:{self.port}/"
         self.connections = 0
         self.errors: list[BaseException] = []
+        self._unanswered: list[str] = []
         self._open: set[Connection] = set()
         self._lock = threading.Lock()
         self._is_closing = False
@@ -188,8 +190,8 @@ class ScriptedServer:
     def _report(self, of_the_block: BaseException | None) -> None:
         found = [each for each in self.errors if not isinstance(each, ConnectionError | ssl.SSLError)]
         if of_the_block is not None:
-            for each in found:
-                of_the_block.add_note(f"A script of the server at {self.url} raised {each!r}")
+            for text in dict.fromkeys([*(f"raised {each!r}" for each in found), *self._unanswered]):
+                of_the_block.add_note(f"A script of the server at {self.url} {text}")
         elif len(found) == 1:
             raise found[0]
         elif found:
@@ -222,6 +224,10 @@ class ScriptedServer:
             if self._tls is not None:
                 connection.start_tls(self._tls)
             script(connection)
+            if connection.is_owed:
+                head = connection.head
+                request = f" for {head.method} {head.target}" if head else ", and has read no request"
+                self._unanswered.append(f"ended without respond() or send(){request}")
         except BaseException as error:  # noqa: BLE001 - the test gets it
             if not (connection.is_left and isinstance(error, OSError)):
                 self.errors.append(error)
