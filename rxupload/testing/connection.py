@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 
+from rxupload._arguments import wrong_type
 from rxupload._wait import SystemClock
 
 PATIENCE = 10.0  # seconds that a server waits for a client: a test that passes never waits so long
@@ -149,24 +150,30 @@ class Connection:
             status: The status code.
             body: The body of the answer. Its Content-Length is added.
             *headers: Whole lines, such as `"Retry-After: 1"`.
+
+        Raises:
+            TypeError: An argument has the wrong type; the message names it.
         """
-        lines = [
-            f"HTTP/1.1 {status} {_PHRASES.get(status, '')}",
-            f"Content-Length: {len(body)}",
-            *headers,
-            "",
-            "",
-        ]
-        self.send("\r\n".join(lines).encode() + body)
+        self.send(_composed(status, body, headers))
 
     def serve(self, status: int = 200, body: bytes = b"", *headers: str) -> bytes:
-        """Read a whole request and answer it, as `respond` does. Return the request's body."""
+        """Read a whole request and answer it, as `respond` does. Return the request's body.
+
+        Raises:
+            TypeError: As `respond`, before it reads.
+        """
+        answer = _composed(status, body, headers)
         received = self.read_request()
-        self.respond(status, body, *headers)
+        self.send(answer)
         return received
 
     def send(self, data: bytes) -> None:
-        """Send bytes as they are, such as half an answer."""
+        """Send bytes as they are, such as half an answer.
+
+        Raises:
+            TypeError: They are no bytes.
+        """
+        _check_bytes("data", data)
         self._is_owed = False
         self.sock.sendall(data)
 
@@ -251,3 +258,22 @@ class Connection:
                 raise ConnectionError("the client closed the connection within a body")
             line += data
         return line
+
+
+def _composed(status: int, body: bytes, headers: tuple[str, ...]) -> bytes:
+    """Return an answer as it is sent, if the arguments have the right types."""
+    if isinstance(status, bool) or not isinstance(status, int):
+        raise wrong_type("status", "an int, such as 200", status)
+    _check_bytes("body", body)
+    for each in headers:
+        if not isinstance(each, str):
+            raise wrong_type("headers", 'whole lines, such as "Retry-After: 1"', each)
+    first = f"HTTP/1.1 {status} {_PHRASES.get(status, '')}"
+    lines = [first, f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def _check_bytes(argument: str, value: object) -> None:
+    if not isinstance(value, bytes | bytearray | memoryview):
+        advice = "; call .encode() on it" if isinstance(value, str) else ""
+        raise TypeError(f"{argument}: expected bytes, got {type(value).__name__}{advice}")

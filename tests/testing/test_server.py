@@ -160,6 +160,42 @@ class TestConnections:
             receive_all(sock)
         assert log == [3, 3, b"lo", 5, 0, "/next"]
 
+    @pytest.mark.parametrize(
+        ("answer", "text"),
+        [
+            ((200, "stored"), "body: expected bytes, got str; call .encode() on it"),
+            ((200, None), "body: expected bytes, got NoneType"),
+            ((200, {"a": 1}), "body: expected bytes, got dict"),
+            ((200, b"", {"ETag": "x"}), 'headers: expected whole lines, such as "Retry-After: 1", got dict'),
+            (
+                (200, b"", "ETag: x", b"A: b"),
+                'headers: expected whole lines, such as "Retry-After: 1", got bytes',
+            ),
+            (("200",), "status: expected an int, such as 200, got str"),
+            ((b"stored",), "status: expected an int, such as 200, got bytes"),
+            ((True,), "status: expected an int, such as 200, got bool"),
+        ],
+        ids=str,
+    )
+    def test_wrong_arguments_of_an_answer_are_named(self, answer, text):
+        """`respond` and `serve` name the argument, and send and read nothing."""
+        server_side, client_side = socket.socketpair()
+        with server_side, client_side:
+            connection = Connection(server_side)
+            for call in (connection.respond, connection.serve):
+                with pytest.raises(TypeError) as caught:
+                    call(*answer)
+                assert str(caught.value) == text
+            server_side.close()
+            assert client_side.recv(1) == b""
+
+    def test_what_is_sent_is_bytes(self):
+        """`send` says what to do with a str."""
+        server_side, client_side = socket.socketpair()
+        with server_side, client_side, pytest.raises(TypeError) as caught:
+            Connection(server_side).send("half")
+        assert str(caught.value) == "data: expected bytes, got str; call .encode() on it"
+
     @pytest.mark.parametrize("wait", [Connection.wait_for_end, Connection.wait_for_reset])
     def test_a_wait_for_a_client_that_stays_ends_by_itself(self, wait, monkeypatch):
         """A wait for a client that neither sends nor leaves ends with TimeoutError, and the test gets it."""
