@@ -113,16 +113,18 @@ class RecordingObserver(abc.ObserverBase[T], Generic[T]):
             AssertionError: No end has come in time, or there are `faults`.
         """
         if not self._ended.wait(timeout):
-            raise AssertionError(f"No end within {timeout:g} s, after {self._told()}")
+            raise AssertionError(f"No end within {timeout:g} s{self._told()}")
         if self.faults:
             raise AssertionError(f"Notifications came as they should not: {', '.join(self.faults)}")
         return self
 
     def _told(self) -> str:
-        """Return the last items for a message, and how many there were before."""
+        """Return what has come, to go on with in a message: the last items, and how many there were before."""
+        if not self.threads:
+            return ", and nothing has come: was it subscribed?"
         last = _repr.repr(self.items[-_repr.maxlist :])
         before = len(self.items) - _repr.maxlist
-        return f"{before} items and {last}" if before > 0 else last
+        return f", after {before} items and {last}" if before > 0 else f", after {last}"
 
     @property
     def ended(self) -> bool:
@@ -142,8 +144,8 @@ class RecordingObserver(abc.ObserverBase[T], Generic[T]):
             AssertionError: It has not completed, or its last item is no response. An upload's error is the cause.
         """
         if not self.is_completed:
-            error = _repr.repr(self.error)
-            raise AssertionError(f"It has not completed, after {self._told()}: {error}") from self.error
+            error = f": {_repr.repr(self.error)}" if self.ended else ""
+            raise AssertionError(f"It has not completed{self._told()}{error}") from self.error
         if not self.items or not status(self.items[-1]):
             raise AssertionError(f"The last item is no response: {_repr.repr(self.items[-1:])}")
         return cast("httpx.Response", self.items[-1])

@@ -72,6 +72,20 @@ def test_a_wait_ends_by_itself():
         observer.wait(timeout=0.01)
 
 
+def test_without_a_subscription_it_asks_for_one():
+    """What was told nothing at all was probably not subscribed. What has begun, and has not ended, has no error yet."""
+    observer: RecordingObserver[int] = RecordingObserver()
+    with pytest.raises(AssertionError) as caught:
+        observer.response  # noqa: B018
+    assert str(caught.value) == "It has not completed, and nothing has come: was it subscribed?"
+    with pytest.raises(AssertionError, match=r"within 0 s, and nothing has come: was it subscribed\?$"):
+        observer.wait(timeout=0)
+    observer.on_next(1)
+    with pytest.raises(AssertionError) as caught:
+        observer.response  # noqa: B018
+    assert str(caught.value) == "It has not completed, after [1]"
+
+
 class OddError(Exception):
     """An item, or an error, whose repr raises."""
 
