@@ -67,10 +67,9 @@ _INTERVAL = 0.05  # the least seconds between two BatchProgress items, except at
 
 # How many seconds an upload has to send something before the next one begins. Threads that begin all at once take the
 # interpreter's lock from each other at each call of the system, which doubles the time of small uploads.
+# After so many in a row that have sent nothing by then, no other one gets it: the line is too slow, or they are paused.
 _HEAD_START = 0.001
-_MOST_MISSED = (
-    16  # so many in a row have sent nothing by then: the line is too slow for it, or they are paused
-)
+_MOST_MISSED = 16
 
 _LOOK_SECONDS = 1.0  # between two checks whether the observer's loop has closed
 
