@@ -81,7 +81,7 @@ def main() -> None:
     """Print a table for each scheme."""
     parser = argparse.ArgumentParser(description="Compare a resumable upload with a plain one.")
     parser.add_argument("--size", type=int, default=1024, help="MiB (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=9, help="whose median counts (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=21, help="whose median counts (%(default)s)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory, "sparse.bin")
