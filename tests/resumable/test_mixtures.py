@@ -130,62 +130,78 @@ def wait_until_saved(monkeypatch, checkpoints):
     return wait
 
 
+class Kill:
+    """A kill of the process that uploads a file, while that was another one.
+
+    Attributes:
+        state: The folder of its store.
+    """
+
+    def __init__(self, file, state):
+        self.state = state
+        self._file = file
+        self._content, self._times = file.read_bytes(), file.stat()
+        self._stored = {}
+
+    def come(self, connection, asked, tus, count):
+        """Overwrite the file, keep so many bytes more, and note the state. The client hears of a reset."""
+        with self._file.open("r+b") as stream:
+            stream.write(bytes(len(self._content)))
+        take(connection, asked, tus.only, count)
+        self._stored.update((path, path.read_bytes()) for path in self.state.glob("*.json"))
+        connection.reset()
+        raise Gone
+
+    def put_back(self):
+        """Make the state what it was then, and the file what it was before, with its times."""
+        for path, data in self._stored.items():
+            path.write_bytes(data)
+        self._file.write_bytes(self._content)
+        os.utime(self._file, ns=(self._times.st_atime_ns, self._times.st_mtime_ns))
+
+
+@pytest.fixture
+def kill(file, tmp_path):
+    return Kill(file, tmp_path / "state")
+
+
 def test_a_file_that_was_another_one_when_the_process_was_killed_is_sent_anew(
-    file, tmp_path, content, wait_until_saved
+    file, content, kill, wait_until_saved
 ):
     """It changes while it is sent, the process is killed, and the file of the start is put back with its times."""
-    times, state = file.stat(), tmp_path / "state"
-    killed = {}
 
     def overwritten(connection, asked, tus):
         take(connection, asked, tus.only, MIB // 4)
         wait_until_saved(MIB)
-        with file.open("r+b") as stream:
-            stream.write(bytes(len(content)))
-        take(connection, asked, tus.only, 3 * MIB // 2)
-        killed.update((path, path.read_bytes()) for path in state.glob("*.json"))
-        connection.reset()
-        raise Gone
+        kill.come(connection, asked, tus, 3 * MIB // 2)
 
     with tus_server() as (tus, server):
         tus.then("PATCH", partial(MIB), overwritten)
-        options = {"store": FileStore(state), "progress_interval": 0, "rate_limit": 8e6}
+        options = {"store": FileStore(kill.state), "progress_interval": 0, "rate_limit": 8e6}
         up = upload_resumable(f"{server.url}files", file, **options)
         with pytest.raises((httpx.NetworkError, SourceChanged)):
             up.run()
-        for path, data in killed.items():  # as it was when the process was killed
-            path.write_bytes(data)
         assert tus.only.content.endswith(bytes(MIB))
-        file.write_bytes(content)
-        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        kill.put_back()
         response = up.run()
         assert bytes(tus.only.content) == content
         assert outcome_of(response).resumed_at == 0
 
 
-def test_what_is_in_the_queue_of_a_server_does_not_count_as_sent(file, tmp_path, content, checkpoints):
+def test_what_is_in_the_queue_of_a_server_does_not_count_as_sent(file, content, kill, checkpoints):
     """Bytes have arrived at its system, and it reads them later. Until then they may be pages of the file."""
-    times, state = file.stat(), tmp_path / "state"
-    killed, has_arrived = {}, threading.Event()
+    has_arrived = threading.Event()
 
     def overwritten(connection, asked, tus):
         assert has_arrived.wait(PATIENCE)  # a checkpoint was made before that
-        with file.open("r+b") as stream:
-            stream.write(bytes(len(content)))
-        take(connection, asked, tus.only, 1000)
-        killed.update((path, path.read_bytes()) for path in state.glob("*.json"))
-        connection.reset()
-        raise Gone
+        kill.come(connection, asked, tus, 1000)
 
     with tus_server() as (tus, server):
         tus.then("PATCH", overwritten)
-        up = upload_resumable(f"{server.url}files", file, store=FileStore(state), progress_interval=0)
+        up = upload_resumable(f"{server.url}files", file, store=FileStore(kill.state), progress_interval=0)
         observed, _ = observe(up, lambda item: item.sent >= 1000 and has_arrived.set())
         assert isinstance(observed.wait().error, httpx.NetworkError | SourceChanged)
-        for path, data in killed.items():  # as it was when the process was killed
-            path.write_bytes(data)
-        file.write_bytes(content)
-        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        kill.put_back()
         response = up.run()
         assert bytes(tus.only.content) == content
         assert outcome_of(response).resumed_at == 0
