@@ -15,7 +15,7 @@ import httpx
 from rxupload._responses import status_error
 
 PATIENCE = 8  # how many responses in a row may leave the offset about where it was
-ENOUGH = 64 * 1024  # bytes of growth that always count: parts are not made smaller than that after a 413
+ENOUGH = 64 * 1024  # bytes: such a growth always counts, and parts are not made smaller than that after a 413
 _SHARE = 8  # else a growth counts if it is this part of what was sent
 
 

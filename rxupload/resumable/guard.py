@@ -11,7 +11,7 @@ from rxupload._errors import SourceChanged
 from rxupload._sources import FileRange
 from rxupload._transfer import Transfer
 
-from .identity import Checkpoint, Checkpoints, Identity, Verify, identify, judge
+from .identity import Checkpoint, Checkpoints, Identity, Judgement, Verify, identify, judge
 from .parts import Parts
 from .plan import ResumablePlan
 from .store import Entry, Slot
@@ -143,7 +143,7 @@ class FileGuard(Guard):
         self._slot = slot
         self._check = check
         self._has_sent = False
-        self._proven: int | None = None  # the server may have no more; None for any number of bytes
+        self._judgement: Judgement | None = None  # what the server may have; None for any number of bytes
         self._checkpoints: Checkpoints | None = None
 
     @property
@@ -159,20 +159,22 @@ class FileGuard(Guard):
         judgement = judge(
             entry.identity, entry.checkpoint, entry.sent, self._descriptor, self._verify, self._check
         )
-        self._identity, self._proven = judgement.identity, judgement.proven
+        self._identity, self._judgement = judgement.identity, judgement
         if judgement.proven < 0:
             self._tell_of_another(judgement.reason)
-        if judgement.proven >= 0 and judgement.identity == entry.identity:
+            return False
+        if judgement.identity == entry.identity:
             self._settle()
-        return judgement.proven >= 0
+        return True
 
     def allows(self, offset: int) -> bool:
         """Whether the content up to the offset is known to be the same; see `Guard`."""
-        if self._proven is None or self._start + offset <= self._proven:
+        position = self._start + offset
+        if self._judgement is None or self._judgement.allows(position):
             return True
         self._tell_of_another(
-            f"its inode, its mode or its links have changed, the server has {self._start + offset} bytes, and only "
-            f"{max(self._proven, 0)} are known to be the same"
+            f"its inode, its mode or its links have changed, the server has {position} bytes, and only "
+            f"{self._judgement.proven} are known to be the same"
         )
         return False
 
@@ -182,7 +184,7 @@ class FileGuard(Guard):
     @property
     def is_settled(self) -> bool:
         """Whether all that the server has is known to be of this file; see `Guard`."""
-        return self._proven is None
+        return self._judgement is None
 
     def accepted(self) -> None:
         """Take note that the server has taken bytes of a part; see `Guard`."""
@@ -196,7 +198,7 @@ class FileGuard(Guard):
 
     def _settle(self) -> None:
         self.stop()
-        self._proven = None
+        self._judgement = None
         if self._path is not None:
             begun = None if self._slot.entry is None else self._slot.entry.checkpoint
             self._checkpoints = Checkpoints(self._path, self._identity, begun, self._save)

@@ -51,31 +51,6 @@ def go_on(plan: ResumablePlan, transfer: Transfer) -> Any:
         return Work(plan, transfer, slot, parts, guard, server).run()
 
 
-# The end of a script
-
-_PATIENCE = 2.0  # seconds
-
-_under_way: dict[Transfer, Latch] = {}
-
-
-def _leave(transfer: Transfer) -> None:
-    if (has_left := _under_way.pop(transfer, None)) is not None:
-        has_left.set()
-
-
-def _wait_for_those_that_stop() -> None:
-    """Wait until subscriptions that were disposed, as by Ctrl-C, have stored how far they have come."""
-    until = time.monotonic() + _PATIENCE
-    for transfer, has_left in list(_under_way.items()):
-        if transfer.is_stopping():
-            has_left.wait(until)
-
-
-at_the_end(_wait_for_those_that_stop, noop)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_under_way.clear)
-
-
 def discard(plan: ResumablePlan, transfer: Transfer) -> Any:
     """End the upload on the server, and forget it. Return the response; None if nothing is remembered."""
     with ExitStack() as stack:
@@ -113,3 +88,28 @@ def open_slot(plan: ResumablePlan, transfer: Transfer, stack: ExitStack) -> Slot
     slot = plan.store.open(plan.key(), wait, transfer.is_stopping)
     stack.callback(slot.close)
     return slot
+
+
+# The end of a script
+
+_PATIENCE = 2.0  # seconds
+
+_under_way: dict[Transfer, Latch] = {}
+
+
+def _leave(transfer: Transfer) -> None:
+    if (has_left := _under_way.pop(transfer, None)) is not None:
+        has_left.set()
+
+
+def _wait_for_those_that_stop() -> None:
+    """Wait until subscriptions that were disposed, as by Ctrl-C, have stored how far they have come."""
+    until = time.monotonic() + _PATIENCE
+    for transfer, has_left in list(_under_way.items()):
+        if transfer.is_stopping():
+            has_left.wait(until)
+
+
+at_the_end(_wait_for_those_that_stop, noop)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_under_way.clear)

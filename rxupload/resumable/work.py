@@ -19,7 +19,7 @@ import httpx
 from rxupload._errors import SourceChanged
 from rxupload._transfer import EXTENSION, Transfer
 
-from .effort import Effort
+from .effort import ENOUGH, Effort
 from .form import form_in
 from .guard import Guard
 from .outcome import Outcome, conclude
@@ -30,8 +30,6 @@ from .protocol import SLICE, Next, Part, Verdict
 from .remembered import Remembered
 from .server import Server
 from .store import Entry, Slot
-
-LEAST = 64 * 1024  # bytes: parts are not made smaller than that after a 413
 
 _THERE = (Next.GO_ON, Next.DONE, Next.ASK)
 _ENDS = (Next.DONE, Next.OVER, Next.FAIL)
@@ -328,7 +326,7 @@ class Work:
     def _shrink(self) -> Verdict:
         """Send the part again in smaller ones, and remember that."""
         assert self._cut is not None
-        part, least = self._cut.part, max(LEAST, self._protocol.granularity)
+        part, least = self._cut.part, max(ENOUGH, self._protocol.granularity)
         if part.size <= least:
             return Verdict(Next.FAIL)
         half = max(part.size // 2, least)
