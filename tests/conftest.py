@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 
@@ -19,6 +20,12 @@ settings.load_profile("no deadline")
 # A shell starts a background job with Ctrl-C ignored, and each process that a test starts would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish():
+    """Leave what the collection made to no garbage collection: one would stop every thread for half a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

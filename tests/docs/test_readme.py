@@ -10,6 +10,7 @@ import pytest
 from support.pages import ROOT, Page
 from support.scripted_server import Server, header
 from support.snippets import FourAtATime, Recipe, run_snippet
+from support.threads import wait_for_threads
 
 from rxupload import receiver
 from rxupload._threads import retire_idle
@@ -77,12 +78,14 @@ def test_examples(in_folder_with_photo, capfd):
                 continue
             run_snippet(example.replace("http://127.0.0.1:8000/", url), names)
             retire_idle()
-            for thread in set(threading.enumerate()) - others:
-                # Threads of an upload that the example left running; not those of tqdm, the receiver or the errands.
-                if type(thread) is threading.Thread and not thread.name.startswith(
-                    ("asyncio", "rxupload errands")
-                ):
-                    thread.join(10)
+            # Those of an upload that the example left running; not those of tqdm, the receiver or the errands.
+            wait_for_threads(
+                lambda thread: (
+                    thread not in others
+                    and type(thread) is threading.Thread
+                    and not thread.name.startswith(("asyncio", "rxupload errands"))
+                )
+            )
         assert names["task"].result()["statusCode"] == 200
         assert (
             names["video"].run().extensions["rxupload"]["resumable"].sent_now == 1 << 20

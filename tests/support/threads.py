@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 from support.scripted_server import PATIENCE
 
@@ -18,10 +19,18 @@ def no_thread_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     retire_idle()
-    for thread in (
-        set(threading.enumerate())
-        - before
-        - {each for each in threading.enumerate() if each.name == "rxupload errands"}
-    ):
-        thread.join(PATIENCE)
-        assert not thread.is_alive(), f"{thread} is left over"
+    wait_for_threads(lambda thread: thread not in before and thread.name != "rxupload errands")
+
+
+def wait_for_threads(is_meant: Callable[[threading.Thread], bool]) -> None:
+    """Wait until no thread runs that is meant, and fail if one goes on.
+
+    `threading.enumerate` has a thread that is only being started, too. That one cannot be joined yet, and each one may
+    start others.
+    """
+    limit = time.monotonic() + PATIENCE
+    while left := [thread for thread in threading.enumerate() if is_meant(thread)]:
+        assert time.monotonic() < limit, f"{left} are left over"
+        for thread in left:
+            if thread.is_alive():
+                thread.join(0.01)

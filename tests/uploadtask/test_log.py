@@ -19,6 +19,7 @@ from reactivex.scheduler.eventloop import AsyncIOScheduler
 from support.recording_callbacks import RecordingCallbacks
 from support.running_tasks import MIB, awaited, echo
 from support.scripted_server import PATIENCE, Server
+from support.threads import wait_for_threads
 
 from rxupload import upload
 from rxupload._task.queue import uploads
@@ -166,9 +167,7 @@ def test_a_listener_that_raises_each_time_is_logged_once(film, server, caplog):
 
 def lost(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     """What the log has after the garbage collector has run."""
-    for thread in threading.enumerate():
-        if thread.name == "rxupload upload":
-            thread.join(PATIENCE)
+    wait_for_threads(lambda thread: thread.name == "rxupload upload")
     finish_errands()  # the errand thread keeps a task until it has its error
     gc.collect()
     finish_errands()
