@@ -129,6 +129,14 @@ def imports(name: str) -> tuple[Import, ...]:
     return tuple(found)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_tree_stays():
+    """Drop the syntax trees at the end: each garbage collection would walk over them."""
+    yield
+    modules.cache_clear()
+    imports.cache_clear()
+
+
 def in_rooms(*rooms: str) -> Iterator[Module]:
     return (module for module in modules().values() if module.room in rooms)
 
