@@ -80,9 +80,9 @@ class SteppedServer(Server):
             if not self._is_over:
                 stepper.run()
 
-    def next_request(self) -> Stepper:
+    def next_request(self, timeout: float = PATIENCE) -> Stepper:
         """Wait for the next request's head."""
-        return self.requests.get(timeout=PATIENCE)
+        return self.requests.get(timeout=timeout)
 
     def __exit__(self, *args: object) -> None:
         self._is_over = True

@@ -14,7 +14,7 @@ from reactivex.scheduler import EventLoopScheduler, NewThreadScheduler
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 from support.recording_callbacks import RecordingCallbacks
 from support.recording_observer import observe
-from support.running_tasks import MIB, awaited, echo, start, under_way
+from support.running_tasks import MIB, awaited, echo, held_back, start, under_way
 from support.scripted_server import PATIENCE, Server, unanswered_port
 from support.stepped_server import SteppedServer, Stepper
 
@@ -71,9 +71,10 @@ def test_rule_8_a_late_listener_in_headers(photo):
         )
     )
     with Server(echo) as server:
-        task = uploadFile(recorder.object(server.url, photo))
+        with held_back():
+            task = uploadFile(recorder.object(server.url, photo))
+            task.onHeadersReceived(recorder.headers)
         begun.set_result(task)
-        task.onHeadersReceived(recorder.headers)
         task.result(PATIENCE)
     assert late == ["headers"]
 

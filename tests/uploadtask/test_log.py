@@ -17,7 +17,7 @@ import httpx
 import pytest
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 from support.recording_callbacks import RecordingCallbacks
-from support.running_tasks import MIB, awaited, echo
+from support.running_tasks import MIB, awaited, echo, held_back
 from support.scripted_server import PATIENCE, Server
 from support.threads import wait_for_threads
 
@@ -141,11 +141,12 @@ def test_a_listener_that_raises_each_time_is_logged_once(film, server, caplog):
         raise ZeroDivisionError
 
     recorder = RecordingCallbacks()
-    task = uploadFile(recorder.object(server.url, film))
-    task.onProgressUpdate(raise_each_time)
-    task.onProgressUpdate(on_done)
-    task.onProgressUpdate(recorder.progress)
-    task.events.subscribe(on_done)
+    with held_back():
+        task = uploadFile(recorder.object(server.url, film))
+        task.onProgressUpdate(raise_each_time)
+        task.onProgressUpdate(on_done)
+        task.onProgressUpdate(recorder.progress)
+        task.events.subscribe(on_done)
     request = server.next_request()
     for count in range(1, 4):
         request.read(4 * MIB)
@@ -180,10 +181,16 @@ def finish_errands() -> None:
     assert is_done.wait()
 
 
+def wait_for_end(task: UploadTask) -> None:
+    """Wait until the last callback of a task has returned, and the thread that has called it keeps the task no more."""
+    task.ended.wait()
+    task._queue.run(lambda: None)
+
+
 def ended(**more: Any) -> UploadTask:
     """A task that has failed, and whose last callback has returned."""
     task = uploadFile(**{"url": REFUSED, "filePath": __file__, "name": "a", **more})
-    task.ended.wait()
+    wait_for_end(task)
     return task
 
 
@@ -216,7 +223,7 @@ def test_a_wait_that_expires_looks_at_nothing(film, server, caplog):
     with pytest.raises(TimeoutError):
         task.result(0)
     request.reset()
-    task.ended.wait()
+    wait_for_end(task)
     del task
     assert len(lost(caplog)) == 1
 
@@ -260,11 +267,11 @@ def test_success_and_abort_are_no_errors(photo, film, server, caplog):
     """Neither a success nor an abort is logged."""
     with Server(echo) as echoing:
         task = uploadFile(url=echoing.url, filePath=str(photo), name="a")
-        task.ended.wait()
+        wait_for_end(task)
     task = uploadFile(url=server.url, filePath=str(film), name="a")
     server.next_request()
     task.abort()
-    task.ended.wait()
+    wait_for_end(task)
     del task
     assert not lost(caplog)
 

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 from support.recording_callbacks import RecordingCallbacks
-from support.running_tasks import MIB, echo, start, under_way
-from support.scripted_server import PATIENCE, Server
+from support.running_tasks import MIB, echo, held_back, start, under_way
+from support.scripted_server import PATIENCE, Server, unanswered_port
 from support.stepped_server import SteppedServer
+from support.threads import wait_for_threads
 
 import rxupload
 from rxupload import UploadAborted, UploadTimeout, upload, uploadtask
@@ -27,14 +28,21 @@ from rxupload.uploadtask import UploadTask, arguments, uploadFile
 # The examples of the original documentation
 
 
-def test_example_create_abort_listen_stop_listening(tmp_path, server, capsys):
+@pytest.fixture
+def unanswered():
+    """An address to which no connection comes about, so that an upload has no progress."""
+    with unanswered_port() as port:
+        yield f"http://127.0.0.1:{port}/"
+
+
+def test_example_create_abort_listen_stop_listening(tmp_path, unanswered, capsys):
     """The first example runs line for line; the upload ends aborted."""
     (tmp_path / "mass/download").mkdir(parents=True)
     (tmp_path / "mass/download/test.png").write_bytes(bytes(MIB))
     uploadtask.configure(internal_root=tmp_path)
 
     task = uploadtask.uploadFile({
-        "url": server.url,
+        "url": unanswered,
         "filePath": "internal://mass/download/test.png",
         "name": "testImg",
         "success": lambda res: print("uploaded, response =", json.dumps(res)),
@@ -76,7 +84,6 @@ def test_example_two_listeners_and_one_is_removed(film, server):
     """In the second example, the second listener stays after the first is removed."""
     heard: dict[str, list[Any]] = {"first": [], "second": []}
     recorder = RecordingCallbacks()
-    task = uploadFile(recorder.object(server.url, film))
 
     def first(res):
         heard["first"].append(res)
@@ -85,8 +92,10 @@ def test_example_two_listeners_and_one_is_removed(film, server):
         heard["second"].append(res)
         recorder.progress(res)
 
-    task.onProgressUpdate(first)
-    task.onProgressUpdate(second)
+    with held_back():
+        task = uploadFile(recorder.object(server.url, film))
+        task.onProgressUpdate(first)
+        task.onProgressUpdate(second)
     request = under_way(server, recorder)
     task.offProgressUpdate(first)
     before = len(heard["first"])
@@ -345,7 +354,6 @@ def test_rule_5_timeout(film, server):
     """The limit in milliseconds covers the whole transfer, and fails with 204."""
     recorder = RecordingCallbacks()
     task = start(recorder, server.url, film, timeout=200)
-    server.next_request()
     with pytest.raises(UploadTimeout, match=r"0\.2 s"):
         task.result(PATIENCE)
     assert recorder.code == 204
@@ -357,12 +365,13 @@ def test_rule_5_counted_from_the_queue(film, photo, server):
     first, second = RecordingCallbacks(), RecordingCallbacks()
     holder = start(first, server.url, film)
     server.next_request()
-    task = start(second, server.url, photo, timeout=1000)
-    time.sleep(1.2)  # the time in the queue
+    task = start(second, server.url, photo, timeout=500)
+    time.sleep(0.7)  # the time in the queue
     assert task.state == "queued"
+    began = time.monotonic()
     holder.abort()
-    server.next_request()  # it arrives later than its limit after it was created
     assert second.wait().code == 204
+    assert time.monotonic() - began >= 0.5
 
 
 @pytest.mark.parametrize(
@@ -392,8 +401,8 @@ def test_rule_6_progress(film, server):
     request = server.next_request()
     total = request.total
     for _ in range(6):
-        request.read(3 * MIB)
         count = len(recorder.sent)
+        request.read(3 * MIB)
         recorder.wait_for(
             lambda recorder, count=count: len(recorder.sent) > count or recorder.sent[-1:] == [total]
         )
@@ -435,15 +444,17 @@ def test_rule_6_last_event_of_a_slow_listener(film, server):
     """A listener that is slower than the events misses some, but gets the last."""
     go_on = threading.Event()
     recorder = RecordingCallbacks(then=lambda kind, value: go_on.wait(PATIENCE))
-    task = start(recorder, server.url, film)
-    request = under_way(server, recorder)
+    start(recorder, server.url, film)
+    request = server.next_request()
+    request.read(2 * MIB)
+    recorder.wait_for(lambda recorder: recorder.sent)
     for _ in range(5):
         request.read(3 * MIB)
         time.sleep(0.06)  # longer than the interval of events, so that some are missed
     request.read_all()
-    while task.state != "waiting":  # no other callback reports this state
-        time.sleep(0.01)
     request.respond()
+    # The upload itself has ended, and all its events wait for the listener.
+    wait_for_threads(lambda thread: thread.name == "rxupload upload")
     go_on.set()
     assert recorder.wait().of("progress")[-1]["progress"] == 100
     assert len(recorder.sent) == 2
@@ -495,11 +506,12 @@ def test_rule_7_order_and_the_same_callback_twice(photo):
 def test_rule_7_off_with_none_removes_all(film, server):
     """`offProgressUpdate(None)` removes all listeners."""
     recorder, heard = RecordingCallbacks(), RecordingCallbacks()
-    task = start(recorder, server.url, film)
-    task.onProgressUpdate(heard.progress)
-    task.onHeadersReceived(heard.headers)
-    task.offProgressUpdate(None)
-    task.offHeadersReceived(None)
+    with held_back():
+        task = start(recorder, server.url, film)
+        task.onProgressUpdate(heard.progress)
+        task.onHeadersReceived(heard.headers)
+        task.offProgressUpdate(None)
+        task.offHeadersReceived(None)
     request = server.next_request()
     request.read_all()
     request.respond()
