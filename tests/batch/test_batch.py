@@ -681,19 +681,20 @@ class TestSchedulers:
 
         def look() -> None:
             for lock in (made[0]._lock, made[0]._room):
-                free.append(lock.acquire(blocking=False))
+                # The thread that draws holds one for a moment, as it begins to wait for room.
+                free.append(lock.acquire(timeout=PATIENCE))
                 if free[-1]:
                     lock.release()
 
         def on_item(_: Any) -> None:
             thread = threading.Thread(target=look)
             thread.start()
-            thread.join(PATIENCE)
+            thread.join()
+            assert all(free)
 
         observed, _ = observe(upload_all([scripted(200) for _ in range(5)], concurrency=1), on_item)
         assert summary(observed.wait()).done == 5
         assert len(free) == 2 * len(observed.items)
-        assert all(free)
 
     def test_no_upload_delivers_for_the_others_for_ever(self):
         """An upload goes on when its own event is delivered, however many events the others bring meanwhile."""

@@ -17,7 +17,8 @@ from support.hand_cranked_client import refuse
 from support.recording_observer import observe
 
 from rxupload import BatchProgress, Field, File, Progress, upload, upload_all
-from rxupload._batch.extent import MOST_SECONDS, Extent
+from rxupload._batch import extent as module
+from rxupload._batch.extent import Extent
 from rxupload._derived import measure
 from rxupload.operators import (
     of_type,
@@ -31,6 +32,12 @@ from rxupload.operators import (
 from rxupload.testing import HandCrankedClient
 
 URL = "http://upload.test/"
+
+
+@pytest.fixture(autouse=True)
+def no_slow_disk(monkeypatch):
+    """No pause of a busy machine is taken for a disk that is slow to tell the sizes."""
+    monkeypatch.setattr(module, "MOST_SECONDS", 60.0)
 
 
 def scripted(file: Any = b"data", **options: Any) -> Any:
@@ -203,7 +210,9 @@ class TestTotal:
         times = iter(range(100))
         for count, total in ((1, 4), (2, None)):
             extent = Extent(
-                [scripted(raw=True) for _ in range(count)], None, now=lambda: next(times) * MOST_SECONDS
+                [scripted(raw=True) for _ in range(count)],
+                None,
+                now=lambda: next(times) * module.MOST_SECONDS,
             )
             extent.measure()
             assert extent.total(0, []) == total

@@ -10,6 +10,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 from support.live_kernel import WIDGET, LiveKernel
+from support.notebook_kernel import kernel_config
 from support.scripted_server import Server
 from support.stepped_server import SteppedServer, Stepper
 from support.tus_server import broken_after, tus_server
@@ -481,7 +482,8 @@ def test_a_saved_notebook_has_the_ends_and_no_widget(hides):
             f"_ = await upload({server.url!r}, b'x').pipe(operators.progress_bar())",
         ]
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(each) for each in cells])
-        NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+        with kernel_config() as config:
+            NotebookClient(notebook, config=config, timeout=120, kernel_name="python3").execute()
     shown = [each.data for cell in notebook.cells[1:] for each in cell.outputs]
     assert [each["text/plain"].split(" \u00b7 ")[0].split(":")[0] for each in shown] == [
         "done 200 OK",
