@@ -20,7 +20,7 @@ from reactivex.subject import BehaviorSubject
 from support.abort_phases import transport_client
 from support.http2_server import Talk, http2_context, speaking
 from support.recording_observer import check_grammar, observe
-from support.scripted_server import Server, client_context
+from support.scripted_server import PATIENCE, Server, client_context
 
 from rxupload import Client, DigestMismatch, Field, File, UploadTransport, run, upload
 from rxupload.operators import retry_backoff, verify_digest
@@ -292,8 +292,9 @@ def test_an_early_answer_leaves_no_digest(status):
     assert digests_of(response) == [None, None]
 
 
-def test_a_refusal_before_the_body_leaves_no_digest():
+def test_a_refusal_before_the_body_leaves_no_digest(monkeypatch):
     """With `expect_continue`, a refusal comes before the body."""
+    monkeypatch.setattr("rxupload._wire.exchange.CONTINUE_SECONDS", PATIENCE)  # however slow the server is
 
     def script(connection: Connection) -> None:
         connection.read_head()

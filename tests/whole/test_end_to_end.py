@@ -174,7 +174,7 @@ up = upload(server.__enter__(), bytes(8 << 20), progress_interval=0)
         "print(up.run().status_code)",
         "response = await up\nprint(response.status_code)",
         "print(rxupload.run(up.progress).percent)",
-        "import asyncio\ntry:\n    await asyncio.wait_for(upload('http://127.0.0.1:9/', b'x').retry(2), 5)\n"
+        "import asyncio\ntry:\n    await asyncio.wait_for(upload('http://127.0.0.1:9/', b'x').retry(2), 60)\n"
         "except Exception as error:\n    print(type(error).__name__)",
         "server.__exit__(None, None, None)",
     )

@@ -51,12 +51,15 @@ class Bucket:
     answers: list[tuple[int, str]] = field(default_factory=list)
     heads: list[bytes] = field(default_factory=list)
     bodies: list[bytes | None] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, connection: Connection) -> None:
         while head := connection.read_head():
             has_body = header(head, b"content-length") or header(head, b"transfer-encoding")
-            self.heads.append(head)
-            self.bodies.append(connection.read_body() if has_body else None)
+            body = connection.read_body() if has_body else None
+            with self._lock:  # each body has the place of its head, also of several connections
+                self.heads.append(head)
+                self.bodies.append(body)
             status, location = self.answers.pop(0) if self.answers else (200, "")
             connection.respond(status, b"", *([f"Location: {location}"] if location else []))
 
@@ -351,8 +354,9 @@ def test_an_early_answer_is_the_response(client, tls):
 
 
 @pytest.mark.parametrize("answer", [200, 403])
-def test_expect_continue_asks_before_the_body(client, answer):
+def test_expect_continue_asks_before_the_body(client, answer, monkeypatch):
     """The server is asked first; a refusal is the response, without a byte of the body sent."""
+    monkeypatch.setattr("rxupload._wire.exchange.CONTINUE_SECONDS", PATIENCE)  # however slow the server is
     rest: SimpleQueue[int] = SimpleQueue()
 
     def script(connection: Connection) -> None:

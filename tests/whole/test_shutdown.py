@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from support.command_line import PROCESS_PATIENCE
 from support.scripted_server import Server
 from support.stepped_server import SteppedServer
 
@@ -215,7 +216,7 @@ def test_ctrl_c_ends_a_script_as_any_other(tmp_path, call):
             text=True,
         )
         with process:
-            server.next_request().read(1 << 20)
+            server.next_request(PROCESS_PATIENCE).read(1 << 20)
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGINT, err
