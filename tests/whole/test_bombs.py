@@ -202,7 +202,7 @@ def test_memory_stays_near_the_limit(client, bomb):
 def test_the_time_limit_ends_any_response(client, bomb):
     """Without a limit of its size, an endless response ends soon after the time limit of the upload."""
     pieces, how = BOMBS[bomb]
-    pieces()  # makes what it is made of, which takes seconds
+    pieces()  # makes what it is made of, which takes a second
     with Server(saying(pieces)) as server:
         up = upload(server.url, b"data", client=client, max_response_size=None, timeout=0.1)
         since = time.monotonic()

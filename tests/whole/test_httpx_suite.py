@@ -68,7 +68,7 @@ def results(suite: Path, *options: str) -> Results:
     command += ["-p", "no:cacheprovider", "-m", "not network", "--tb=short", f"--junitxml={report}"]
     # An async client causes it, and pytest blames the test that runs when it is collected.
     command += ["-W", "ignore:Async generator:ResourceWarning", *options]
-    run = subprocess.run(command, cwd=suite, env=environment, capture_output=True, text=True, timeout=80)
+    run = subprocess.run(command, cwd=suite, env=environment, capture_output=True, text=True, timeout=300)
     assert run.returncode in {0, 1}, run.stdout + run.stderr
     cases = list(ET.parse(report).iter("testcase"))
     failures = {}
