@@ -20,9 +20,8 @@ resource = pytest.importorskip("resource")
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs named pipes, and POSIX limits")
 
-SOON = (
-    PATIENCE / 2
-)  # seconds; a few milliseconds take long on a busy machine, and a wait that goes on takes longer
+# Seconds. A few milliseconds take long on a busy machine, and a wait that goes on takes longer.
+SOON = PATIENCE / 2
 LIMIT = 0.2  # seconds; a time limit that a test reaches
 
 
