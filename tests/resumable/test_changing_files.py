@@ -110,8 +110,6 @@ class Story:
         self._up = upload_resumable(
             url, self._stream or self.file.path, store=self, progress_interval=0, **options
         )
-        self._acting = threading.Condition()
-        self._actors = 0  # PATCHes during which the file may still change
         self._is_over = threading.Event()
         self._has_let_go = threading.Event()
         self._killed: tuple[int, dict[Path, bytes]] | None = None
@@ -162,8 +160,8 @@ class Story:
         assert self._is_over.wait(PATIENCE)
         subscription.dispose()
         assert self._has_let_go.wait(PATIENCE)
-        with self._acting:
-            assert self._acting.wait_for(lambda: not self._actors, PATIENCE)
+        default_client().close_idle()
+        self._tus.wait_until_left()  # until then the file may still change
         assert isinstance(observed.error, httpx.HTTPError | SourceChanged | None), observed.error
         is_success = observed.is_completed and observed.response.status_code // 100 == 2
         if is_success:
@@ -200,14 +198,7 @@ class Story:
             if patch.end == "conflict":
                 status(409)(connection, asked, tus)
                 return
-            with self._acting:
-                self._actors += 1
-            try:
-                self._act(patch, connection, asked, tus)
-            finally:
-                with self._acting:
-                    self._actors -= 1
-                    self._acting.notify_all()
+            self._act(patch, connection, asked, tus)
 
         return answer
 

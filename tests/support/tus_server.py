@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import socket
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
@@ -87,8 +88,9 @@ class Tus:
         self.date: Any = None  # what its clock says; None: it sends no Date
         self.methods = {"POST", "HEAD", "PATCH", "DELETE", "OPTIONS"}
         self.created_status = 201
+        self.server: Server | None = None  # which `tus_server` has started
         self._left = threading.Condition()
-        self._connections = 0
+        self._ended = 0  # connections
         self.most: int | None = None  # bytes of a request's body; more is a 413, before it is read
 
     def then(self, method: str, *answers: Answer | int | None) -> None:
@@ -106,17 +108,19 @@ class Tus:
 
     def wait_until_left(self) -> None:
         """Wait until every connection has ended, so that no request is still to be read."""
+        server = self.server
+        with socket.create_connection((server.host, server.port), PATIENCE) as last:
+            last.shutdown(socket.SHUT_WR)
+            assert last.recv(1) == b""  # it was accepted, and so were all before it
         with self._left:
-            assert self._left.wait_for(lambda: self._connections == 0, PATIENCE)
+            assert self._left.wait_for(lambda: self._ended == server.connections, PATIENCE)
 
     def __call__(self, connection: Connection) -> None:
-        with self._left:
-            self._connections += 1
         try:
             self._serve(connection)
         finally:
             with self._left:
-                self._connections -= 1
+                self._ended += 1
                 self._left.notify_all()
 
     def _serve(self, connection: Connection) -> None:
@@ -125,8 +129,8 @@ class Tus:
             asked = Asked(method, path, head)
             if method != "OPTIONS":
                 self.asked.append(asked)
-            if method != "OPTIONS" and path in self.uploads:
-                self.uploads[path].displace(asked)
+            if method != "OPTIONS" and (kept := self.uploads.get(path)) is not None:
+                kept.displace(asked)
             if self.most is not None and int(asked.header("Content-Length") or 0) > self.most:
                 respond(connection, 413, "Connection: close")
                 connection.wait_for_end()
@@ -213,7 +217,8 @@ class Tus:
             if base64.b64encode(hashlib.new(algorithm, asked.body).digest()).decode() != value:
                 respond(connection, 460)
                 return
-            kept.content += asked.body
+            if not kept.keep(asked, asked.body):
+                raise Gone
         else:
             take(connection, asked, kept)
         respond(connection, 204, f"Upload-Offset: {len(kept.content)}", *self._expiry())
@@ -325,7 +330,8 @@ def partial(count: int) -> Answer:
         read_body(connection, asked)
         upload = tus.uploads[asked.path]
         assert declare(asked, upload)
-        upload.content += asked.body[:count]
+        if not upload.keep(asked, asked.body[:count]):
+            raise Gone
         respond(connection, 204, f"Upload-Offset: {len(upload.content)}")
 
     return answer
@@ -340,4 +346,5 @@ def tus_server(tus: Tus | None = None, **options: Any) -> Iterator[tuple[Tus, Se
     """Serve. The endpoint is `server.url` + "files"."""
     tus = tus or Tus()
     with Server(tus, **options) as server:
+        tus.server = server
         yield tus, server
