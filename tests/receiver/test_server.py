@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support.descriptors import descriptors
 from support.forms import (
     CLOSING,
     FORM,
@@ -206,11 +207,6 @@ def test_an_exception_in_the_block_passes_through(error):
     assert set(threading.enumerate()) <= threads_before
 
 
-def descriptors():
-    """The number of this process's open descriptors."""
-    return len(list(Path("/dev/fd").iterdir()))
-
-
 @posix_only
 def test_nothing_stays_open(inbox, has_begun):
     """After the block no new thread, socket or file is left, whether connections were idle, finished or stalled."""
@@ -229,8 +225,7 @@ def test_nothing_stays_open(inbox, has_begun):
         assert all(map(has_ended, (idle, finished, stuck)))
     gc.collect()
 
-    assert descriptors() == before
-    # An idle thread of an earlier upload may end meanwhile.
+    assert descriptors() <= before
     assert set(threading.enumerate()) <= threads_before
 
 
