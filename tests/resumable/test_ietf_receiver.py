@@ -20,9 +20,9 @@ def state(tmp_path):
     return FileStore(tmp_path / "state")
 
 
-def is_past(count):
-    """Take the items until so many bytes have arrived. Then it is disposed."""
-    return ops.take_while(lambda item: item.sent < count, inclusive=True)
+def is_past(count, state):
+    """Take the items until so many bytes have arrived, and the upload is remembered. Then it is disposed."""
+    return ops.take_while(lambda item: item.sent < count or not state.uploads(), inclusive=True)
 
 
 @pytest.mark.parametrize("count", [0, 1, 250_000, 3_000_000])
@@ -50,8 +50,10 @@ def test_a_disposed_upload_goes_on_where_the_receiver_is(tmp_path, state, conten
     (tmp_path / "beach.jpg").write_bytes(content[:count])
     options = {"protocol": IETF, "store": state}
     with receiver.running(tmp_path / "inbox") as url:
-        up = upload_resumable(url, tmp_path / "beach.jpg", rate_limit=count, progress_interval=0, **options)
-        rxupload.run(up.progress.pipe(is_past(count // 2)))
+        up = upload_resumable(
+            url, tmp_path / "beach.jpg", rate_limit=count // 4, progress_interval=0, **options
+        )
+        rxupload.run(up.progress.pipe(is_past(count // 8, state)))
         (kept,) = state.uploads()
         assert kept.protocol == "ietf"
         response = upload_resumable(url, tmp_path / "beach.jpg", **options).run()
@@ -71,7 +73,7 @@ def test_a_discarded_upload_leaves_nothing(tmp_path, state, content):
         up = upload_resumable(
             url, tmp_path / "beach.jpg", protocol=IETF, store=state, rate_limit=3_000_000, progress_interval=0
         )
-        rxupload.run(up.progress.pipe(is_past(1_000_000)))
+        rxupload.run(up.progress.pipe(is_past(1_000_000, state)))
         assert rxupload.run(up.discard()).status_code == 204
         assert [each.name for each in (tmp_path / "inbox").rglob("*") if each.is_file()] == []
     assert state.uploads() == []

@@ -6,6 +6,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,16 @@ class Client:
         self._support = support
         self._count = count
         self._process: subprocess.Popen[str] | None = None
+        self._has_begun = threading.Event()
 
     @contextlib.contextmanager
     def uploading(self, protocol: str, url: str, file: Path, folder: Path, **options: Any) -> Iterator[None]:
         """Begin to upload."""
         given = json.dumps({"protocol": protocol, **options})
         argv = [sys.executable, "-m", "support.uploading_process", url, str(file), str(folder), given]
-        with subprocess.Popen(argv, cwd=TESTS, stdout=subprocess.DEVNULL) as self._process:
+        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
+        with subprocess.Popen(argv, cwd=TESTS, **pipes) as self._process:
+            self._has_begun.set()
             try:
                 yield
                 assert self._process.wait(PROCESS_PATIENCE) < 0
@@ -44,8 +48,10 @@ class Client:
                 self._process.kill()
 
     def __call__(self, connection: Any, asked: Any, server: Any) -> None:
-        """Take the bytes, and kill the client."""
+        """Take the bytes, and kill the client. One that is paused may go on once its upload is named."""
+        assert self._has_begun.wait(PROCESS_PATIENCE)
         kept = server.begin(connection, asked) if asked.method == "POST" else server.only
+        self._process.stdin.close()
         assert self._support.take(connection, asked, kept, self._count) == self._count
         self._process.kill()
         connection.sock.close()
@@ -95,7 +101,7 @@ def test_a_post_that_was_killed_goes_on(tmp_path, content):
     with ietf.ietf_server() as (state, server):
         state.then("POST", client)
         url = f"{server.url}photos"
-        with client.uploading("IetfResumable", url, file, tmp_path / "state", rate_limit=400_000):
+        with client.uploading("IetfResumable", url, file, tmp_path / "state", is_paused=True):
             pass
         response = upload_resumable(url, file, protocol=IetfResumable(), store=store).run()
         assert state.methods_asked == ["POST", "HEAD", "PATCH"]

@@ -1,4 +1,7 @@
-"""Uploads a file with a FileStore, until it is killed: `python -m support.uploading_process URL FILE FOLDER JSON`."""
+"""Uploads a file with a FileStore, until it is killed: `python -m support.uploading_process URL FILE FOLDER JSON`.
+
+With `is_paused` in the JSON, no byte of the file goes before the end of its input.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ import contextlib
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from reactivex.operators import do_action
+from reactivex.subject import BehaviorSubject
 
 from rxupload import Progress, resumable, run
 from rxupload.resumable import FileStore, Tus, upload_resumable
@@ -41,6 +46,9 @@ def main() -> None:
     given = json.loads(options)
     name = given.pop("protocol", "Tus")
     protocol = Tus(parallel=given.pop("parallel", 1)) if name == "Tus" else getattr(resumable, name)()
+    if given.pop("is_paused", False):
+        given["pause"] = pause = BehaviorSubject(value=True)
+        threading.Thread(target=lambda: (sys.stdin.read(), pause.on_next(False)), daemon=True).start()
     up = upload_resumable(url, file, store=FileStore(folder), protocol=protocol, progress_interval=0, **given)
     has_moved = False
 
