@@ -158,11 +158,12 @@ def test_ctrl_c_more_than_once(times, tmp_path):
 
 def test_ctrl_c_that_is_ignored_stays_ignored(tmp_path):
     """`rxupload send ... &` in a script has Ctrl-C ignored by the shell, and goes on."""
-    taken = threading.Event()
+    has_begun, taken = threading.Event(), threading.Event()
 
     def script(connection: Connection) -> None:
         connection.read_head()
         connection.read_body()
+        assert has_begun.wait(PROCESS_PATIENCE)
         process.send_signal(signal.SIGINT)
         connection.respond(200, b"stored")
         taken.set()
@@ -174,6 +175,7 @@ def test_ctrl_c_that_is_ignored_stays_ignored(tmp_path):
             "os.execv(sys.argv[1], sys.argv[1:])"
         )
         with subprocess.Popen([sys.executable, "-c", ignoring, *args], stderr=subprocess.PIPE) as process:
+            has_begun.set()
             assert process.wait(PROCESS_PATIENCE) == 0
             assert process.stderr.read() == b""
     assert taken.is_set()

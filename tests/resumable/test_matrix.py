@@ -15,6 +15,7 @@ from support.command_line import PROCESS_PATIENCE, posix_only
 from support.fault_proxy import Fault, cut_after, left_after, pass_on, proxied, silent_after
 from support.recording_observer import observe
 from support.resumable_uploads import check_passes, observed_run, outcome_of
+from support.scripted_server import PATIENCE
 from support.tus_peers import PEERS, VERSION, Peer, announced, kept, metadata, offset, stored
 from support.uploading_process import uploading
 
@@ -203,15 +204,16 @@ def test_an_upload_goes_on_after_a_kill(running, proxy, tmp_path, file, content)
     """The process is killed in the middle of a PATCH, and the next one finds the upload in its FileStore."""
     proxy, url = proxy
     folder, file = tmp_path / "state", file.rename(tmp_path / f"{secrets.token_hex(8)}.mp4")
-    is_over = threading.Event()
+    has_begun, is_over = threading.Event(), threading.Event()
+
+    def kill(connection, proxy):
+        assert has_begun.wait(PROCESS_PATIENCE)
+        cut_after(BEFORE, first=process.kill)(connection, proxy)
+        is_over.set()
+
+    proxy.then("PATCH", kill)
     with uploading(url, file, folder) as process:
-        cut = cut_after(BEFORE, first=process.kill)
-
-        def kill(connection, proxy):
-            cut(connection, proxy)
-            is_over.set()
-
-        proxy.then("PATCH", kill)
+        has_begun.set()
         assert is_over.wait(PROCESS_PATIENCE)
         process.wait(PROCESS_PATIENCE)
     (created,) = proxy.created
@@ -244,7 +246,7 @@ def test_nothing_is_left_after_a_discard(running, proxy, tmp_path, file, name, p
     assert not list(state.iterdir())
     assert rxupload.run(up.discard()) is None
     for each in proxy.created:
-        assert httpx.head(each, headers=VERSION, trust_env=False).status_code in {404, 410}
+        assert httpx.head(each, headers=VERSION, timeout=PATIENCE, trust_env=False).status_code in {404, 410}
 
 
 def test_a_source_of_unknown_size(running, proxy, store, content, name):
@@ -294,7 +296,7 @@ def test_a_part_at_another_offset(running, proxy, file, store, name):
     (created,) = proxy.created
     had = offset(created)
     headers = VERSION | {"Upload-Offset": str(had + 1), "Content-Type": "application/offset+octet-stream"}
-    response = httpx.patch(created, headers=headers, content=b"x", trust_env=False)
+    response = httpx.patch(created, headers=headers, content=b"x", timeout=PATIENCE, trust_env=False)
     if running.peer.conflict is not None:
         assert response.status_code == running.peer.conflict
         assert offset(created) == had
