@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -188,9 +189,12 @@ def test_timeout_ends_an_upload_that_takes_too_long(cli, stalled, photo):
     assert result.status == 1
     assert "not finished within 0.2 s" in result.err
     listener.setblocking(False)
-    listener.accept()[0].close()
-    with pytest.raises(BlockingIOError):
-        listener.accept()
+    connections = 0  # none where the time was over before it could connect
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            listener.accept()[0].close()
+            connections += 1
+    assert connections <= 1
 
 
 @pytest.mark.parametrize(("retries", "status", "requests"), [(0, 1, 1), (1, 1, 2), (2, 0, 3), (9, 0, 3)])

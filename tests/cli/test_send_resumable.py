@@ -217,8 +217,8 @@ def test_a_timeout_keeps_what_has_arrived(tus, film, cli):
     """--timeout limits one run, and the next one goes on."""
     answer, _ = holding(1_000_000)
     tus.then("PATCH", answer)
-    result = cli("send", tus.url, film, "--resume", "--timeout", "1", "--retries", 1)
-    assert (result.status, "1 s" in result.err) == (1, True)
+    result = cli("send", tus.url, film, "--resume", "--timeout", "2", "--retries", 1)
+    assert (result.status, "2 s" in result.err) == (1, True)
     assert cli("send", tus.url, film, "--resume").status == 0
     assert bytes(tus.only.content) == CONTENT
 

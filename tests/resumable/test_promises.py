@@ -509,7 +509,7 @@ def test_the_time_limit_is_one_for_all_requests(file, store):
 
     with tus_server() as (tus, server):
         tus.then("PATCH", never)
-        up = upload_resumable(f"{server.url}files", file, store=store, timeout=0.3)
+        up = upload_resumable(f"{server.url}files", file, store=store, timeout=2)
         with pytest.raises(UploadTimeout):
             up.run()
         assert upload_resumable(f"{server.url}files", file, store=store).run().status_code == 204
