@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,7 +153,7 @@ def test_of_many_processes_one_sends_the_file(tmp_path, file, content):
 
 
 @contextlib.contextmanager
-def receiving(folder: Path, port: int = 0) -> Iterator[tuple[str, Popen[str]]]:
+def receiving(folder: Path, port: int) -> Iterator[tuple[str, Popen[str]]]:
     """The address of `rxupload receive` in a process of its own, and the process."""
     with started("receive", "--port", port, "--directory", folder) as process:
         yield re.search(r"http://\S+", process.stdout.readline())[0], process
@@ -163,7 +164,7 @@ def interrupted(
 ) -> int:
     """Upload until the receiver is killed. Return how much it had at the begin, which is not less than before."""
     moved = threading.Event()
-    options = {"rate_limit": 20e6, "progress_interval": 0, "protocol": protocol}
+    options = {"rate_limit": 5e6, "progress_interval": 0, "protocol": protocol}
     up = upload_resumable(url, file, store=FileStore(folder), **options)
     observed, _ = observe(up, lambda item: item.sent > item.start + 500_000 and moved.set())
     assert moved.wait(PATIENCE)
@@ -174,20 +175,27 @@ def interrupted(
     return observed.progress[0].start
 
 
+@pytest.fixture
+def reserved_port():
+    """A port on which only a server with SO_REUSEADDR can listen, again and again: the system gives it to nobody."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
 @pytest.mark.parametrize("parallel", [1, 3])
-def test_a_killed_server_and_a_killed_client(tmp_path, content, parallel):
+def test_a_killed_server_and_a_killed_client(tmp_path, content, reserved_port, parallel):
     """The receiver is killed in mid-PATCH and started again, the client too: the file is whole, and sent once."""
     file, folder, inbox = tmp_path / "video.mp4", tmp_path / "state", tmp_path / "inbox"
     file.write_bytes(content * 8)
-    port = 0
     protocol = TusProtocol(parallel=parallel)
     arrived = 0
     for _ in range(2):
-        with receiving(inbox, port) as (url, receiver):
-            port = httpx.URL(url).port
+        with receiving(inbox, reserved_port) as (url, receiver):
             arrived = interrupted(f"{url}files", file, folder, protocol, receiver, arrived)
-    with receiving(inbox, port) as (url, _):
-        with uploading(f"{url}files", file, folder, rate_limit=20e6, parallel=parallel) as process:
+    with receiving(inbox, reserved_port) as (url, _):
+        with uploading(f"{url}files", file, folder, rate_limit=5e6, parallel=parallel) as process:
             assert process.stdout.readline() == "moving\n"
             process.kill()
             process.wait()
