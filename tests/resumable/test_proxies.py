@@ -80,7 +80,7 @@ def test_silence_ends_with_the_time_limit(proxy, inbox, file, store, content):
     proxy, url = proxy
     is_silent = threading.Event()
     proxy.then("PATCH", silent_after(MIB, is_silent))
-    up = upload_resumable(url, file, timeout=1, store=store)
+    up = upload_resumable(url, file, timeout=2, store=store)
     errors = []
     response = rxupload.run(
         up.pipe(ops.do_action(on_error=errors.append), ops.retry(30))
