@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from support.recording_observer import observe
 from support.scripted_server import PATIENCE
 from support.tus_server import broken_after, tus_server
 
-from rxupload.resumable import FileStore, file_store, upload_resumable
+from rxupload.resumable import FileStore, file_store, identity, upload_resumable
 from rxupload.resumable import Tus as TusProtocol
 from rxupload.resumable.identity import Checkpoints
 
@@ -23,7 +24,7 @@ CHUNK = 1 << 16
 
 @pytest.fixture
 def written(monkeypatch):
-    """The entries that are written, in their order."""
+    """The entries that are written, in their order. No upload is so slow that it has a checkpoint."""
     found: list[Any] = []
     store = file_store._FileSlot._store
 
@@ -32,6 +33,7 @@ def written(monkeypatch):
         store(slot, entry)
 
     monkeypatch.setattr(file_store._FileSlot, "_store", write)
+    monkeypatch.setattr(identity, "INTERVAL", math.inf)
     return found
 
 
