@@ -185,15 +185,17 @@ def test_a_call_of_an_auth_is_not_on_the_callers_thread():
 def test_dispose_in_a_flow_ends_the_upload():
     """An upload that is disposed while its auth works sends nothing after it."""
     under_way = SerialDisposable()
-    disposed = threading.Event()
+    is_there, disposed = threading.Event(), threading.Event()
 
     def disposing(request: Any) -> Any:
+        assert is_there.wait(10)
         under_way.dispose()
         disposed.set()
         return request
 
     with Guarded(lambda *_: (200, b"")) as server:
         observed, under_way.disposable = observe(upload(server.url, b"data", auth=disposing))
+        is_there.set()
         assert disposed.wait(10)
     assert server.seen == []
     assert [item for item in observed.items if not isinstance(item, Progress)] == []

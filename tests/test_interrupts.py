@@ -34,7 +34,7 @@ def test_no_signal_at_any_line_leaves_a_deadlock(tmp_path, scenario, signal):
         [sys.executable, "-m", "support.injection", scenario, signal, str(photo)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         cwd=Path(__file__).parent,
     )
     assert done.returncode == 0, done.stderr

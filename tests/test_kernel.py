@@ -15,6 +15,7 @@ from IPython.core.formatters import DisplayFormatter
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 from support.scripted_server import PATIENCE
 from support.stepped_server import SteppedServer
+from support.threads import no_thread_left
 
 from rxupload import UploadAborted, _kernel, upload
 from rxupload._kernel import after_the_cell, is_kernel, kernel, under_way, watch_cells
@@ -27,7 +28,8 @@ def in_a_kernel(monkeypatch):
     """Have this process seem to be a kernel."""
     monkeypatch.setitem(sys.modules, "ipykernel.kernelapp", types.ModuleType("ipykernel.kernelapp"))
     assert is_kernel()
-    yield
+    with no_thread_left():
+        yield
     assert not _kernel._all
 
 

@@ -14,6 +14,7 @@ import httpx2
 import pytest
 import reactivex
 from reactivex import operators as ops
+from support.held_clock import HeldClock
 from support.pooled_uploads import checked, retried
 from support.scripted_server import Server
 
@@ -180,11 +181,6 @@ def redirect_on_and_on(connection: Connection) -> None:
         connection.respond(307, b"", "Location: /")
 
 
-def say_nothing(connection: Connection) -> None:
-    connection.read_request()
-    connection.wait_for_end()
-
-
 @pytest.mark.parametrize(
     ("script", "options", "kind"),
     [
@@ -193,12 +189,15 @@ def say_nothing(connection: Connection) -> None:
         (babble, {}, httpx.RemoteProtocolError),
         (compress_twice, {}, httpx.DecodingError),
         (redirect_on_and_on, {"follow_redirects": True}, httpx.TooManyRedirects),
-        (say_nothing, {"timeout": 0.1}, UploadTimeout),
         (lambda connection: connection.serve(200, b"too much"), {"max_response_size": 5}, ResponseTooLarge),
     ],
 )
 def test_errors_of_the_wire_survive(script, options, kind):
     """The error of an upload survives with its request."""
+    check_error_of_the_wire(script, options, kind)
+
+
+def check_error_of_the_wire(script: Any, options: dict[str, Any], kind: type[Exception]) -> None:
     with Server(script) as server, pytest.raises(kind) as caught:
         upload(server.url, b"data", **options).run()
     found = pickled_twice(caught.value)
@@ -206,6 +205,18 @@ def test_errors_of_the_wire_survive(script, options, kind):
     assert str(found) == str(caught.value)
     assert str(found.request.url) == server.url
     assert found.request.extensions == {}
+
+
+def test_an_expired_limit_survives(monkeypatch):
+    """So does the error of an upload whose time limit has passed while the server says nothing."""
+    clock = HeldClock(monkeypatch)
+
+    def say_nothing(connection: Connection) -> None:
+        connection.read_request()
+        clock.release()
+        connection.wait_for_end()
+
+    check_error_of_the_wire(say_nothing, {"timeout": 0.1}, UploadTimeout)
 
 
 def test_a_connect_error_survives():

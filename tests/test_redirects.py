@@ -268,8 +268,8 @@ def test_a_redirect_during_the_body_is_followed_at_once():
         head = connection.read_head()
         if b" / " in head:
             connection.respond(307, b"", "Location: /there", "Connection: close")
-        received.append(connection.read_body() if b" /there " in head else b"")
-        if b" /there " in head:
+        else:
+            received.append(connection.read_body())
             connection.respond(200)
 
     received: list[bytes] = []
@@ -279,7 +279,7 @@ def test_a_redirect_during_the_body_is_followed_at_once():
             assert observed.wait().response.status_code == 200
         server.errors.clear()
     check_grammar(observed.items, completed=True)
-    assert len(received[-1]) > 16 << 20
+    assert [len(each) > 16 << 20 for each in received] == [True]
 
 
 # The address
@@ -701,7 +701,7 @@ def died(reference: weakref.ref[Any]) -> bool:
     if (alive := reference()) is not None:
         weakref.finalize(alive, gone.set)
         del alive
-    return reference() is None or any(gc.collect() < 0 or gone.wait(0.1) for _ in range(20))
+    return reference() is None or any(gc.collect() < 0 or gone.wait(0.1) for _ in range(100))
 
 
 def test_the_error_keeps_nothing_of_the_upload(client):

@@ -36,14 +36,8 @@ MARKS = st.sampled_from(
 
 @pytest.fixture(scope="module")
 def busy() -> Iterator[Server]:
-    """A server that answers every upload with 503."""
-
-    def script(connection: Connection) -> None:
-        while connection.read_head():
-            connection.read_body()
-            connection.respond(503, b"busy")
-
-    with Server(script) as server:
+    """A server that answers every upload with 503, and closes its connection: it would give up an idle one."""
+    with Server(lambda connection: connection.serve(503, b"busy", "Connection: close")) as server:
         yield server
 
 
@@ -361,4 +355,4 @@ def test_the_log_of_other_threads_is_collected():
         thread = threading.Thread(target=logging.getLogger("rxupload").debug, args=["heard"])
         thread.start()
         thread.join()
-    assert texts.said == ["heard"]
+    assert "heard" in texts.said

@@ -105,24 +105,36 @@ def test_an_error_is_raised_after_the_items_before_it():
 
 def test_progress_coalesces_while_the_body_is_slow():
     """A slow body gets the first and the last Progress of a pass, and few of those between."""
+    client = HandCrankedClient()
 
     async def main() -> None:
-        up = upload(server.url, bytes(20 << 20), progress_interval=0)
-        there = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        note = ops.do_action(on_completed=lambda: loop.call_soon(there.set))
-        counts = []
+        came: asyncio.Queue[Any] = asyncio.Queue()
+        up = upload(URL, bytes(5 << 20), client=client, progress_interval=0)
         seen = []
-        async for event in stream(up.pipe(ops.do_action(counts.append), note)):
-            seen.append(event)
-            await there.wait()
+        there = asyncio.Event()
+
+        async def iterate() -> None:
+            async for event in stream(up.pipe(ops.do_action(came.put_nowait))):
+                seen.append(event)
+                await there.wait()
+
+        iterating = asyncio.ensure_future(iterate())
+        exchange = await asyncio.to_thread(client.next_request)
+        count = 1
+        while await asyncio.to_thread(exchange.take):
+            assert isinstance(await came.get(), Progress)  # so that none waits for its turn of the loop
+            count += 1
+        assert (await came.get()).percent == 100
+        exchange.respond()
+        assert (await came.get()).status_code == 200
+        there.set()
+        await iterating
         check_grammar(seen, completed=True)
         first, last, _ = seen
         assert (first.sent, last.sent) == (0, last.total)
-        assert len(counts) > len(seen)
+        assert count > len(seen)
 
-    with Server(lambda connection: connection.serve(200, b"")) as server:
-        run(main)
+    run(main)
 
 
 def test_what_is_no_progress_waits():

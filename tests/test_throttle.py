@@ -35,7 +35,8 @@ from reactivex.scheduler import (
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 from reactivex.subject import BehaviorSubject, Subject
 from reactivex.testing import TestScheduler
-from support.abort_phases import LARGE, start, transport_client
+from support.abort_phases import LARGE, joinable, start, transport_client
+from support.held_clock import HeldClock
 from support.recording_observer import observe
 from support.scripted_server import PATIENCE, Server, header
 
@@ -555,6 +556,14 @@ def logging_server(*, tls: bool = False) -> Iterator[tuple[str, Log]]:
         yield server.url, log
 
 
+def wait_until_still(records: list[Any]) -> None:
+    """Wait until nothing is added any more."""
+    count = -1
+    while count != len(records):
+        count = len(records)
+        let_time_pass(0.3)
+
+
 def let_time_pass(seconds: float = 0.15) -> None:
     """Give an unwanted event time to happen."""
     threading.Event().wait(seconds)
@@ -756,11 +765,15 @@ class TestSettings:
                 def note(*_: Any) -> None:
                     left_at_the_end.append(len(rate.observers) + len(pause.observers))
 
-                subscription = up.pipe(ops.do_action(on_error=note, on_completed=note)).subscribe(observed)
+                threads: list[threading.Thread] = []
+                subscription = up.pipe(ops.do_action(on_error=note, on_completed=note)).subscribe(
+                    observed, scheduler=NewThreadScheduler(joinable(threads))
+                )
                 if end == "disposed":
                     subscription.dispose()
                 else:
                     observed.wait()
+                threads[0].join(PATIENCE)  # it may have been about to subscribe
                 assert not rate.observers
                 assert not pause.observers
                 assert subscriptions.count("on") == subscriptions.count("off")
@@ -974,16 +987,20 @@ class TestSettings:
         threads: list[int] = []
         rate = BehaviorSubject(1000.0)
 
-        async def main(url: str) -> None:
+        def lose(log: Log) -> None:
+            assert log.at(0).wait(PATIENCE)  # both have subscribed
+            rate.on_error(LookupError("lost"))
+
+        async def main(url: str, log: Log) -> None:
             pause = Observable(lambda *_: Disposable(lambda: threads.append(threading.get_ident())))
-            threading.Timer(0.1, lambda: rate.on_error(LookupError("lost"))).start()
+            threading.Thread(target=lose, args=[log]).start()
             up = upload(url, bytes(MB), client=client, pause=pause)
             with pytest.raises(LookupError):
                 await upload_all([up], rate_limit=rate, pause=pause)
             assert threads == 2 * [threading.get_ident()]
 
-        with logging_server() as (url, _):
-            asyncio.run(main(url), debug=True)
+        with logging_server() as (url, log):
+            asyncio.run(main(url, log), debug=True)
 
     def test_one_that_raises_when_disposed_does_not_keep_the_other(self, client):
         """The other setting is still disposed."""
@@ -1011,14 +1028,17 @@ class TestSettings:
 class TestPause:
     @both
     def test_it_holds_the_body_and_lets_it_continue(self, client, tls):
-        """No byte is written later than 100 ms after a pause; then the body continues."""
-        pause = Subject[bool]()
+        """Soon after a pause no byte comes any more; then the body continues."""
+        pause, rate = Subject[bool](), BehaviorSubject[float | None](2.0 * MB)
         with logging_server(tls=tls) as (url, log):
-            observed, _ = observe(upload(url, bytes(2 * MB), client=client, pause=pause, rate_limit=2 * MB))
+            observed, _ = observe(upload(url, bytes(20 * MB), client=client, pause=pause, rate_limit=rate))
             assert log.at(200_000).wait(PATIENCE)
             pause.on_next(True)
-            let_time_pass(0.1)
+            moment = time.monotonic()
+            wait_until_still(log.counts)
+            assert log.counts[-1] < log.count_by(moment) + 3 * MB  # what a slow server has not read by then
             held_at = log.counts[-1]
+            rate.on_next(None)
             let_time_pass(0.2)
             assert log.counts[-1] == held_at
             pause.on_next(False)
@@ -1068,10 +1088,12 @@ class TestPause:
             source = tmp_path / "large"
             source.write_bytes(LARGE)
         pause, go_on, gone = Subject[bool](), threading.Event(), threading.Event()
-        writes: list[float] = []
+        has_begun, is_held = threading.Event(), threading.Event()
+        writes: list[bool] = []  # whether each has begun during the pause
 
         def script(connection: Connection) -> None:
             length = int(header(connection.read_head(), b"content-length") or 0)
+            has_begun.set()
             assert go_on.wait(PATIENCE)
             connection.sock.settimeout(0.3)
             with pytest.raises(TimeoutError):  # all that the system had, so that it has room again
@@ -1085,15 +1107,17 @@ class TestPause:
 
         class Recorder(socket.socket):
             def send(self, *args: Any) -> int:
+                is_late = is_held.is_set()
                 count = super().send(*args)
-                writes.append(time.monotonic())
+                writes.append(is_late)
                 return count
 
         sendfile = os.sendfile
 
         def record(*args: Any) -> int:
+            is_late = is_held.is_set()
             count = sendfile(*args)
-            writes.append(time.monotonic())
+            writes.append(is_late)
             return count
 
         monkeypatch.setattr(os, "sendfile", record)
@@ -1101,15 +1125,15 @@ class TestPause:
             with monkeypatch.context() as patched:
                 patched.setitem(connect.__kwdefaults__, "make_socket", Recorder)
                 observed, _ = observe(upload(server.url, source, client=client, pause=pause))
-                let_time_pass(0.3)  # until the buffers are full
+                assert has_begun.wait(PATIENCE)
+                wait_until_still(writes)  # the buffers are full
             pause.on_next(True)
-            let_time_pass(0.1)
-            paused = time.monotonic()
+            is_held.set()
             go_on.set()
             assert gone.wait(PATIENCE)
             let_time_pass(0.2)
             assert writes
-            assert max(writes) < paused
+            assert not any(writes)
             pause.on_next(False)
             observed.wait()
         assert observed.response.status_code == 200
@@ -1133,13 +1157,15 @@ class TestPause:
         assert values[-2:] == [NOTSENT_LOWAT, _USUAL_LOWAT]
 
     @both
-    def test_it_is_no_stall(self, client, tls):
+    def test_it_is_no_stall(self, client, tls, monkeypatch):
         """The write limit does not run during a pause."""
         client.timeout = httpx.Timeout(None, write=SHORT)
+        clock = HeldClock(monkeypatch)
         pause = BehaviorSubject(True)
         with logging_server(tls=tls) as (url, log):
             observed, _ = observe(upload(url, LARGE, client=client, pause=pause))
             assert log.at(0).wait(PATIENCE)
+            clock.pass_time(2 * SHORT)
             let_time_pass(2 * SHORT)
             assert not observed.ended
             pause.on_next(False)
@@ -1147,9 +1173,10 @@ class TestPause:
         assert observed.response.status_code == 200
 
     @both
-    def test_it_is_no_stall_of_a_blocked_send(self, client, tls):
+    def test_it_is_no_stall_of_a_blocked_send(self, client, tls, monkeypatch):
         """The write limit does not run either if the send was blocked before the pause."""
-        client.timeout = httpx.Timeout(None, write=4 * SHORT)
+        client.timeout = httpx.Timeout(None, write=SHORT)
+        clock = HeldClock(monkeypatch)
         pause, go_on = Subject[bool](), threading.Event()
 
         def script(connection: Connection) -> None:
@@ -1162,7 +1189,8 @@ class TestPause:
             observed, _ = observe(upload(server.url, LARGE, client=client, pause=pause))
             let_time_pass(SHORT)  # until the buffers are full
             pause.on_next(True)
-            let_time_pass(6 * SHORT)
+            clock.pass_time(2 * SHORT)
+            let_time_pass(4 * SHORT)
             assert not observed.ended
             go_on.set()
             pause.on_next(False)
@@ -1170,21 +1198,25 @@ class TestPause:
         assert observed.response.status_code == 200
 
     @both
-    def test_it_is_no_stall_after_the_last_write(self, client, tls):
+    def test_it_is_no_stall_after_the_last_write(self, client, tls, monkeypatch):
         """The write limit does not run either if the system has the whole body and the server takes none of it."""
         client.timeout = httpx.Timeout(None, write=SHORT)
-        pause, go_on = BehaviorSubject(False), threading.Event()
+        clock = HeldClock(monkeypatch)
+        pause, is_held, go_on = BehaviorSubject(False), threading.Event(), threading.Event()
 
         def script(connection: Connection) -> None:
             connection.read_head()
             pause.on_next(True)
+            is_held.set()
             assert go_on.wait(PATIENCE)
             connection.read_body()
             connection.respond()
 
         with Server(script, tls=tls, receive_buffer=4 * KIB) as server:
             observed, _ = observe(upload(server.url, bytes(60_000), client=client, pause=pause))
-            let_time_pass(3 * SHORT)
+            assert is_held.wait(PATIENCE)
+            clock.pass_time(2 * SHORT)
+            let_time_pass(2 * SHORT)
             assert not observed.ended
             go_on.set()
             pause.on_next(False)
@@ -1202,13 +1234,15 @@ class TestPause:
             observed.wait()
         assert observed.response.status_code == 200
 
-    def test_it_counts_for_the_whole_upload(self, any_client):
+    def test_it_counts_for_the_whole_upload(self, any_client, monkeypatch):
         """The limit of the whole upload runs during a pause, and its error mentions the pause."""
+        clock = HeldClock(monkeypatch)
         with logging_server() as (url, _):
+            upload(url, b"", client=any_client).run()  # makes the connection
             up = upload(url, b"x", client=any_client, timeout=SHORT, pause=reactivex.of(True))
-            message = r"0 of \d+ bytes of the body had gone, and it was paused for 0\.\d s"
+            message = r"0 of \d+ bytes of the body had gone, and it was paused for \d+\.\d s"
             with pytest.raises(UploadTimeout, match=message):
-                up.run()
+                rxupload.run(up.pipe(ops.do_action(lambda _: clock.release())))
 
     @both
     def test_a_server_that_closes_ends_it(self, client, tls):
@@ -1303,17 +1337,20 @@ class TestBatch:
 
     def test_an_uploads_own_limit_applies_too(self, client):
         """An upload's own limit applies within the batch's, and takes nothing from the others."""
+        rate = BehaviorSubject(1.0)  # with which the slow one does not end
+        ended: list[tuple[int, float]] = []
+
+        def note(item: Any) -> None:
+            ended.append((item.index, time.monotonic()))
+            rate.on_next(MB / 4)
+
         with logging_server() as (url, _):
-            slow = upload(url, bytes(MB // 8), client=client, rate_limit=MB // 4)
+            slow = upload(url, bytes(MB // 8), client=client, rate_limit=rate)
             fast = upload(url, bytes(MB // 8), client=client)
-            ended: dict[int, float] = {}
-            began = time.monotonic()
-            upload_all([slow, fast], rate_limit=10 * MB).pipe(
-                of_type(ItemDone),
-                ops.do_action(lambda item: ended.setdefault(item.index, time.monotonic() - began)),
-            ).run()
-        assert ended[0] > 0.44
-        assert ended[1] < ended[0]
+            upload_all([slow, fast], rate_limit=10 * MB).pipe(of_type(ItemDone), ops.do_action(note)).run()
+        (first, since), (second, until) = ended
+        assert (first, second) == (1, 0)
+        assert until - since > 0.4
 
     def test_a_pause_holds_all_uploads(self, client):
         """A pause holds every body of the batch; after it all arrive."""
@@ -1392,7 +1429,7 @@ class TestBatch:
         with Server(script, tls=tls) as server:
 
             def until_then() -> Iterator[bytes]:
-                while not ended.is_set():
+                while not ended.wait(0.01):  # slowly, so that a slow server is no stall
                     yield b"x" * 1000
 
             others = upload(server.url, until_then, client=client)
@@ -1405,10 +1442,11 @@ class TestBatch:
         """Uploads of the same size that share a limit end together."""
         with logging_server() as (url, _):
             ends: list[float] = []
-            upload_all(a_few(url, client), rate_limit=MB).pipe(
+            uploads = [upload(url, bytes(MB // 2), client=client) for _ in range(4)]
+            upload_all(uploads, rate_limit=MB).pipe(
                 of_type(ItemDone), ops.do_action(lambda _: ends.append(time.monotonic()))
             ).run()
-        assert max(ends) - min(ends) < 0.25
+        assert max(ends) - min(ends) < 1  # one after the other, it would be 1.5 s
 
     def test_its_schedulers_are_released(self, client):
         """The schedulers that carry a batch's throttle are released with the batch."""

@@ -32,6 +32,7 @@ from reactivex.scheduler import (
 from reactivex.scheduler.eventloop import AsyncIOScheduler, AsyncIOThreadSafeScheduler
 from reactivex.testing import ReactiveTest, TestScheduler
 from support.hand_cranked_client import refuse
+from support.held_clock import HeldClock
 from support.recording_observer import check_grammar, observe
 from support.scripted_server import PATIENCE
 
@@ -579,14 +580,20 @@ class TestRunAndAwait:
 
         assert isinstance(asyncio.run(main()), Disposed)
 
-    def test_a_wait_for_that_times_out_aborts(self):
+    def test_a_wait_for_that_times_out_aborts(self, monkeypatch):
         """An asyncio.wait_for that times out raises TimeoutError and aborts the upload."""
         up, client = cranked()
 
         async def main() -> Any:
+            loop = asyncio.get_running_loop()
+            now = loop.time()
+            with monkeypatch.context() as patched:
+                patched.setattr(loop, "time", lambda: now)  # no timer is due before the request
+                waiting = asyncio.ensure_future(asyncio.wait_for(up, 0.01))
+                exchange = await asyncio.to_thread(client.next_request)
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(up, 0.01)
-            return await asyncio.to_thread(lambda: client.next_request().end())
+                await waiting
+            return await asyncio.to_thread(exchange.end)
 
         assert isinstance(asyncio.run(main()), Disposed)
 
@@ -635,11 +642,13 @@ except KeyboardInterrupt:
 
 
 class TestTimeout:
-    def test_it_covers_the_whole_upload(self):
+    def test_it_covers_the_whole_upload(self, monkeypatch):
         """timeout= ends the upload with UploadTimeout, which is an httpx.TimeoutException."""
+        clock = HeldClock(monkeypatch)
         up, client = cranked(timeout=0.05)
         observed, _ = observe(up)
         exchange = client.next_request()
+        clock.release()
         with pytest.raises(UploadTimeout):
             while exchange.take():
                 exchange.begin_again()  # an endless source
@@ -647,29 +656,31 @@ class TestTimeout:
         assert isinstance(observed.error, httpx.TimeoutException)
         assert "0.05 s" in str(observed.error)
 
-    def test_it_bounds_the_waits_of_a_plain_client(self):
+    def test_it_bounds_the_waits_of_a_plain_client(self, monkeypatch):
         """No single wait of a plain client outlasts the limit, and its timeout becomes UploadTimeout."""
+        clock = HeldClock(monkeypatch)
         seen: list[dict[str, float]] = []
 
         class Transport(httpx.BaseTransport):
             def handle_request(self, request: httpx.Request) -> httpx.Response:
                 seen.append(dict(request.extensions["timeout"]))
-                assert threading.Event().wait(seen[0]["read"]) is False
+                clock.pass_time(seen[0]["read"])
                 raise httpx.ReadTimeout("no response", request=request)
 
         with httpx.Client(transport=Transport(), timeout=None) as client:
             observed, _ = observe(upload(URL, b"small", client=client, timeout=0.05))
             assert isinstance(observed.wait().error, UploadTimeout)
-        assert all(0 < seconds <= 0.05 for seconds in seen[0].values())
+        assert all(seconds == pytest.approx(0.05) for seconds in seen[0].values())
 
-    def test_it_starts_with_the_work(self):
+    def test_it_starts_with_the_work(self, monkeypatch):
         """The wait for a thread of the scheduler does not count."""
+        clock = HeldClock(monkeypatch)
         scheduler = ThreadPoolScheduler(1)
         release = threading.Event()
         scheduler.schedule(lambda *_: release.wait(PATIENCE))
         up = upload(URL, b"small", client=HandCrankedClient(200), timeout=0.5)
         observed, _ = observe(up, scheduler=scheduler)
-        assert not threading.Event().wait(0.6)  # longer than the limit, but outside it
+        clock.pass_time(0.6)  # longer than the limit, but outside it
         release.set()
         assert observed.wait().response.status_code == 200
         scheduler.executor.shutdown()

@@ -14,6 +14,7 @@ import pytest
 from reactivex import operators as ops
 from reactivex.scheduler import EventLoopScheduler, NewThreadScheduler
 from reactivex.scheduler.eventloop import AsyncIOScheduler
+from support.held_clock import HeldClock
 from support.owner import FakeOwner
 from support.pieces import read_all
 from support.recording_observer import check_grammar, observe
@@ -607,14 +608,16 @@ def test_a_cancelled_upload_closes_the_generator(kind, is_waiting):
     assert not server.errors
 
 
-def test_a_timeout_closes_the_generator():
+def test_a_timeout_closes_the_generator(monkeypatch):
     """The upload's time limit ends a generator that waits."""
     recorded = Recorded()
+    clock = HeldClock(monkeypatch)
 
     async def pieces():
         async with contextlib.aclosing(recorded()) as given:
             async for piece in given:
                 yield piece
+                clock.release()
                 await asyncio.Event().wait()
 
     async def main(server):

@@ -108,7 +108,7 @@ def test_no_descriptor_stays_open(folder):
     for path in ("sub/a.txt", "missing", "sub/a.txt/b"):
         with suppress(OSError):
             read(Inside(folder, path))
-    assert len(list(Path("/dev/fd").iterdir())) == before
+    assert len(list(Path("/dev/fd").iterdir())) <= before
 
 
 # Links that are swapped in

@@ -28,6 +28,7 @@ from reactivex.scheduler import (
 )
 from reactivex.subject import BehaviorSubject, ReplaySubject, Subject
 from support.hand_cranked_client import refuse
+from support.held_clock import HeldClock
 from support.owner import FakeOwner
 from support.pieces import chunks, read_all
 from support.recording_observer import check_grammar, observe
@@ -110,6 +111,12 @@ def threads():
     """Runs the producer's side on threads, which must all end."""
     with ThreadPoolExecutor(4) as threads:
         yield threads
+
+
+@pytest.fixture(autouse=True)
+def small_pieces_wait(monkeypatch):
+    """Small pieces are joined, also on a slow machine, until the source has nothing for now."""
+    monkeypatch.setattr("rxupload._content._PATIENCE", PATIENCE)
 
 
 @pytest.fixture(autouse=True)
@@ -1030,12 +1037,14 @@ class TestAbort:
         produced.result(PATIENCE)
         assert disposed.wait(PATIENCE)
 
-    def test_the_limit_of_the_whole_upload_ends_the_wait(self):
+    def test_the_limit_of_the_whole_upload_ends_the_wait(self, monkeypatch):
         """The limit of the whole upload ends the wait for a silent source."""
+        clock = HeldClock(monkeypatch)
         manual = ManualObservable()
         up, client = cranked(manual.observable, timeout=0.1)
         observed, _ = observe(up)
         exchange = client.next_request()
+        clock.release()
         with pytest.raises(UploadTimeout):
             exchange.take_all()
         manual.wait_for_dispose()

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from threading import Barrier
 from unittest import mock
@@ -681,7 +681,10 @@ def test_a_file_object_that_is_closed_during_the_upload_is_sent(path, tmp_path, 
     given = chunks(reader, 4)
     assert next(given) == b"cont"
     file.close()
-    with (tmp_path / "another").open("w+b") as another:
+    with ExitStack() as stack:
+        another = stack.enter_context((tmp_path / "another").open("w+b"))
+        while another.fileno() < number:  # where one of an earlier test was just closed
+            another = stack.enter_context((tmp_path / "another").open("w+b"))
         assert another.fileno() == number
         another.write(b"the secret of another file")
         another.flush()

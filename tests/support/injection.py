@@ -2,7 +2,7 @@
 
 It does so at the first line that the scenario runs in the library, then in a new run at the second, and so on until a
 run ends before its line comes. After each run, all tasks must end, and later uploads must succeed. A deadlock shows as
-a time limit of the process, with the stacks of all threads.
+a time limit of that run, with the stacks of all threads.
 """
 
 from __future__ import annotations
@@ -284,6 +284,7 @@ SCENARIOS: dict[str, Callable[[Place, UploadTask, Injector], None]] = {
 
 def inject(place: Place, scenario: str, number: int, line: int) -> bool:
     """Run a scenario, and send the signal at a line. Return whether it ran so many lines."""
+    faulthandler.dump_traceback_later(100, exit=True)  # from now on, for this run
     task = place.task()
     if number == signal.SIGTERM:
         signal.signal(number, lambda *_: abort_all())
@@ -348,7 +349,6 @@ def silence() -> Iterator[str]:
 
 
 def main(scenario: str, name: str, photo: str) -> None:
-    faulthandler.dump_traceback_later(100, exit=True)
     number = signal.Signals[name]
     callback_queue._LOOK_SECONDS = 0.01  # many runs close a loop
 

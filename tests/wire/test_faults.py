@@ -300,7 +300,7 @@ class TestLimits:
         with Server(script, tls=tls, receive_buffer=BUFFER) as server:
             running = start(upload(server.url, LARGE, client=client))
             running.join()
-            assert is_reset.wait(1)
+            assert is_reset.wait(PATIENCE)
         last = running.observed.progress[-1]
         message = (
             f"The server took no data for {SHORT} s; {last.sent} of {last.total} bytes of the body had gone"
@@ -314,7 +314,7 @@ class TestLimits:
         """The write limit runs on while the system holds bytes that the server has not taken."""
         client.timeout = httpx.Timeout(None, write=SHORT, read=PATIENCE)
         with (
-            held_by_the_system(tls=tls) as (url, file, _),
+            held_by_the_system(tls=tls) as (url, file, _, _),
             pytest.raises(httpx.WriteTimeout, match=rf"took no data for {SHORT} s; \d+ of \d+ bytes"),
         ):
             upload(url, file, client=client).run()
@@ -323,13 +323,15 @@ class TestLimits:
     def test_the_read_limit_starts_when_the_body_has_arrived(self, client, tls):
         """While the system holds some of the body, the read limit does not run."""
         client.timeout = httpx.Timeout(None, write=PATIENCE, read=SHORT)
-        with held_by_the_system(tls=tls) as (url, file, may_read):
+        with held_by_the_system(tls=tls) as (url, file, is_written, may_read):
             running = start(upload(url, file, client=client))
+            assert is_written.wait(PATIENCE)
             assert not running.observed._ended.wait(3 * SHORT)
             assert running.observed.progress[-1].fraction < 1
             may_read.set()
             running.join()
-        assert running.observed.response.status_code == 200
+        assert isinstance(running.observed.error, httpx.ReadTimeout)
+        assert running.observed.progress[-1].fraction == 1
 
     @both
     def test_a_missing_response_is_a_read_timeout(self, client, tls):
@@ -351,22 +353,23 @@ class TestLimits:
 
     @both
     def test_a_slow_but_steady_reader_is_no_stall(self, client, tls):
-        """The write limit is for a standstill: a slow reader may take many times as long."""
-        client.timeout = httpx.Timeout(None, write=SHORT)
+        """The write limit is for a standstill: a slow reader may take longer in all."""
+        limit = 1.5  # seconds; far more than a pause between two reads, also on a slow machine
+        client.timeout = httpx.Timeout(None, write=limit)
         pace = threading.Event()
 
         def script(connection: Connection) -> None:
             head = connection.read_head()
             for _ in range(20):
                 connection.read(BUFFER)
-                pace.wait(SHORT / 4)
+                pace.wait(limit / 15)
             connection.read(int(re.search(rb"Content-Length: (\d+)", head)[1]) - connection.received)
             connection.respond()
 
         with Server(script, tls=tls, receive_buffer=BUFFER) as server:
             began = time.monotonic()
             assert upload(server.url, bytes(21 * BUFFER), client=client).run().status_code == 200
-        assert time.monotonic() - began > 3 * SHORT
+        assert time.monotonic() - began > limit
 
     @both
     def test_a_flood_of_informational_answers_ends_the_upload(self, client, tls):
@@ -414,11 +417,12 @@ class TestLimits:
 
 
 @contextlib.contextmanager
-def held_by_the_system(*, tls: bool) -> Iterator[tuple[str, File, threading.Event]]:
-    """A server that reads no body until it is told to, and a file that fits into the two systems' buffers.
+def held_by_the_system(*, tls: bool) -> Iterator[tuple[str, File, threading.Event, threading.Event]]:
+    """A server that reads no body until it is told to and never answers, and a file that fits into the buffers.
 
     Yields:
-        The server's URL, the file, and the event that lets the server read. It is set in the end.
+        The server's URL, the file, the event that all of it was written, and the one that lets the server read. The
+        last is set in the end.
     """
     is_written, may_read = threading.Event(), threading.Event()
     size = BUFFER
@@ -433,11 +437,11 @@ def held_by_the_system(*, tls: bool) -> Iterator[tuple[str, File, threading.Even
         assert may_read.wait(PATIENCE)
         with contextlib.suppress(OSError):
             connection.read_body()
-            connection.respond()
+            connection.wait_for_end()
 
     with Server(script, tls=tls, receive_buffer=BUFFER // 4) as server:
         try:
-            yield server.url, File(pieces, size=size), may_read
+            yield server.url, File(pieces, size=size), is_written, may_read
         finally:
             may_read.set()
 
@@ -490,7 +494,7 @@ class TestLeftOver:
         before = open_files()
         with no_thread_left():
             upload_and_abort_half(path, count)
-        assert open_files() == before
+        assert open_files() <= before
 
 
 def open_files() -> set[str]:

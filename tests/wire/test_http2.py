@@ -233,8 +233,9 @@ def test_a_ping_is_answered_during_a_pause(client):
         server.errors.clear()
 
 
-def test_expect_continue(client):
+def test_expect_continue(client, monkeypatch):
     """The body waits for 100, which is a HEADERS frame here."""
+    monkeypatch.setattr("rxupload._wire.exchange.CONTINUE_SECONDS", PATIENCE)
     seen: list[int] = []
 
     def script(talk: Talk) -> None:

@@ -20,6 +20,7 @@ from reactivex.disposable import SerialDisposable
 from reactivex.scheduler import NewThreadScheduler
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 from support.abort_phases import CASES, LARGE, abort, joinable, start
+from support.held_clock import HeldClock
 from support.recording_observer import check_grammar, observe
 from support.scripted_proxies import http_proxy, socks_proxy, tls_http_proxy
 from support.scripted_server import PATIENCE, Server, client_context, header, unanswered_port
@@ -135,13 +136,16 @@ class TestAbort:
                 upload(url, b"x", client=client, timeout=0.1).run()
 
     @NOT_ON_WINDOWS
-    def test_the_limit_of_the_whole_upload_ends_a_stalled_send(self, client):
+    def test_the_limit_of_the_whole_upload_ends_a_stalled_send(self, client, monkeypatch):
         """timeout= ends an upload that the server does not read, and gives the bytes sent so far."""
 
         def stall(connection: Connection) -> None:
             connection.read_head()
+            connection.read(1)
+            clock.release()
             connection.wait_for_reset()
 
+        clock = HeldClock(monkeypatch)
         with (
             Server(stall) as server,
             pytest.raises(rxupload.UploadTimeout, match=r"within 0.2 s; \d+ of \d+ bytes"),
@@ -149,11 +153,15 @@ class TestAbort:
             upload(server.url, LARGE, client=client, timeout=0.2).run()
 
 
-def early(connection: Connection, after: str, status: int = 413) -> None:
+def early(connection: Connection, after: str) -> None:
     """Answer at 1 MiB of the body, and then treat the rest as `after` says."""
     connection.read_head()
     connection.read(MIB)
-    connection.respond(status, b"too large")
+    connection.respond(413, b"too large")
+    treat_the_rest(connection, after)
+
+
+def treat_the_rest(connection: Connection, after: str) -> None:
     if after == "reads":
         connection.read(1 << 40)
     elif after == "stops":
@@ -266,11 +274,24 @@ class TestEarlyAnswer:
     def test_a_success_is_delivered_even_if_the_body_cannot_be_finished(self, client, tls, after):
         """An early 2xx is the response, even if the server then takes no more of the body."""
         client.timeout = httpx.Timeout(None, write=0.2)
-        with Server(lambda connection: early(connection, after, 202), tls=tls) as server:
-            observed, _ = observe(upload(server.url, LARGE, client=client))
+        has_answered = threading.Event()
+
+        def script(connection: Connection) -> None:
+            connection.read_head()
+            connection.respond(202, b"enough")
+            has_answered.set()
+            treat_the_rest(connection, after)
+
+        def pieces() -> Any:
+            yield b"the beginning"
+            assert has_answered.wait(PATIENCE)  # so that a slow server is no stall
+            yield LARGE
+
+        with Server(script, tls=tls) as server:
+            observed, _ = observe(upload(server.url, pieces, client=client))
             response = observed.wait().response
         assert response.status_code == 202
-        assert response.text == "too large"
+        assert response.text == "enough"
 
     def test_its_connection_is_not_reused(self, client):
         """A connection with a request that was cut short is closed; the next upload gets another."""
@@ -368,6 +389,11 @@ class TestReuse:
 
 
 class TestExpectContinue:
+    @pytest.fixture(autouse=True)
+    def patience(self, monkeypatch):
+        """A slow server is no silent one."""
+        monkeypatch.setattr("rxupload._wire.exchange.CONTINUE_SECONDS", PATIENCE)
+
     @both
     def test_the_body_waits_for_the_100(self, client, tls):
         """The body waits for the server's 100."""
@@ -714,7 +740,7 @@ class TestOtherClients:
     def test_an_observers_own_request_is_separate(self, client):
         """A request that an observer sends through the same client is not part of the upload, even after a dispose."""
         answers: list[str] = []
-        subscription = SerialDisposable()
+        subscription, is_there = SerialDisposable(), threading.Event()
 
         def script(connection: Connection) -> None:
             while head := connection.read_head():
@@ -725,6 +751,7 @@ class TestOtherClients:
                     connection.respond(200)
 
         def on_next(item: Any) -> None:
+            assert is_there.wait(PATIENCE)
             answers.append(client.get(server.url).text)
             if item.sent:
                 subscription.dispose()
@@ -735,6 +762,7 @@ class TestOtherClients:
             up = upload(server.url, b"data", client=client, progress_interval=0)
             threads: list[threading.Thread] = []
             subscription.disposable = up.subscribe(observed, scheduler=NewThreadScheduler(joinable(threads)))
+            is_there.set()
             threads[0].join(PATIENCE)
         assert answers == ["got"] * 3
         assert not observed.faults
