@@ -8,11 +8,11 @@ import socket
 import ssl
 import threading
 from functools import partial
-from pathlib import Path
 from queue import SimpleQueue
 
 import httpx
 import pytest
+from support.descriptors import descriptors
 from support.recording_observer import observe
 from support.scripted_server import PATIENCE, client_context, server_context
 from support.threads import no_thread_left
@@ -26,7 +26,6 @@ async def asynchronous(_: object) -> None:
 
 
 LARGE = bytes(64 << 20)  # more than the system's buffers hold
-FDS = Path("/proc/self/fd")
 
 
 @contextlib.contextmanager
@@ -38,15 +37,6 @@ def talking_to(server: ScriptedServer):
 
 def receive_all(sock: socket.socket) -> bytes:
     return b"".join(iter(lambda: sock.recv(65536), b""))
-
-
-def sockets() -> set[str]:
-    """The names of all sockets that this process has open. No two have the same one."""
-    found = set()
-    for each in FDS.iterdir():
-        with contextlib.suppress(OSError):  # another thread has closed it meanwhile
-            found.add(str(each.readlink()))
-    return {each for each in found if each.startswith("socket:")}
 
 
 class TestScripts:
@@ -359,17 +349,15 @@ class TestTheEnd:
 
     def test_nothing_stays_open(self):
         """After the block no socket and no thread of the server is left, and nothing listens on its port."""
-        if not FDS.is_dir():
-            pytest.skip("descriptors are listed only on Linux")
         with no_thread_left():
-            before = sockets()
+            before = descriptors()
             with ScriptedServer(Connection.reset, 200, idle) as server, contextlib.ExitStack() as stack:
                 for _ in range(5):
                     with contextlib.suppress(ConnectionError):
                         sock = stack.enter_context(talking_to(server))
                         sock.sendall(b"POST / HTTP/1.1\r\n\r\n")
                         sock.recv(1)
-            assert sockets() <= before
+            assert descriptors() <= before
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection((server.host, server.port), timeout=PATIENCE)
 

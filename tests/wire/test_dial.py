@@ -13,10 +13,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 
 import httpx
 import pytest
+from support.descriptors import descriptors
 from support.scripted_server import unanswered_port
 
 from rxupload._wait import SystemClock, Wake
@@ -512,10 +512,6 @@ class Caller(threading.Thread):
         self.join(PATIENCE)
         assert not self.is_alive()
         return self.outcome
-
-
-def descriptors() -> int:
-    return 0 if sys.platform == "win32" else len(list(Path("/dev/fd").iterdir()))
 
 
 def test_two_callers_of_one_name_share_a_lookup(hanging):

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reactivex import operators as ops
 from support.abort_phases import LARGE, start, transport_client
+from support.descriptors import descriptors
 from support.fault_scenarios import (
     BEHAVIOURS,
     BUFFER,
@@ -484,22 +485,16 @@ class TestReuse:
 
 
 class TestLeftOver:
-    @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="the system does not list open files")
     @pytest.mark.parametrize("count", [200, pytest.param(2000, marks=pytest.mark.slow)])
     def test_nothing_is_left_over(self, tmp_path, count):
         """After uploads with random aborts, no thread, file, socket or connection is left."""
         path = tmp_path / "file"
         path.write_bytes(bytes(1 << 20))
         upload_and_abort_half(path, 8)  # warm up: create what is created once
-        before = open_files()
+        before = descriptors()
         with no_thread_left():
             upload_and_abort_half(path, count)
-        assert open_files() <= before
-
-
-def open_files() -> set[str]:
-    """The numbers of all open descriptors."""
-    return {number.name for number in Path("/dev/fd").iterdir()}
+        assert descriptors() <= before
 
 
 def upload_and_abort_half(path: Path, count: int) -> None:
