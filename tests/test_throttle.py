@@ -283,7 +283,7 @@ def test_a_large_upload_gets_its_share_beside_many_short_ones(clock):
 @given(
     st.lists(
         st.tuples(
-            st.lists(st.integers(1, 3000) | st.integers(-50, -1), min_size=1, max_size=8),
+            st.lists(st.integers(1, 500) | st.integers(-50, -1), min_size=1, max_size=8),
             st.none() | st.floats(50, 5000),
         ),
         min_size=1,

@@ -13,7 +13,6 @@ from support.snippets import FourAtATime, Recipe, run_snippet
 from support.threads import wait_for_threads
 
 from rxupload import receiver
-from rxupload._threads import retire_idle
 from rxupload.resumable import FileStore
 from rxupload.testing import Connection
 
@@ -77,7 +76,6 @@ def test_examples(in_folder_with_photo, capfd):
             if example == RECIPES["A presigned URL"]:
                 continue
             run_snippet(example.replace("http://127.0.0.1:8000/", url), names)
-            retire_idle()
             # Those of an upload that the example left running; not those of tqdm, the receiver or the errands.
             wait_for_threads(
                 lambda thread: (

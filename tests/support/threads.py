@@ -18,12 +18,11 @@ def no_thread_left() -> Iterator[None]:
     retire_idle()  # so that the block starts threads of its own, and does not use those of earlier tests again
     before = set(threading.enumerate())
     yield
-    retire_idle()
     wait_for_threads(lambda thread: thread not in before and thread.name != "rxupload errands")
 
 
 def wait_for_threads(is_meant: Callable[[threading.Thread], bool]) -> None:
-    """Wait until no thread runs that is meant, and fail if one goes on.
+    """Wait until no thread runs that is meant, and fail if one goes on. None waits for the next upload any more.
 
     `threading.enumerate` has a thread that is only being started, too. That one cannot be joined yet, and each one may
     start others.
@@ -31,6 +30,7 @@ def wait_for_threads(is_meant: Callable[[threading.Thread], bool]) -> None:
     limit = time.monotonic() + PATIENCE
     while left := [thread for thread in threading.enumerate() if is_meant(thread)]:
         assert time.monotonic() < limit, f"{left} are left over"
+        retire_idle()
         for thread in left:
             if thread.is_alive():
                 thread.join(0.01)
