@@ -304,15 +304,10 @@ def test_a_bomb_is_harmless(times, coding, options, ended, most, framing, plain)
 
 
 @cache
-def _begun_zeros() -> tuple[bytes, Any]:
+def begun_zeros() -> tuple[bytes, Any]:
+    """256 MiB of zeros, compressed with deflate, and what compresses the rest: it is to be copied for that."""
     encoder = zlib.compressobj()
     return encoder.compress(bytes(256 * MIB)), encoder
-
-
-def begun_zeros() -> tuple[bytes, Any]:
-    """256 MiB of zeros, compressed with deflate, and what compresses the rest."""
-    data, encoder = _begun_zeros()
-    return data, encoder.copy()
 
 
 @pytest.mark.parametrize("end", ["dispose", "timeout"])
@@ -320,7 +315,8 @@ def test_an_abort_and_the_time_limit_end_the_decoding(client, end, monkeypatch):
     """An endless encoded body of zeros ends at once."""
     clock = HeldClock(monkeypatch)
     going = threading.Event()
-    piece, encoder = begun_zeros()
+    piece, begun = begun_zeros()
+    encoder = begun.copy()
 
     def script(connection: Connection) -> None:
         connection.read_request()

@@ -160,7 +160,6 @@ class Story:
         assert self._is_over.wait(PATIENCE)
         subscription.dispose()
         assert self._has_let_go.wait(PATIENCE)
-        default_client().close_idle()
         self._tus.wait_until_left()  # until then the file may still change
         assert isinstance(observed.error, httpx.HTTPError | SourceChanged | None), observed.error
         is_success = observed.is_completed and observed.response.status_code // 100 == 2

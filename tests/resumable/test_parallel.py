@@ -42,12 +42,6 @@ def together(answer):
     return [answer_together] * 3
 
 
-def leave(tus) -> None:
-    """Wait until the server has read all that was sent to it."""
-    default_client().close_idle()
-    tus.wait_until_left()
-
-
 def joined(tus) -> bytes:
     return bytes(tus.uploads[tus.final].content)
 
@@ -84,7 +78,7 @@ def test_each_part_goes_on_where_it_was(parallel, file, tmp_path, content):
     tus.then("PATCH", *together(broken_after(100_000)))
     with pytest.raises(httpx.NetworkError):
         observed_run(upload_resumable(url, file, store=store, **options))
-    leave(tus)
+    tus.wait_until_left()
     before = sum(len(each.content) for each in tus.uploads.values())
     tus.asked.clear()
     # The number of connections is that of the start, whatever the protocol says now.
@@ -114,7 +108,7 @@ def test_the_response_of_a_part_that_fails_is_the_last_item(parallel, file, stor
     up = upload_resumable(url, file, store=store, **options)
     assert observed_run(up).response.status_code == 423
     assert tus.final is None
-    leave(tus)
+    tus.wait_until_left()
     assert observed_run(up).response.status_code == 201
     assert joined(tus) == content
 
@@ -125,7 +119,7 @@ def test_a_part_that_is_forgotten_is_created_anew(parallel, file, store, content
     tus.then("PATCH", 423)
     up = upload_resumable(url, file, store=store, **options)
     observed_run(up)
-    leave(tus)
+    tus.wait_until_left()
     tus.then("HEAD", 404)
     assert observed_run(up).response.status_code == 201
     assert joined(tus) == content

@@ -15,6 +15,8 @@ from typing import Any
 
 from support.scripted_server import PATIENCE, Connection, Server, header
 
+from rxupload._client import default_client
+
 
 @dataclass
 class Kept:
@@ -107,7 +109,8 @@ class Tus:
         return kept
 
     def wait_until_left(self) -> None:
-        """Wait until every connection has ended, so that no request is still to be read."""
+        """Wait until every connection has ended, so that no request is still to be read. Idle ones are closed."""
+        default_client().close_idle()
         server = self.server
         with socket.create_connection((server.host, server.port), PATIENCE) as last:
             last.shutdown(socket.SHUT_WR)
